@@ -1,0 +1,46 @@
+# The only prerequisites are make and Python 3.11 or newer. `make demo` is the place to start.
+
+PYTHON ?= python3
+EXTRAS := cli,server,speed,embedded,auth,sqlalchemy,dev
+BIN := .venv/bin
+READY := .venv/.ready
+WORKERS ?= 2
+
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo    the main job on an embedded PostgreSQL"
+	@echo "make test    the whole test suite"
+	@echo "make check   format, lint, types, import rules, docs"
+	@echo "make bench   one figure per claim"
+	@echo "make clean   removes the environment and the tools' caches"
+
+demo: $(READY)
+	@$(BIN)/tenantry demo
+
+test: $(READY)
+	@$(BIN)/python -m pytest -n $(WORKERS) -q
+
+check: $(READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy src tests $(wildcard benchmarks)
+	@$(BIN)/lint-imports
+	@if [ -f tests/check_docs.py ]; then $(BIN)/python -m tests.check_docs; fi
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks
+
+clean:
+	@rm -rf .venv .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis build
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made once and reused; brought up to date when what it is made from changes.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "tenantry needs Python 3.11 or newer, and $(PYTHON) is missing or older." >&2; \
+		echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Making the Python environment in .venv (once, about a minute) ..." >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@

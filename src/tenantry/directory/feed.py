@@ -1,0 +1,144 @@
+"""Tells the cache what changes in the control database, within milliseconds when all is well.
+
+A connection of its own LISTENs. Whenever it is made, and slowly in any case, the feed asks for what has
+changed since it last asked, so a notification that was lost with its connection, or in a pooler, is caught
+up. While the control database is away the cache keeps what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from tenantry.directory.cache import Directory
+from tenantry.directory.store import CHANNEL
+from tenantry.errors import DatabaseUnavailable
+from tenantry.lifecycle import stop
+
+logger = logging.getLogger("tenantry.directory")
+
+
+class Feed:
+    """Keeps a `Directory` fresh."""
+
+    # Mutable state: _task, _mark (up to where changes are known; None: never asked), listening (set while
+    # notifications arrive), _lost (set when the listening connection has gone), _warned.
+
+    def __init__(
+        self,
+        directory: Directory,
+        dsn: str,
+        *,
+        poll: float = 30.0,
+        timeout: float = 5.0,
+        on_databases: Callable[[], None] | None = None,
+        dice: random.Random | None = None,
+    ) -> None:
+        """Args:
+        dsn: of the control database, not through a transaction pooler: LISTEN does not work there.
+        poll: seconds between the questions that make up for lost notifications.
+        timeout: seconds for connecting.
+        on_databases: called when the table of databases changes.
+        """
+        self._directory = directory
+        self._dsn = dsn
+        self._poll = poll
+        self._timeout = timeout
+        self._on_databases = on_databases
+        self._dice = dice or random.Random()  # noqa: S311  (jitter, not a secret)
+        self._task: asyncio.Task[None] | None = None
+        self._mark: str | None = None
+        self._lost = asyncio.Event()
+        self._warned = False
+        self.listening = asyncio.Event()
+        self.backend: int | None = None
+
+    def start(self) -> None:
+        """Begin to listen, in the background. Never fails: it keeps trying."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="tenantry directory feed")
+
+    async def close(self) -> None:
+        """Stop listening. Idempotent."""
+        task, self._task = self._task, None
+        await stop(task)
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._listen()
+                failures = 0
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseUnavailable):
+                failures += 1
+            self.listening.clear()
+            pause = min(5.0, 0.1 * 2.0 ** min(failures, 8))
+            await asyncio.sleep(pause / 2 + self._dice.random() * pause / 2)
+
+    async def _listen(self) -> None:
+        """Listen until the connection goes away."""
+        connection: Any = await asyncpg.connect(
+            self._dsn,
+            timeout=self._timeout,
+            statement_cache_size=0,
+            server_settings={"application_name": "tenantry directory"},
+        )
+        self._lost.clear()
+        try:
+            connection.add_termination_listener(self._on_lost)
+            await connection.add_listener(CHANNEL, self._on_notice)
+            backend = await connection.fetchval("SELECT pg_backend_pid()")
+            self._warn_of_pooler(backend != connection.get_server_pid())
+            await self._catch_up()
+            self.backend = backend
+            self.listening.set()
+            while not self._lost.is_set():
+                try:
+                    async with asyncio.timeout(self._poll):
+                        await self._lost.wait()
+                except TimeoutError:
+                    await self._catch_up()
+        finally:
+            self.listening.clear()
+            connection.terminate()
+
+    async def _catch_up(self) -> None:
+        """Ask for what was missed. The first time nothing is known: drop all that is cached."""
+        changes = await self._directory.store.changes(self._mark)
+        restored = self._mark is not None and int(changes.mark) < int(self._mark)
+        if self._mark is None or restored or len(changes.tenants) > 10_000:
+            self._directory.tell(None)
+        elif changes.tenants:
+            self._directory.tell(changes.tenants)
+        self._mark = changes.mark
+
+    def _on_lost(self, *_: object) -> None:
+        self._lost.set()
+
+    def _on_notice(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        try:
+            message = json.loads(str(payload))
+        except ValueError:
+            message = {"tenants": "*"}
+        if "databases" in message and self._on_databases is not None:
+            self._on_databases()
+        ids = message.get("tenants")
+        if ids == "*":
+            self._directory.tell(None)
+        elif isinstance(ids, list):
+            self._directory.tell([str(one) for one in ids])
+
+    def _warn_of_pooler(self, pooled: bool) -> None:
+        if pooled and not self._warned:
+            self._warned = True
+            logger.warning(
+                "the control database is reached through a pooler: notifications may not arrive, and "
+                "changes are seen within %.0f s; set control.direct_dsn to a direct address",
+                self._poll,
+            )

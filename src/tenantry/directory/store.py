@@ -1,0 +1,336 @@
+"""The directory's authority: the tables `tenant`, `database` and `event` of the control database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from tenantry.errors import DatabaseUnavailable
+from tenantry.tenant import Kind
+
+#: Channel on which the control database tells changes of the directory.
+CHANNEL: Final = "tenantry_directory"
+
+_TENANT = "t.id, t.database, d.kind, t.epoch, t.state, t.plan, t.weight, t.limits"
+_FROM = "FROM tenantry.tenant AS t JOIN tenantry.database AS d ON d.name = t.database"
+
+
+class TenantRow(NamedTuple):
+    """One tenant, as the directory has it."""
+
+    id: str
+    database: str
+    kind: Kind
+    epoch: int
+    state: str
+    """"active", "suspended" or "removed"."""
+    plan: str | None
+    weight: float
+    limits: dict[str, Any]
+
+
+class DatabaseRow(NamedTuple):
+    """One database, as the directory has it."""
+
+    name: str
+    kind: Kind
+    dsn: str
+    """A reference: "env:NAME", "file:PATH", or "config"."""
+    settings: dict[str, Any]
+
+
+class Changes(NamedTuple):
+    """What changed since a mark."""
+
+    tenants: tuple[str, ...]
+    mark: str
+    """Ask for what changed since this next time."""
+
+
+class Store:
+    """Reads and writes the directory. Every method is one transaction.
+
+    Raises (every method): DatabaseUnavailable for "control" when the control database can't be reached.
+    """
+
+    # Mutable state: _pool, made on first use.
+
+    def __init__(self, dsn: str, *, timeout: float = 5.0, size: int = 3) -> None:
+        """Args:
+        dsn: of the control database.
+        timeout: seconds for connecting, and for each query.
+        size: connections at most.
+        """
+        self._dsn = dsn
+        self._timeout = timeout
+        self._size = size
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
+
+    async def pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        """The pool of connections to the control database, for the ledger and the journal too."""
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=self._size,
+                    timeout=self._timeout,
+                    command_timeout=self._timeout,
+                    statement_cache_size=0,  # works behind any pooler; this is no hot path
+                    server_settings={"application_name": "tenantry control"},
+                )
+            return self._pool
+
+    async def close(self) -> None:
+        """Close the connections. Idempotent."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), self._timeout)
+            except TimeoutError:
+                pool.terminate()
+
+    async def _fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        try:
+            pool = await self.pool()
+            return await pool.fetch(query, *args)
+        except (
+            OSError,
+            asyncpg.PostgresConnectionError,
+            asyncpg.InterfaceError,
+            asyncpg.OperatorInterventionError,
+            asyncpg.InsufficientResourcesError,
+            asyncpg.InvalidAuthorizationSpecificationError,
+            asyncpg.InvalidCatalogNameError,
+        ) as error:
+            raise DatabaseUnavailable("control", type(error).__name__) from error
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+            raise DatabaseUnavailable(
+                "control", "the tenantry schema is not installed; run `tenantry init`"
+            ) from error
+
+    # -- tenants -----------------------------------------------------------------------------------
+
+    async def tenants(self, ids: Sequence[str]) -> dict[str, TenantRow]:
+        """The rows of those of `ids` that are there and not removed."""
+        rows = await self._fetch(
+            f"SELECT {_TENANT} {_FROM} WHERE t.id = ANY($1::text[]) AND t.state <> 'removed'",
+            list(ids),
+        )
+        return {row["id"]: _tenant(row) for row in rows}
+
+    async def all_tenants(self, *, database: str | None = None, page: int = 1000) -> AsyncIterator[TenantRow]:
+        """Every tenant that is not removed, in the order of the ids, in pages of `page` rows."""
+        after = ""
+        while True:
+            rows = await self._fetch(
+                f"SELECT {_TENANT} {_FROM} WHERE t.id > $1 AND t.state <> 'removed' "
+                "AND ($2::text IS NULL OR t.database = $2) ORDER BY t.id LIMIT $3",
+                after,
+                database,
+                page,
+            )
+            for row in rows:
+                yield _tenant(row)
+            if len(rows) < page:
+                return
+            after = rows[-1]["id"]
+
+    async def count_tenants(self) -> dict[str, int]:
+        """How many tenants live in each database."""
+        rows = await self._fetch(
+            "SELECT d.name, count(t.id) AS n FROM tenantry.database AS d LEFT JOIN tenantry.tenant AS t "
+            "ON t.database = d.name AND t.state <> 'removed' GROUP BY d.name ORDER BY d.name"
+        )
+        return {row["name"]: row["n"] for row in rows}
+
+    async def add_tenant(
+        self,
+        tenant: str,
+        database: str,
+        *,
+        plan: str | None = None,
+        weight: float = 1.0,
+        limits: dict[str, Any] | None = None,
+    ) -> TenantRow:
+        """Add a tenant, unless it is there: then its row stays as it is and is returned.
+
+        A tenant that was removed comes back with a new epoch. Two callers at once get the same row.
+
+        Raises:
+            LookupError: no such database.
+        """
+        try:
+            await self._fetch(
+                """
+                INSERT INTO tenantry.tenant AS t (id, database, plan, weight, limits)
+                VALUES ($1, $2, $3, $4, $5::jsonb)
+                ON CONFLICT (id) DO UPDATE SET database = excluded.database, epoch = t.epoch + 1,
+                    state = 'active', plan = excluded.plan, weight = excluded.weight,
+                    limits = excluded.limits, placed_at = now()
+                WHERE t.state = 'removed'
+                """,
+                tenant,
+                database,
+                plan,
+                weight,
+                json.dumps(limits or {}),
+            )
+        except asyncpg.ForeignKeyViolationError:
+            raise LookupError(f"no database {database} in the directory") from None
+        return (await self.tenants([tenant]))[tenant]
+
+    async def import_tenants(self, ids: Iterable[str], database: str, *, plan: str | None = None) -> int:
+        """Add many tenants at once; those that are there stay as they are. Returns how many are new.
+
+        Raises:
+            LookupError: no such database.
+        """
+        try:
+            rows = await self._fetch(
+                "INSERT INTO tenantry.tenant (id, database, plan) "
+                "SELECT DISTINCT id, $2, $3::text FROM unnest($1::text[]) AS id "
+                "ON CONFLICT (id) DO NOTHING RETURNING 1",
+                list(ids),
+                database,
+                plan,
+            )
+        except asyncpg.ForeignKeyViolationError:
+            raise LookupError(f"no database {database} in the directory") from None
+        return len(rows)
+
+    async def set_tenant(
+        self,
+        tenant: str,
+        *,
+        plan: str | None = None,
+        weight: float | None = None,
+        limits: dict[str, Any] | None = None,
+        state: str | None = None,
+    ) -> bool:
+        """Change what is given, leave the rest. False: no such tenant."""
+        rows = await self._fetch(
+            "UPDATE tenantry.tenant SET plan = coalesce($2, plan), weight = coalesce($3, weight), "
+            "limits = coalesce($4::jsonb, limits), state = coalesce($5, state) "
+            "WHERE id = $1 AND state <> 'removed' RETURNING 1",
+            tenant,
+            plan,
+            weight,
+            None if limits is None else json.dumps(limits),
+            state,
+        )
+        return bool(rows)
+
+    async def move_tenant(self, tenant: str, database: str, epoch: int) -> bool:
+        """Record a new placement. An epoch that is not newer changes nothing and gives False."""
+        rows = await self._fetch(
+            "UPDATE tenantry.tenant SET database = $2, epoch = $3, placed_at = now() "
+            "WHERE id = $1 AND epoch < $3 RETURNING 1",
+            tenant,
+            database,
+            epoch,
+        )
+        return bool(rows)
+
+    # -- databases ---------------------------------------------------------------------------------
+
+    async def databases(self) -> list[DatabaseRow]:
+        """Every database, by name."""
+        rows = await self._fetch("SELECT name, kind, dsn, settings FROM tenantry.database ORDER BY name")
+        return [
+            DatabaseRow(row["name"], Kind(row["kind"]), row["dsn"], json.loads(row["settings"])) for row in rows
+        ]
+
+    async def put_database(self, name: str, kind: Kind, dsn: str, settings: dict[str, Any] | None = None) -> None:
+        """Add a database, or change it. `dsn` is a reference, never a credential."""
+        await self._fetch(
+            "INSERT INTO tenantry.database (name, kind, dsn, settings) VALUES ($1, $2, $3, $4::jsonb) "
+            "ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, dsn = excluded.dsn, "
+            "settings = excluded.settings WHERE (database.kind, database.dsn, database.settings) "
+            "IS DISTINCT FROM (excluded.kind, excluded.dsn, excluded.settings)",
+            name,
+            kind.value,
+            dsn,
+            json.dumps(settings or {}),
+        )
+
+    async def remove_database(self, name: str) -> bool:
+        """Remove a database in which no tenant lives. False: no such database.
+
+        Raises:
+            ValueError: tenants live in it.
+        """
+        try:
+            rows = await self._fetch(
+                "WITH gone AS (DELETE FROM tenantry.tenant WHERE database = $1 AND state = 'removed') "
+                "DELETE FROM tenantry.database WHERE name = $1 RETURNING 1",
+                name,
+            )
+        except asyncpg.ForeignKeyViolationError:
+            raise ValueError(f"tenants live in database {name}; move them first") from None
+        return bool(rows)
+
+    # -- what changed, who did what ----------------------------------------------------------------
+
+    async def changes(self, mark: str | None) -> Changes:
+        """Tenants changed since `mark`; with None only the mark.
+
+        The mark is the oldest transaction that was still running, so a change that commits late is told
+        next time rather than missed.
+        """
+        rows = await self._fetch(
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, "
+            "ARRAY(SELECT id FROM tenantry.tenant WHERE changed >= $1::xid8 ORDER BY changed LIMIT 10001) "
+            "AS ids",
+            mark or "18446744073709551615",
+        )
+        return Changes(tuple(rows[0]["ids"]), rows[0]["mark"])
+
+    async def record(
+        self,
+        kind: str,
+        actor: str,
+        *,
+        tenant: str | None = None,
+        database: str | None = None,
+        reason: str | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> int:
+        """Write an event; returns its number."""
+        rows = await self._fetch(
+            "INSERT INTO tenantry.event (kind, actor, tenant, database, reason, detail) "
+            "VALUES ($1, session_user || ' / ' || $2, $3, $4, $5, $6::jsonb) RETURNING id",
+            kind,
+            actor,
+            tenant,
+            database,
+            reason,
+            json.dumps(detail or {}),
+        )
+        return int(rows[0]["id"])
+
+    async def amend(self, event: int, detail: dict[str, Any]) -> None:
+        """Add to an event's detail: how it ended."""
+        await self._fetch(
+            "UPDATE tenantry.event SET detail = detail || $2::jsonb WHERE id = $1",
+            event,
+            json.dumps(detail),
+        )
+
+
+def _tenant(row: asyncpg.Record) -> TenantRow:
+    return TenantRow(
+        row["id"],
+        row["database"],
+        Kind(row["kind"]),
+        row["epoch"],
+        row["state"],
+        row["plan"],
+        row["weight"],
+        json.loads(row["limits"]),
+    )

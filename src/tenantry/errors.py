@@ -1,0 +1,173 @@
+"""Everything that tenantry raises of its own.
+
+One class per fact. Each error carries its facts as attributes, and its message says the state and the
+next step. PostgreSQL's own errors pass through as asyncpg raises them. No error ever carries a DSN, a
+password or a query's arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TenantryError(Exception):
+    """Base of every error that tenantry raises."""
+
+
+class ConfigError(TenantryError):
+    """The configuration can't be used; says which source, which key, and the mend.
+
+    Attributes:
+        source: the file or mapping that was read, or None.
+        key: dotted path of the key at fault, or None when the whole source is at fault.
+    """
+
+    def __init__(self, message: str, *, source: str | None = None, key: str | None = None) -> None:
+        self.source = source
+        self.key = key
+        where = ": ".join(part for part in (source, key) if part)
+        super().__init__(f"{where}: {message}" if where else message)
+
+
+class InvalidTenantId(TenantryError, ValueError):
+    """The value is not a tenant id of the configured type. Raised before any I/O.
+
+    Attributes:
+        expected: "uuid", "bigint" or "text".
+    """
+
+    def __init__(self, value: object, expected: str, why: str) -> None:
+        self.expected = expected
+        self.type = type(value).__name__
+        super().__init__(
+            f"not a {expected} tenant id ({why}); got {type(value).__name__}. Pass {_EXPECTED_PYTHON[expected]}"
+        )
+
+
+_EXPECTED_PYTHON = {
+    "uuid": "a uuid.UUID",
+    "bigint": "an int within PostgreSQL's bigint",
+    "text": "a non-empty str of at most 255 bytes in UTF-8, without NUL",
+}
+
+
+class UnknownTenant(TenantryError, LookupError):
+    """The directory has no such tenant.
+
+    Attributes:
+        tenant: the id that was asked for.
+    """
+
+    def __init__(self, tenant: object) -> None:
+        self.tenant = tenant
+        super().__init__(
+            f"tenant {tenant} is not in the directory; add it with `tenantry tenants add {tenant}` "
+            "or Router.add_tenant, or set tenancy.default_database"
+        )
+
+
+class TenantSuspended(TenantryError):
+    """The tenant is suspended: nothing is served for it.
+
+    Attributes:
+        tenant: the id that was asked for.
+    """
+
+    def __init__(self, tenant: object) -> None:
+        self.tenant = tenant
+        super().__init__(f"tenant {tenant} is suspended; `tenantry tenants resume {tenant}` lets it in again")
+
+
+class TenantBusy(TenantryError):
+    """No connection came free for this tenant: its queue is full, or the deadline passed in the queue.
+
+    Attributes:
+        tenant: the id that was asked for.
+        database: where it lives.
+        retry_after: seconds after which a place is likely; an estimate from the queue's length.
+        waiting: how many checkouts of this tenant are waiting.
+    """
+
+    def __init__(self, tenant: object, database: str, *, retry_after: float, waiting: int, why: str) -> None:
+        self.tenant = tenant
+        self.database = database
+        self.retry_after = retry_after
+        self.waiting = waiting
+        super().__init__(
+            f"tenant {tenant} is busy on {database}: {why} ({waiting} waiting); "
+            f"try again in {retry_after:.2f} s, or raise router.queue, router.timeout or the pool's max"
+        )
+
+
+class TenantMoving(TenantryError):
+    """The tenant is being moved to another database, and the move outlasted the caller's deadline.
+
+    Attributes:
+        tenant: the id that was asked for.
+        waited: seconds that this caller was parked.
+    """
+
+    def __init__(self, tenant: object, waited: float) -> None:
+        self.tenant = tenant
+        self.waited = waited
+        super().__init__(
+            f"tenant {tenant} is being moved and did not settle within {waited:.3f} s; "
+            "try again, with a longer timeout than the move's pause (800 ms by default)"
+        )
+
+
+class DatabaseUnavailable(TenantryError):
+    """A database does not accept connections now.
+
+    Attributes:
+        database: its name ("control" for the control database).
+        retry_after: seconds until the router itself tries again, or None when it is not backing off.
+    """
+
+    def __init__(self, database: str, why: str, *, retry_after: float | None = None) -> None:
+        self.database = database
+        self.retry_after = retry_after
+        when = "" if retry_after is None else f"; next attempt in {retry_after:.1f} s"
+        super().__init__(f"database {database} is unavailable ({why}){when}; see `tenantry check`")
+
+
+class ScopeLost(TenantryError):
+    """The scope's transaction did not live to the scope's end, so its work is not committed by it.
+
+    Attributes:
+        tenant: whose scope it was.
+        reason: "ended" (the application sent COMMIT or ROLLBACK), "failed" (a statement failed, the error
+            was swallowed, and PostgreSQL rolled the transaction back), "busy" (a statement was still
+            running at the scope's end) or "closed" (the connection is gone).
+    """
+
+    def __init__(self, tenant: object, reason: str, message: str) -> None:
+        self.tenant = tenant
+        self.reason = reason
+        super().__init__(f"scope of tenant {tenant} lost: {message}")
+
+
+class UnsafeRole(TenantryError):
+    """The role in a database's DSN could bypass row-level security, so the router refuses to serve.
+
+    Attributes:
+        database: the database's name.
+        role: the role that the DSN logs in as.
+        problems: one sentence each.
+        mends: the SQL that mends each problem, in the same order.
+    """
+
+    def __init__(self, database: str, role: str, problems: Sequence[str], mends: Sequence[str]) -> None:
+        self.database = database
+        self.role = role
+        self.problems = tuple(problems)
+        self.mends = tuple(mends)
+        listed = "; ".join(f"{problem} (mend: {mend})" for problem, mend in zip(problems, mends, strict=True))
+        super().__init__(f"refusing to serve {database} as role {role}: {listed}")
+
+
+class RouterClosed(TenantryError):
+    """The router is closed or closing; open a new one."""
+
+    def __init__(self, what: str = "the router is closed; open a new one with Router.open") -> None:
+        super().__init__(what)

@@ -1,0 +1,122 @@
+"""What all policies of a table let through together. Pure.
+
+Permissive policies are OR-ed, restrictive ones AND-ed on top; a command without a permissive policy
+is denied. So a table isolates when every applicable permissive policy ties its rows to the session,
+or when one restrictive policy does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from tenantry.isolation.catalog import PUBLIC, Catalog, Policy
+from tenantry.isolation.meaning import Meanings, Verdict
+from tenantry.isolation.policy import Tenancy
+from tenantry.isolation.tables import Survey
+
+Action = Literal["select", "insert", "update", "update check", "delete"]
+ACTIONS: tuple[Action, ...] = ("select", "insert", "update", "update check", "delete")
+_COMMANDS = {"select": "r", "insert": "a", "update": "w", "update check": "w", "delete": "d"}
+
+
+class Opening(NamedTuple):
+    """A permissive policy that nothing ties for an action."""
+
+    policy: Policy
+    action: Action
+    verdict: Verdict
+    beside: bool
+    """True when another permissive policy of the table is tied: this one undoes it."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The combined effect of policies, for one application role or for every role that they name."""
+
+    catalog: Catalog
+    tenancy: Tenancy
+    survey: Survey
+    role: str | None = None
+
+    @cached_property
+    def meanings(self) -> Meanings:
+        """The reader of expressions."""
+        return Meanings(self.catalog, self.tenancy)
+
+    @cached_property
+    def protected(self) -> frozenset[int]:
+        """Tables whose readers see tied rows only, found to a fixed point: policies lean on others."""
+        found: frozenset[int] = frozenset()
+        while True:
+            more = frozenset(
+                oid
+                for oid in self.catalog.policies
+                if oid in self.catalog.relations
+                and self.catalog.relations[oid].rls
+                and not self._openings(oid, "select", found)
+            )
+            if more == found:
+                return found
+            found = more
+
+    def expression(self, policy: Policy, action: Action) -> str | None:
+        """The policy's expression for an action: a check that is missing is the USING."""
+        if action == "insert":
+            return policy.using if policy.check is None and policy.command == "*" else policy.check
+        if action == "update check":
+            return policy.using if policy.check is None else policy.check
+        return policy.using
+
+    def verdict(self, policy: Policy, action: Action) -> Verdict:
+        """What one policy lets through for one action."""
+        return self._verdict(policy, action, self.protected)
+
+    def openings(self, oid: int, action: Action) -> tuple[Opening, ...]:
+        """The permissive policies through which rows of others come in."""
+        return self._openings(oid, action, self.protected)
+
+    def applicable(self, oid: int, action: Action) -> tuple[Policy, ...]:
+        """The policies that apply to the role, or to anybody, for an action."""
+        command = _COMMANDS[action]
+        return tuple(
+            policy
+            for policy in self.catalog.policies.get(oid, ())
+            if policy.command in ("*", command) and (self.role is None or self._applies(policy, self.role))
+        )
+
+    def _applies(self, policy: Policy, role: str) -> bool:
+        return PUBLIC in policy.roles or not self.catalog.acts_as(role).isdisjoint(policy.roles)
+
+    def _verdict(self, policy: Policy, action: Action, protected: frozenset[int]) -> Verdict:
+        return self.meanings.verdict(
+            self.expression(policy, action),
+            policy.relation,
+            protected - {policy.relation},
+            writes=action != "select",
+        )
+
+    def _openings(self, oid: int, action: Action, protected: frozenset[int]) -> tuple[Opening, ...]:
+        policies = self.applicable(oid, action)
+        judged = [(policy, self._verdict(policy, action, protected)) for policy in policies]
+        tied = [policy for policy, verdict in judged if verdict >= Verdict.UNKNOWN]
+        found = []
+        for policy, verdict in judged:
+            if not policy.permissive or verdict >= Verdict.UNKNOWN:
+                continue
+            if any(self._covers(other, policy) for other in tied if not other.permissive):
+                continue
+            beside = any(other.permissive for other in tied)
+            found.append(Opening(policy, action, verdict, beside))
+        return tuple(found)
+
+    def _covers(self, restrictive: Policy, permissive: Policy) -> bool:
+        """True when everybody whom `permissive` lets in is held by `restrictive`."""
+        if self.role is not None or PUBLIC in restrictive.roles:
+            return True
+        return all(
+            not self.catalog.acts_as(role).isdisjoint(restrictive.roles)
+            for role in permissive.roles
+            if role != PUBLIC
+        ) and (PUBLIC not in permissive.roles)

@@ -1,0 +1,228 @@
+"""The policy template: what every tenant table looks like, as SQL. Pure, no I/O.
+
+    tenant_id = <the setting, cast, empty read as NULL>  AND  (SELECT tenantry.admitted())
+
+The equality is bare, so that the planner reads the tenant's own statistics and the tenant-leading
+index; the check stands in a sub-select, so that it runs once per statement. `docs/policy.md` has
+the measurements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tenantry.errors import ConfigError
+from tenantry.tenant import IdType, literal
+
+#: Name of the policy that this template makes, on every table.
+POLICY = "tenantry_tenant"
+#: Override of a table that holds nothing of tenantry's concern.
+IGNORE = "ignore"
+#: Override of a table that all tenants read and none owns.
+REFERENCE = "reference"
+
+_NAME_MAX_BYTES = 63
+_SETTING = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+")
+_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+_TEXTS = frozenset({"text", "character varying"})
+_COMPARED_IN: Mapping[IdType, Mapping[str, str]] = {
+    IdType.UUID: {"uuid": "uuid"} | dict.fromkeys(_TEXTS, "text"),
+    IdType.BIGINT: dict.fromkeys(_INTEGERS, "bigint") | dict.fromkeys(_TEXTS, "text"),
+    IdType.TEXT: dict.fromkeys(_TEXTS, "text"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tenancy:
+    """How a product's tables tell their tenants apart."""
+
+    column: str = "tenant_id"
+    """The tenant column. Other spellings of the same words (`tenantId`, `"TenantID"`) are found
+    too.
+    """
+    id_type: IdType = IdType.UUID
+    setting: str = "app.current_tenant"
+    """The setting that policies read and `tenantry.bind` sets."""
+    hardened: bool = False
+    """True where `bind` proves who set the setting; the policy then believes the proof alone."""
+    tables: Mapping[str, str] = field(default_factory=dict)
+    """`schema.table` (names as they are, unquoted) -> its tenant column, "ignore" or "reference".
+    """
+
+    def __post_init__(self) -> None:
+        if not _SETTING.fullmatch(self.setting):
+            raise ConfigError(
+                f"{self.setting!r} is no name of a setting of ours: two or more words of a-z, 0-9 "
+                "and _ joined by dots, such as app.current_tenant",
+                key="tenancy.setting",
+            )
+        if not self.column:
+            raise ConfigError("the tenant column has no name", key="tenancy.column")
+
+
+def identifier(name: str) -> str:
+    """Quote `name` as an SQL identifier, always."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(schema: str, name: str) -> str:
+    """Quote a schema-qualified name."""
+    return f"{identifier(schema)}.{identifier(name)}"
+
+
+def derived_name(table: str, suffix: str) -> str:
+    """A name for what we add to `table`, at most 63 bytes, distinct for distinct tables."""
+    name = f"{table}_{suffix}"
+    if len(name.encode()) <= _NAME_MAX_BYTES:
+        return name
+    digest = hashlib.md5(table.encode(), usedforsecurity=False).hexdigest()[:8]
+    room = _NAME_MAX_BYTES - len(suffix) - len(digest) - 2
+    return f"{table.encode()[:room].decode(errors='ignore')}_{digest}_{suffix}"
+
+
+def compared_in(column_type: str, id_type: IdType) -> str | None:
+    """The type in which a column of `column_type` is compared with the setting, or None if it can't
+    be.
+
+    An integer column is compared as bigint: a tenant beyond its range then matches no row, where a
+    cast to integer would raise an error, and the column's index serves all the same. A varchar(n)
+    column is compared as text: a cast to varchar(n) would cut a longer id and let it read another
+    tenant's rows. char(n) can't be compared safely (it ignores trailing blanks), nor can citext (it
+    ignores case).
+    """
+    base = re.sub(r"\(.*\)", "", column_type).strip()
+    return _COMPARED_IN[id_type].get(base)
+
+
+def bound_tenant(tenancy: Tenancy, column_type: str | None = None) -> str:
+    """The expression for the bound tenant in the type in which the column is compared; NULL when
+    unbound.
+    """
+    column_type = column_type or tenancy.id_type.value
+    wanted = compared_in(column_type, tenancy.id_type)
+    if wanted is None:
+        raise ConfigError(
+            f"a {column_type} column can't hold tenant ids of type {tenancy.id_type.value}; "
+            f"change the column to {tenancy.id_type.value}",
+            key="tenancy.type",
+        )
+    setting = f"nullif(current_setting({literal(tenancy.setting)}, true), '')"
+    return setting if wanted == "text" else f"{setting}::{wanted}"
+
+
+def predicate(column: str, tenancy: Tenancy, column_type: str | None = None) -> str:
+    """The policy's expression, for USING and WITH CHECK alike.
+
+    In hardened mode the row is also compared with the tenant that the proof was made for, taken
+    once per statement: a `set_config` in a target list changes what the bare equality compares with
+    for later rows. That second comparison stands in a coalesce, because the planner would merge two
+    plain equalities on one column into a check that it makes once, and because it believes that an
+    IS NOT DISTINCT FROM leaves only one row in so-many-distinct-values.
+    """
+    name = identifier(column)
+    equality = f"{name} = {bound_tenant(tenancy, column_type)}"
+    if not tenancy.hardened:
+        return f"{equality} AND (SELECT tenantry.admitted())"
+    same = compared_in(column_type or tenancy.id_type.value, tenancy.id_type) == "text"
+    cast = "::text" if same and tenancy.id_type is not IdType.TEXT else ""
+    return f"{equality} AND coalesce({name} = (SELECT tenantry.admitted_tenant(){cast}), false)"
+
+
+def policy_sql(schema: str, table: str, column: str, tenancy: Tenancy, column_type: str | None = None) -> str:
+    """The statement that makes the tenant policy of one table."""
+    expression = predicate(column, tenancy, column_type)
+    return (
+        f"CREATE POLICY {POLICY} ON {qualified(schema, table)} AS PERMISSIVE FOR ALL TO PUBLIC\n"
+        f"    USING ({expression})\n"
+        f"    WITH CHECK ({expression})"
+    )
+
+
+def grant_sql(schema: str, table: str, role: str) -> str:
+    """The statement that gives an application role what it needs on a tenant table."""
+    target, grantee = qualified(schema, table), identifier(role)
+    return f"GRANT SELECT, INSERT, UPDATE, DELETE ON {target} TO {grantee}"
+
+
+def revoke_sql(schema: str, table: str, role: str) -> str:
+    """The statement that takes away what ignores row-level security."""
+    target, grantee = qualified(schema, table), identifier(role)
+    return f"REVOKE TRUNCATE, REFERENCES, TRIGGER ON {target} FROM {grantee}"
+
+
+def table_sql(
+    schema: str,
+    table: str,
+    column: str,
+    tenancy: Tenancy,
+    *,
+    role: str | None = None,
+    column_type: str | None = None,
+) -> list[str]:
+    """The statements that bring one table to the standard, in order; harmless when run again.
+
+    For fresh schemas, demos and tests: it takes its locks at once and scans for NULLs. A living
+    product uses `plan`, which reads the catalogs and does the same in steps that do not block.
+
+    Args:
+        role: the application role that gets the grants, or None.
+        column_type: the tenant column's type as `format_type` prints it; None means the id type.
+    """
+    target, name = qualified(schema, table), identifier(column)
+    statements = [
+        f"ALTER TABLE {target} ALTER COLUMN {name} SET NOT NULL",
+        f"ALTER TABLE {target} ALTER COLUMN {name} SET DEFAULT tenantry.current_tenant()",
+        f"ALTER TABLE {target} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {target} FORCE ROW LEVEL SECURITY",
+        f"DROP POLICY IF EXISTS {POLICY} ON {target}",
+        policy_sql(schema, table, column, tenancy, column_type),
+        _index_unless_served(schema, table, column),
+    ]
+    if role is not None:
+        grantee = identifier(role)
+        statements += [
+            f"GRANT USAGE ON SCHEMA {identifier(schema)} TO {grantee}",
+            grant_sql(schema, table, role),
+            revoke_sql(schema, table, role),
+            _grant_owned_sequences(schema, table, role),
+        ]
+    return statements
+
+
+def _index_unless_served(schema: str, table: str, column: str) -> str:
+    target = literal(qualified(schema, table))
+    create = literal(
+        f"CREATE INDEX {identifier(derived_name(table, 'tenantry_idx'))} "
+        f"ON {qualified(schema, table)} ({identifier(column)})"
+    )
+    return (
+        "DO $do$ BEGIN\n"
+        "    IF NOT EXISTS (\n"
+        "        SELECT FROM pg_index AS i JOIN pg_attribute AS a\n"
+        "            ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]\n"
+        f"        WHERE i.indrelid = {target}::regclass AND a.attname = {literal(column)}\n"
+        "            AND i.indisvalid AND i.indpred IS NULL\n"
+        f"    ) THEN EXECUTE {create}; END IF;\n"
+        "END $do$"
+    )
+
+
+def _grant_owned_sequences(schema: str, table: str, role: str) -> str:
+    target = literal(qualified(schema, table))
+    return "\n".join(
+        (
+            "DO $do$ DECLARE owned regclass; BEGIN",
+            "    FOR owned IN",
+            "        SELECT d.objid::regclass",
+            "        FROM pg_depend AS d JOIN pg_class AS c ON c.oid = d.objid",
+            f"        WHERE d.refobjid = {target}::regclass AND c.relkind = 'S'",
+            "            AND d.deptype IN ('a', 'i')",
+            "    LOOP",
+            f"        EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %I', owned, {literal(role)});",
+            "    END LOOP;",
+            "END $do$",
+        )
+    )

@@ -1,0 +1,189 @@
+"""What the catalogs say about an end of the move, read into values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tenantry import sql
+from tenantry.move.endpoint import Connection
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    name: str
+    type: str
+    not_null: bool
+    generated: bool
+    portable: bool
+    """True if the binary format means the same in another database: no object ids in it."""
+    oid_type: bool
+    """True for oid and lo: may point to a large object."""
+
+
+class Key(NamedTuple):
+    """A unique key that could be a replica identity."""
+
+    index: str
+    primary: bool
+    identity: bool
+    columns: tuple[str, ...]
+
+
+class Reference(NamedTuple):
+    """A foreign key."""
+
+    name: str
+    to: int
+    """Object id of the referenced table."""
+    columns: tuple[str, ...]
+    far: tuple[str, ...]
+    """The referenced columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the application."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    """"r" ordinary, "p" partitioned, "f" foreign."""
+    persistence: str
+    """"p" permanent, "u" unlogged."""
+    identity: str
+    """Replica identity: "d" default, "i" index, "f" full, "n" nothing."""
+    rows: float
+    bytes: int
+    inherits: bool
+    owner: str
+    grantees: tuple[str, ...]
+    columns: tuple[Column, ...]
+    keys: tuple[Key, ...]
+    references: tuple[Reference, ...]
+
+    @property
+    def quoted(self) -> str:
+        """Its name, schema-qualified and quoted."""
+        return f"{identifier(self.schema)}.{identifier(self.name)}"
+
+    def identity_columns(self) -> frozenset[str]:
+        """The columns of the replica identity in force; empty if there is none."""
+        if self.identity == "f":
+            return frozenset(column.name for column in self.columns)
+        for key in self.keys:
+            if key.identity if self.identity == "i" else self.identity == "d" and key.primary:
+                return frozenset(key.columns)
+        return frozenset()
+
+
+class Generator(NamedTuple):
+    """A sequence of the application."""
+
+    schema: str
+    name: str
+    max: int
+    increment: int
+    cycles: bool
+    table_oid: int | None
+    column: str | None
+    last: int
+    """The last value given out; 0: none yet."""
+
+    @property
+    def quoted(self) -> str:
+        """Its name, schema-qualified and quoted."""
+        return f"{identifier(self.schema)}.{identifier(self.name)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """What the database calls itself."""
+
+    name: str
+    kind: str
+    setting: str
+    id_type: str
+    tenant: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One end of a move, as its catalogs show it."""
+
+    server: dict[str, Any]
+    """The columns of sql/move/server.sql."""
+    pooled: bool
+    """True: a pooler answered."""
+    tables: tuple[Table, ...]
+    sequences: tuple[Generator, ...]
+    local: Local | None
+    """None: tenantry's schema is not installed, or the database was not named."""
+
+
+def identifier(name: str) -> str:
+    """Quote `name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+async def read_side(connection: Connection) -> Side:
+    """Read one end."""
+    server = dict((await connection.fetch(sql.query("move/server")))[0])
+    local = None
+    if server["named"]:
+        row = await connection.fetchrow(
+            "SELECT name, kind, setting, id_type, tenant FROM tenantry.local"
+        )
+        local = None if row is None else Local(*row)
+    return Side(
+        server=server,
+        pooled=server["backend"] != connection.get_server_pid(),
+        tables=tuple(_table(row) for row in await connection.fetch(sql.query("move/tables"))),
+        sequences=tuple(
+            Generator(*row.values()) for row in await connection.fetch(sql.query("move/sequences"))
+        ),
+        local=local,
+    )
+
+
+async def read_shape(connection: Connection, tables: Sequence[str]) -> list[str]:
+    """The lines of sql/move/shape.sql for these tables."""
+    rows = await connection.fetch(sql.query("move/shape"), list(tables))
+    return [row["line"] for row in rows]
+
+
+async def read_storage(connection: Connection, tables: Sequence[str]) -> str:
+    """The files of these tables, as sql/move/storage.sql names them."""
+    return str(await connection.fetchval(sql.query("move/storage"), list(tables)))
+
+
+def _table(row: Any) -> Table:
+    return Table(
+        oid=row["oid"],
+        schema=row["schema"],
+        name=row["name"],
+        kind=row["kind"],
+        persistence=row["persistence"],
+        identity=row["identity"],
+        rows=row["rows"],
+        bytes=row["bytes"],
+        inherits=row["inherits"],
+        owner=row["owner"],
+        grantees=tuple(row["grantees"]),
+        columns=tuple(
+            Column(c["name"], c["type"], c["not_null"], c["generated"], c["portable"], c["oid_type"])
+            for c in json.loads(row["columns"])
+        ),
+        keys=tuple(
+            Key(k["index"], k["primary"], k["identity"], tuple(k["columns"]))
+            for k in json.loads(row["keys"])
+        ),
+        references=tuple(
+            Reference(r["name"], r["to"], tuple(r["columns"]), tuple(r["far"]))
+            for r in json.loads(row["references"])
+        ),
+    )

@@ -1,0 +1,158 @@
+"""The copy: the tenant's rows as of one snapshot, by a pipe of COPY, several tables at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from tenantry.move import failpoints
+from tenantry.move.catalog import identifier
+from tenantry.move.endpoint import Connection, Endpoint, session
+from tenantry.move.errors import Unreachable
+from tenantry.move.plan import TablePlan
+from tenantry.move.progress import CopyProgressed
+from tenantry.move.work import Work
+from tenantry.tenant import Kind
+
+#: Pieces of COPY data that may wait between the two sides: bounds the mover's memory. asyncpg's pieces are at
+#: most some 64 KiB.
+_PIECES = 16
+
+
+async def clear(work: Work, place: Endpoint, tables: Sequence[TablePlan]) -> None:
+    """Take the tenant's rows of these tables away at `place`, where the tenant does not live."""
+    async with session(place, f"clear {work.plan.id}", session_replication_role="replica") as there:
+        if place.kind is Kind.DEDICATED:
+            names = ", ".join(table.quoted for table in tables)
+            if names:
+                await there.execute(f"TRUNCATE {names}")
+            return
+        for table in tables:
+            if table.column:
+                await there.execute(f"DELETE FROM {table.quoted} WHERE {table.where(work.plan.tenant)}")  # noqa: S608  quoted
+
+
+async def copy_all(work: Work, snapshot: str) -> int:
+    """Copy every table as of `snapshot`, the largest first. Returns the rows."""
+    todo: asyncio.Queue[TablePlan] = asyncio.Queue()
+    tables = sorted((*work.plan.tables, *work.plan.references), key=lambda table: -table.bytes)
+    for table in tables:
+        todo.put_nowait(table)
+    pipe = _Copying(work, snapshot, len(tables))
+    failpoints.reach("K8.0")
+    async with asyncio.TaskGroup() as group:
+        jobs = [
+            group.create_task(pipe.work_off(todo)) for _ in range(min(work.limits.jobs, len(tables)))
+        ]
+    return sum(job.result() for job in jobs)
+
+
+class _Copying:
+    # Mutable state: how many tables are complete.
+
+    def __init__(self, work: Work, snapshot: str, tables: int) -> None:
+        self._work = work
+        self._snapshot = snapshot
+        self._tables = tables
+        self._complete = 0
+
+    async def work_off(self, todo: asyncio.Queue[TablePlan]) -> int:
+        rows = 0
+        work = self._work
+        purpose = f"copy {work.plan.id}"
+        async with (
+            session(work.source, purpose) as source,
+            # No triggers and no foreign keys while rows arrive: the source has checked them.
+            session(work.target, purpose, session_replication_role="replica") as target,
+        ):
+            await source.execute(
+                f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{self._snapshot}'"
+            )
+            while not todo.empty():
+                table = todo.get_nowait()
+                rows += await copy_table(work, table, source, target)
+                self._complete += 1
+                if self._complete * 2 >= self._tables > (self._complete - 1) * 2:
+                    failpoints.reach("K8.50")
+                if self._complete == self._tables:
+                    failpoints.reach("K8.last")
+            await source.execute("COMMIT")
+        return rows
+
+
+async def copy_table(work: Work, table: TablePlan, source: Connection, target: Connection) -> int:
+    """Copy one table's share. Returns its rows."""
+    columns = ", ".join(identifier(name) for name in table.columns)
+    form = "binary" if table.binary else "text"
+    query = f"SELECT {columns} FROM {table.quoted} WHERE {table.where(work.plan.tenant)}"  # noqa: S608  quoted
+    pipe = _Pipe(work, table)
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(
+            target.copy_to_table(
+                table.name,
+                schema_name=table.schema,
+                columns=table.columns,
+                source=pipe.pieces(),
+                format=form,
+            )
+        )
+        async with pipe.filling():
+            await source.copy_from_query(query, output=pipe.put, format=form)
+    rows = int(writing.result().split()[-1])
+    pipe.tell(rows)
+    return rows
+
+
+class _Pipe:
+    """COPY's bytes between the sides: bounded, throttled, and broken off when they stand still."""
+
+    # Mutable state: _queue, what is under way; _bytes, what has passed.
+
+    def __init__(self, work: Work, table: TablePlan) -> None:
+        self._work = work
+        self._table = table
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(_PIECES)
+        self._bytes = 0
+        self._started = time.monotonic()
+        self._told = self._started
+
+    @contextlib.asynccontextmanager
+    async def filling(self) -> AsyncIterator[None]:
+        yield
+        await self._queue.put(None)
+
+    async def put(self, data: bytes) -> None:
+        async with asyncio.timeout(self._work.limits.stall):
+            await self._queue.put(data)
+        self._bytes += len(data)
+        if self._work.limits.copy_rate:
+            due = self._started + self._bytes / self._work.limits.copy_rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        if time.monotonic() - self._told >= 0.2:
+            self.tell(None)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        while True:
+            try:
+                async with asyncio.timeout(self._work.limits.stall):
+                    piece = await self._queue.get()
+            except TimeoutError:
+                raise Unreachable(f"copying {self._table.quoted} stood still") from None
+            if piece is None:
+                return
+            yield piece
+
+    def tell(self, rows: int | None) -> None:
+        self._told = time.monotonic()
+        self._work.tell(
+            CopyProgressed(
+                self._work.plan.id,
+                self._table.quoted,
+                self._bytes,
+                self._table.bytes,
+                rows,
+                self._told - self._started,
+            )
+        )

@@ -1,0 +1,116 @@
+"""What a move can say when it does not go on. One class per fact; the message says the state and the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tenantry.errors import TenantryError
+
+
+class Finding(NamedTuple):
+    """Something that preflight found."""
+
+    code: str
+    """Stable name of the rule, such as "tenant-column-missing"."""
+    problem: str
+    """One sentence."""
+    mend: str
+    """The statement or the step that mends it."""
+    refuses: bool = True
+    """False: worth knowing, the move goes on."""
+
+
+class MoveError(TenantryError):
+    """Base of the errors of moves."""
+
+
+class MoveRefused(MoveError):
+    """Preflight found what the move can't carry. Nothing was touched.
+
+    Attributes:
+        findings: those that refuse.
+    """
+
+    def __init__(self, tenant: str, target: str, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        listed = "; ".join(f"{f.problem} (mend: {f.mend})" for f in findings)
+        super().__init__(f"moving tenant {tenant} to {target} is refused, nothing was touched: {listed}")
+
+
+class UnknownMove(MoveError, LookupError):
+    """The journal has no such move."""
+
+    def __init__(self, move: str) -> None:
+        self.move = move
+        super().__init__(f"no move {move} in the journal; see `tenantry moves list`")
+
+
+class MoveBusy(MoveError):
+    """Another mover is at it.
+
+    Attributes:
+        move: the move that is in the way.
+    """
+
+    def __init__(self, move: str, why: str) -> None:
+        self.move = move
+        super().__init__(f"move {move} is in the way: {why}; see `tenantry moves show {move}`")
+
+
+class WrongState(MoveError):
+    """The move is not in a state in which this can be done."""
+
+    def __init__(self, move: str, state: str, wanted: str, next_step: str) -> None:
+        self.move = move
+        self.state = state
+        super().__init__(f"move {move} is {state}, so it can't be {wanted}; {next_step}")
+
+
+class MoveStopped(MoveError):
+    """The move stopped before its end. The tenant works where it lives.
+
+    Attributes:
+        move: its id.
+        reason: why.
+    """
+
+    def __init__(self, move: str, reason: str) -> None:
+        self.move = move
+        self.reason = reason
+        super().__init__(
+            f"move {move} stopped: {reason}; the tenant goes on working. "
+            f"`tenantry moves resume {move}` tries again, `tenantry moves abort {move}` gives up"
+        )
+
+
+class SchemaChanged(MoveStopped):
+    """A table of the tenant changed its shape or its files since the move was planned."""
+
+
+class DataDiffers(MoveStopped):
+    """The two sides do not hold the same rows.
+
+    Attributes:
+        differences: the first of them, one sentence each.
+    """
+
+    def __init__(self, move: str, differences: Sequence[str]) -> None:
+        self.differences = tuple(differences)
+        super().__init__(move, "the two sides differ: " + "; ".join(differences[:5]))
+
+
+class LeaseLost(MoveError):
+    """The session that held the move's lease is gone, so somebody else may be running it."""
+
+    def __init__(self, move: str) -> None:
+        self.move = move
+        super().__init__(f"the lease of move {move} was lost; `tenantry moves resume {move}` takes it again")
+
+
+class FenceMissed(MoveError):
+    """One attempt at the fence ended by itself; the tenant went on where it was."""
+
+
+class Unreachable(MoveError):
+    """A database did not answer, or not directly."""

@@ -1,0 +1,275 @@
+"""The journal in the control database: what was meant before it is done, and who is doing it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from tenantry.move.endpoint import BROKEN, Connection, connect
+from tenantry.move.errors import LeaseLost, MoveBusy, UnknownMove
+from tenantry.move.plan import MovePlan
+from tenantry.move.states import SUCCESSORS, State
+
+_COLUMNS: Final = (
+    "id, tenant, source, target, state, step, plan, result, error, created_at, changed_at, flipped_at, ended_at"
+)
+_LEASE: Final = "tenantry.move_lock_space(), hashtext($1)"
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRecord:
+    """A move, as the journal has it."""
+
+    id: str
+    tenant: str
+    source: str
+    target: str
+    state: State
+    step: str | None
+    """The last step that is complete."""
+    plan: MovePlan
+    result: dict[str, Any]
+    error: str | None
+    """Why the last attempt stopped."""
+    created_at: datetime
+    changed_at: datetime
+    flipped_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An object that a finished or dead move may have left."""
+
+    move: str
+    state: State
+    database: str
+    kind: str
+    name: str
+
+
+class Journal:
+    """Reads and writes the journal. Every method is one transaction in a session of its own."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[Connection]:
+        connection = await connect(self._dsn, "journal")
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def _execute(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        async with self._session() as connection:
+            return await connection.fetch(query, *args)
+
+    async def next_block(self) -> int:
+        """A number for a move's ids that no other move has."""
+        (row,) = await self._execute("SELECT nextval('tenantry.move_id_block') AS block")
+        return int(row["block"])
+
+    async def placement(self, tenant: str) -> tuple[str, int] | None:
+        """Where the directory says that the tenant lives: database and epoch."""
+        rows = await self._execute(
+            "SELECT database, epoch FROM tenantry.tenant WHERE id = $1 AND state <> 'removed'", tenant
+        )
+        return (rows[0]["database"], rows[0]["epoch"]) if rows else None
+
+    async def place(self, tenant: str, database: str, epoch: int) -> None:
+        """Tell the directory the tenant's new placement; an epoch that is not newer changes nothing."""
+        await self._execute(
+            "UPDATE tenantry.tenant SET database = $2, epoch = $3, placed_at = now() WHERE id = $1 AND epoch < $3",
+            tenant,
+            database,
+            epoch,
+        )
+
+    async def origin(self, tenant: str, source: str) -> str | None:
+        """The database from which the tenant came to `source`; None: it was not moved there."""
+        rows = await self._execute(
+            "SELECT source FROM tenantry.move WHERE tenant = $1 AND target = $2 AND flipped_at IS NOT NULL "
+            "AND state <> 'rolled_back' ORDER BY flipped_at DESC LIMIT 1",
+            tenant,
+            source,
+        )
+        return rows[0]["source"] if rows else None
+
+    async def open(self, plan: MovePlan) -> None:
+        """Write a new move.
+
+        Raises:
+            MoveBusy: the tenant has a move that is not finished.
+        """
+        try:
+            await self._execute(
+                "INSERT INTO tenantry.move (id, tenant, source, target, plan) VALUES ($1, $2, $3, $4, $5::jsonb) "
+                "ON CONFLICT (id) DO NOTHING",
+                plan.id,
+                plan.tenant,
+                plan.source,
+                plan.target,
+                plan.to_json(),
+            )
+        except asyncpg.UniqueViolationError:
+            other = await self.unfinished(plan.tenant)
+            raise MoveBusy(other or plan.id, f"tenant {plan.tenant} is being moved already") from None
+        await self.record(plan, "move.planned", {"target": plan.target})
+
+    async def unfinished(self, tenant: str) -> str | None:
+        """The tenant's move that is not finished."""
+        rows = await self._execute(
+            "SELECT id FROM tenantry.move WHERE tenant = $1 AND state NOT IN ('released', 'rolled_back', 'aborted')",
+            tenant,
+        )
+        return rows[0]["id"] if rows else None
+
+    async def show(self, move: str) -> MoveRecord:
+        """One move.
+
+        Raises:
+            UnknownMove: there is none.
+        """
+        rows = await self._execute(f"SELECT {_COLUMNS} FROM tenantry.move WHERE id = $1", move)  # noqa: S608  constant
+        if not rows:
+            raise UnknownMove(move)
+        return _record(rows[0])
+
+    async def list(self, tenant: str | None = None) -> list[MoveRecord]:
+        """All moves, the newest first."""
+        rows = await self._execute(
+            f"SELECT {_COLUMNS} FROM tenantry.move WHERE $1::text IS NULL OR tenant = $1 "  # noqa: S608  constant
+            "ORDER BY created_at DESC",
+            tenant,
+        )
+        return [_record(row) for row in rows]
+
+    async def complete(self, move: str, step: str, result: dict[str, Any] | None = None) -> None:
+        """Record that a step is complete, with what it found."""
+        await self._execute(
+            "UPDATE tenantry.move SET step = $2, result = result || $3::jsonb, error = NULL, changed_at = now() "
+            "WHERE id = $1",
+            move,
+            step,
+            json.dumps(result or {}),
+        )
+
+    async def fail(self, move: str, error: str) -> None:
+        """Record why an attempt stopped."""
+        await self._execute(
+            "UPDATE tenantry.move SET error = $2, changed_at = now() WHERE id = $1", move, error
+        )
+
+    async def enter(self, plan: MovePlan, state: State, detail: dict[str, Any] | None = None) -> None:
+        """Enter a state from one that allows it, and write the event. Harmless if the move is in it already."""
+        allowed = [before.value for before, after in SUCCESSORS.items() if state in after]
+        rows = await self._execute(
+            "UPDATE tenantry.move SET state = $2, changed_at = now(), "
+            "flipped_at = CASE WHEN $2 = 'flipped' THEN coalesce(flipped_at, now()) ELSE flipped_at END, "
+            "ended_at = CASE WHEN $4 THEN now() END WHERE id = $1 AND state = ANY($3::text[]) RETURNING 1",
+            plan.id,
+            state.value,
+            allowed,
+            state.finished,
+        )
+        if rows:
+            await self.record(plan, f"move.{state.value}", detail or {})
+
+    async def record(self, plan: MovePlan, kind: str, detail: dict[str, Any]) -> None:
+        """Write to the audit trail."""
+        await self._execute(
+            "INSERT INTO tenantry.event (kind, actor, tenant, database, detail) "
+            "VALUES ($1, session_user || ' / mover', $2, $3, $4::jsonb)",
+            kind,
+            plan.tenant,
+            plan.source,
+            json.dumps({"move": plan.id, **detail}),
+        )
+
+    # -- what the move makes outside ---------------------------------------------------------------
+
+    async def mean(self, move: str, database: str, kind: str, name: str) -> None:
+        """Write down that an object is about to be made."""
+        await self._execute(
+            "INSERT INTO tenantry.move_object (move, database, kind, name) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT (move, database, kind, name) DO UPDATE SET gone_at = NULL",
+            move,
+            database,
+            kind,
+            name,
+        )
+
+    async def gone(self, move: str, database: str, kind: str, name: str) -> None:
+        """Write down that an object is no more, or no longer the move's."""
+        await self._execute(
+            "UPDATE tenantry.move_object SET gone_at = now() WHERE move = $1 AND database = $2 AND kind = $3 "
+            "AND name = $4 AND gone_at IS NULL",
+            move,
+            database,
+            kind,
+            name,
+        )
+
+    async def leftovers(self) -> list[Leftover]:
+        """Objects of moves that are finished, or whose mover is gone; for `tenantry check`."""
+        rows = await self._execute(
+            "SELECT o.move, m.state, o.database, o.kind, o.name FROM tenantry.move_object AS o "
+            "JOIN tenantry.move AS m ON m.id = o.move WHERE o.gone_at IS NULL AND NOT EXISTS ("
+            "  SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.granted "
+            "  AND l.classid = tenantry.move_lock_space()::oid AND l.objsubid = 2 "
+            "  AND l.objid::bigint = hashtext(o.move)::bigint & 4294967295) ORDER BY 1, 3, 4, 5"
+        )
+        return [Leftover(r["move"], State(r["state"]), r["database"], r["kind"], r["name"]) for r in rows]
+
+    # -- the lease ---------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def lease(self, move: str) -> AsyncIterator[Lease]:
+        """Be the one who runs this move, for as long as the session lives.
+
+        Raises:
+            MoveBusy: another mover holds the lease.
+        """
+        connection = await connect(self._dsn, f"lease {move}")
+        try:
+            taken = await connection.fetchval(f"SELECT pg_try_advisory_lock({_LEASE})", move)  # noqa: S608  constant
+            if not taken:
+                raise MoveBusy(move, "another mover is running it")
+            yield Lease(move, connection)
+        finally:
+            connection.terminate()
+
+
+class Lease:
+    """Says whether we still are the one who runs the move.
+
+    Losing it is not dangerous: flip and abort are decided by one row in the data database. It keeps two
+    movers from undoing each other's preparations.
+    """
+
+    def __init__(self, move: str, connection: Connection) -> None:
+        self._move = move
+        self._connection = connection
+
+    async def check(self) -> None:
+        """Raise LeaseLost if the session is gone."""
+        try:
+            await self._connection.fetchval("SELECT 1", timeout=5)
+        except BROKEN as error:
+            raise LeaseLost(self._move) from error
+
+
+def _record(row: asyncpg.Record) -> MoveRecord:
+    values = dict(row)
+    values["state"] = State(values["state"])
+    values["plan"] = MovePlan.from_json(values["plan"])
+    values["result"] = json.loads(values["result"])
+    return MoveRecord(**values)

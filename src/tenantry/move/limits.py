@@ -1,0 +1,40 @@
+"""How long, how fast, how often: the bounds of a move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds of a move. Times are seconds."""
+
+    pause: float = 0.8
+    """Hard cap of the time for which the tenant is fenced; kept by the server even if the mover is gone."""
+    lock: float = 0.3
+    """Part of `pause` for which the fence waits for the tenant's running transactions."""
+    latency: float = 0.15
+    """No fence until the last probes were seen at the other side within this."""
+    probes: int = 3
+    """How many probes in a row must be that fast."""
+    attempts: int = 20
+    """Fences tried before the move stops and says why."""
+    backoff: float = 0.5
+    """First wait after a missed fence; doubled each time, up to 8 s."""
+    patience: float = 120.0
+    """How long a step is tried again while connections break, and how long a slot may wait for others'
+    transactions."""
+    catch_up: float = 3600.0
+    """How long the other side may take to catch up after the copy."""
+    stall: float = 60.0
+    """A copy that moves no byte for this long is broken off and tried again."""
+    jobs: int = 2
+    """Tables copied at once."""
+    copy_rate: float | None = None
+    """Bytes a second at most, for each copying job; None: no limit."""
+    chunk: int = 50_000
+    """Rows compared at once."""
+    delete_batch: int = 2_000
+    """Old rows deleted in one transaction."""
+    delete_pause: float = 0.01
+    """Wait between two such transactions."""

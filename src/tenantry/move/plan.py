@@ -1,0 +1,295 @@
+"""What a move will do, decided from what the catalogs say. Pure: no I/O, no clock, no randomness."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+from tenantry.move.catalog import Generator, Side, Table, identifier
+from tenantry.move.errors import Finding
+from tenantry.tenant import Kind, literal
+
+IGNORE: Final = "ignore"
+REFERENCE: Final = "reference"
+
+# Ids for the target's sequences. Each move gets a block of its own, so that ids given out by a dedicated database
+# never meet those of the shared one or of another dedicated one when the tenant comes back.
+_BIG_MAX: Final = 2**62
+_BIG_BLOCK: Final = 2**40
+_INT_BASE: Final = 2**30
+_INT_BLOCK: Final = 2**24
+
+
+class Mechanism(StrEnum):
+    """How the rows travel."""
+
+    REPLICATION = "replication"
+    COPY = "copy"
+    """Under the fence, with consent to the pause: where logical replication can't be had."""
+
+
+class Rule(StrEnum):
+    """What becomes of a sequence of the target."""
+
+    BLOCK = "block"
+    """It starts at a block of its own, before the fence."""
+    FOLLOW = "follow"
+    """It is set past the source's value, in the fence."""
+    KEEP = "keep"
+    """It stays: it is ahead of all ids of its range already."""
+
+
+class Selection(NamedTuple):
+    """The application's tables, told apart."""
+
+    tenant: tuple[tuple[Table, str], ...]
+    """Tables with a tenant column, and the column."""
+    reference: tuple[Table, ...]
+    """Tables that all tenants read: the target needs them for its foreign keys."""
+    stranded: tuple[Table, ...]
+    """Tables without the tenant column whose rows belong to tenants by a foreign key."""
+    other: tuple[Table, ...]
+    """The rest: not carried."""
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """A table that travels."""
+
+    schema: str
+    name: str
+    column: str
+    """The tenant column; "" for a reference table."""
+    columns: tuple[str, ...]
+    """Those that are stored, so that COPY carries them."""
+    key: tuple[str, ...]
+    """Columns of a unique key, for chunks and batches; empty: there is none."""
+    identity: str | None
+    """Index to become the replica identity; None: the one in force will do."""
+    binary: bool
+    """True if COPY's binary format means the same on both sides."""
+    rows: int
+    """Estimate."""
+    bytes: int
+    """Estimate."""
+
+    @property
+    def quoted(self) -> str:
+        """Its name, schema-qualified and quoted."""
+        return f"{identifier(self.schema)}.{identifier(self.name)}"
+
+    def where(self, tenant: str) -> str:
+        """The predicate of this tenant's rows. A bare literal takes the column's own type."""
+        return f"({identifier(self.column)} = {literal(tenant)})" if self.column else "(true)"
+
+
+@dataclass(frozen=True, slots=True)
+class SequencePlan:
+    """A sequence of the target."""
+
+    quoted: str
+    rule: Rule
+    start: int
+    """First value of its block; 0 unless the rule is BLOCK."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovePlan:
+    """One move, decided."""
+
+    id: str
+    tenant: str
+    source: str
+    target: str
+    source_kind: Kind
+    target_kind: Kind
+    mechanism: Mechanism
+    epoch: int
+    """The tenant's epoch before the flip."""
+    setting: str
+    id_type: str
+    tables: tuple[TablePlan, ...]
+    references: tuple[TablePlan, ...]
+    sequences: tuple[SequencePlan, ...]
+    load_schema: bool
+    """True: the target has no tables yet, pg_dump brings them."""
+    shape: str
+    """Digest of the tables' shape, at the source."""
+    storage: str
+    """The source tables' files."""
+    pause: float
+    """Seconds of pause: the cap, or the consented estimate for a copy under the fence."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """What stops this move before it starts."""
+        return tuple(finding for finding in self.findings if finding.refuses)
+
+    @property
+    def rows(self) -> int:
+        """Estimate of the tenant's rows."""
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def bytes(self) -> int:
+        """Estimate of the tenant's bytes."""
+        return sum(table.bytes for table in self.tables)
+
+    def names(self) -> list[str]:
+        """All tables that travel, quoted."""
+        return [table.quoted for table in (*self.tables, *self.references)]
+
+    def to_json(self) -> str:
+        """For the journal."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> MovePlan:
+        """From the journal."""
+        raw: dict[str, Any] = json.loads(text)
+        raw["source_kind"], raw["target_kind"] = Kind(raw["source_kind"]), Kind(raw["target_kind"])
+        raw["mechanism"] = Mechanism(raw["mechanism"])
+        for name in ("tables", "references"):
+            raw[name] = tuple(
+                TablePlan(**{**t, "columns": tuple(t["columns"]), "key": tuple(t["key"])})
+                for t in raw[name]
+            )
+        raw["sequences"] = tuple(SequencePlan(s["quoted"], Rule(s["rule"]), s["start"]) for s in raw["sequences"])
+        raw["findings"] = tuple(Finding(*f) for f in raw["findings"])
+        return cls(**raw)
+
+
+def select(tables: Sequence[Table], column: str, overrides: Mapping[str, str]) -> Selection:
+    """Tell the tables apart. `overrides`: `schema.table` -> its tenant column, "ignore" or "reference"."""
+    mine: dict[int, tuple[Table, str]] = {}
+    listed: list[Table] = []
+    rest: dict[int, Table] = {}
+    for table in tables:
+        override = overrides.get(f"{table.schema}.{table.name}")
+        found = _tenant_column(table, override or column)
+        if override == REFERENCE:
+            listed.append(table)
+        elif override == IGNORE or found is None:
+            rest[table.oid] = table
+        else:
+            mine[table.oid] = (table, found)
+    ignored = {t.oid for t in tables if overrides.get(f"{t.schema}.{t.name}") == IGNORE}
+    stranded = _closure(rest.values(), set(mine), ignored)
+    free = {oid: table for oid, table in rest.items() if oid not in stranded and oid not in ignored}
+    needed = _referenced([table for table, _ in mine.values()] + listed, free)
+    reference = [*listed, *(free[oid] for oid in sorted(needed))]
+    taken = {table.oid for table in reference} | stranded
+    return Selection(
+        tuple(mine.values()),
+        tuple(reference),
+        tuple(table for oid, table in rest.items() if oid in stranded),
+        tuple(table for oid, table in rest.items() if oid not in taken),
+    )
+
+
+def _tenant_column(table: Table, wanted: str) -> str | None:
+    plain = wanted.replace("_", "").lower()
+    names = [column.name for column in table.columns]
+    if wanted in names:
+        return wanted
+    return next((name for name in names if name.replace("_", "").lower() == plain), None)
+
+
+def _closure(rest: Iterable[Table], owners: set[int], ignored: set[int]) -> set[int]:
+    """Tables that reference one of `owners`, directly or through each other."""
+    candidates = [table for table in rest if table.oid not in ignored]
+    reached: set[int] = set()
+    grew = True
+    while grew:
+        new = {t.oid for t in candidates if any(r.to in owners | reached for r in t.references)} - reached
+        reached |= new
+        grew = bool(new)
+    return reached
+
+
+def _referenced(start: Sequence[Table], free: Mapping[int, Table]) -> set[int]:
+    """Tables among `free` that `start` needs for its foreign keys, directly or through each other."""
+    needed: set[int] = set()
+    todo = list(start)
+    while todo:
+        for reference in todo.pop().references:
+            if reference.to in free and reference.to not in needed:
+                needed.add(reference.to)
+                todo.append(free[reference.to])
+    return needed
+
+
+def table_plan(table: Table, column: str, rows: int) -> TablePlan:
+    """How one table travels. `rows`: estimate of those that do."""
+    stored = [c for c in table.columns if not c.generated]
+    width = table.bytes / table.rows if table.rows else 100.0
+    key = _travel_key(table, column)
+    return TablePlan(
+        schema=table.schema,
+        name=table.name,
+        column=column,
+        columns=tuple(c.name for c in stored),
+        key=key,
+        identity=fitting_identity(table, column) if column else None,
+        binary=all(c.portable for c in stored),
+        rows=rows,
+        bytes=int(rows * width),
+    )
+
+
+def _travel_key(table: Table, column: str) -> tuple[str, ...]:
+    """The key that chunks follow: without the tenant column, which is the same in all of the tenant's rows."""
+    for key in table.keys:
+        columns = tuple(name for name in key.columns if name != column)
+        if columns:
+            return columns
+    return table.keys[0].columns if table.keys else ()
+
+
+def fitting_identity(table: Table, column: str) -> str | None:
+    """The index that has to become the replica identity, None if the one in force has the tenant column.
+
+    "" says that there is no such index: an UPDATE or DELETE of any tenant would fail from the moment that the
+    table is published with a filter on a column outside the identity.
+    """
+    if column in table.identity_columns():
+        return None
+    fitting = [key for key in table.keys if column in key.columns]
+    return min(fitting, key=lambda key: (not key.primary, len(key.columns))).index if fitting else ""
+
+
+def sequence_plan(
+    sequence: Generator, table: Table | None, column: str, target_kind: Kind, block: int
+) -> SequencePlan | None:
+    """What becomes of the target's counterpart of `sequence`. None: its ids would collide on the way back.
+
+    `table` is the tenant table that it feeds, `column` that table's tenant column; `block` the move's number.
+    """
+    keys = [key for key in table.keys if sequence.column in key.columns] if table else []
+    collides = any(column not in key.columns for key in keys)
+    if target_kind is Kind.SHARED:
+        # The shared sequence goes on counting in its low range; only ids that came from there are low.
+        rule = Rule.KEEP if collides or sequence.last >= _INT_BASE else Rule.FOLLOW
+        return SequencePlan(sequence.quoted, rule, 0)
+    if sequence.max >= _BIG_MAX and sequence.last < _BIG_BLOCK * max(block, 1):
+        return SequencePlan(sequence.quoted, Rule.BLOCK, _BIG_BLOCK * block + 1)
+    if not collides:
+        return SequencePlan(sequence.quoted, Rule.FOLLOW, 0)
+    start = _INT_BASE + _INT_BLOCK * block
+    if sequence.last < _INT_BASE and start + _INT_BLOCK <= sequence.max:
+        return SequencePlan(sequence.quoted, Rule.BLOCK, start)
+    return None
+
+
+def no_replication(source: Side) -> str | None:
+    """Why logical replication can't be had; None: it can."""
+    if source.server["wal_level"] != "logical":
+        return f"wal_level is {source.server['wal_level']}"
+    if not (source.server["superuser"] or source.server["replicates"]):
+        return f"role {source.server['role']} has no REPLICATION"
+    return None

@@ -1,0 +1,401 @@
+"""Everything that would stop or harm a move, named before anything is touched. Pure rules over catalog values.
+
+Each rule yields findings: a problem and its mend. The list `RULES` is the whole of preflight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tenantry.move.catalog import Side, Table
+from tenantry.move.errors import Finding
+from tenantry.move.plan import Mechanism, Selection, fitting_identity
+from tenantry.tenant import Kind
+
+#: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
+#: changes of concurrent transactions lost when a table is added to a publication, fixed in August 2025's minors
+#: of 13-17 and in 18.0).
+SAFE_MINORS: Final[Mapping[int, int]] = {15: 150013, 16: 160009, 17: 170005, 18: 180000}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What preflight judges."""
+
+    tenant: str
+    source_name: str
+    target_name: str
+    target_kind: Kind
+    source: Side
+    target: Side
+    selection: Selection
+    mechanism: Mechanism
+    consent: float | None
+    """Seconds of pause to which the operator has agreed, for a copy under the fence."""
+    estimate: float
+    """Seconds that such a copy would take."""
+    source_home: tuple[str, int, bool] | None
+    """The source's placement row: home, epoch, suspended."""
+    source_shape: frozenset[str]
+    target_shape: frozenset[str]
+    occupied: tuple[str, ...]
+    """Tables of the target that hold rows of this tenant, or of anybody when it is to be dedicated."""
+    bypassing: tuple[str, ...]
+    """Sessions that write past the fence."""
+    colliding: tuple[str, ...]
+    """Sequences whose ids would collide."""
+    null_tenants: tuple[str, ...]
+    """Tables with rows whose tenant is NULL."""
+    pg_dump: str | None
+    """The program that can dump the source; None: not found."""
+
+    @property
+    def load_schema(self) -> bool:
+        """True if the target has none of the tables yet."""
+        return not self.target_shape
+
+
+Check = Callable[[Facts], Iterator[Finding]]
+
+
+def judge(facts: Facts) -> tuple[Finding, ...]:
+    """Run every rule."""
+    return tuple(finding for rule in RULES for finding in rule(facts))
+
+
+def _ends(facts: Facts) -> Iterator[tuple[str, Side]]:
+    yield facts.source_name, facts.source
+    yield facts.target_name, facts.target
+
+
+def pooler(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        if side.pooled:
+            yield Finding(
+                "pooler", f"a pooler stands before {name}", "give the mover the database's direct DSN"
+            )
+
+
+def placement(facts: Facts) -> Iterator[Finding]:
+    if facts.source.local is None:
+        yield Finding(
+            "not-installed", f"{facts.source_name} has no tenantry schema", "run `tenantry init`"
+        )
+    elif facts.source_home is None or facts.source_home[0] != facts.source.local.name:
+        yield Finding(
+            "not-here",
+            f"tenant {facts.tenant} does not live in {facts.source_name}",
+            "check the directory with `tenantry tenants show`",
+        )
+    if facts.source.local is not None and facts.source.local.name != facts.source_name:
+        yield Finding(
+            "wrong-name",
+            f"the database behind {facts.source_name} calls itself {facts.source.local.name}",
+            "correct the DSN",
+        )
+
+
+def target_identity(facts: Facts) -> Iterator[Finding]:
+    local = facts.target.local
+    if local is None:
+        return
+    if local.name != facts.target_name:
+        yield Finding(
+            "wrong-name",
+            f"the database behind {facts.target_name} calls itself {local.name}",
+            "correct the DSN",
+        )
+    if local.tenant not in (None, facts.tenant):
+        yield Finding(
+            "foreign-stamp",
+            f"{facts.target_name} is stamped for tenant {local.tenant}",
+            "choose a database of its own for this tenant",
+        )
+    here = facts.source.local
+    if here and (local.setting, local.id_type) != (here.setting, here.id_type):
+        yield Finding(
+            "tenancy-differs",
+            f"{facts.target_name} tells tenants apart by {local.setting} ({local.id_type}), "
+            f"{facts.source_name} by {here.setting} ({here.id_type})",
+            "install both with the same tenancy settings",
+        )
+
+
+def privileges(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        role = side.server["role"]
+        if side.server["superuser"]:
+            continue
+        if not side.server["bypasses"]:
+            yield Finding(
+                "no-bypassrls",
+                f"role {role} on {name} would see no rows of tables with row-level security",
+                f'ALTER ROLE "{role}" BYPASSRLS',
+            )
+        if facts.mechanism is Mechanism.REPLICATION:
+            yield Finding(
+                "no-superuser",
+                f"role {role} on {name} can't pause triggers (session_replication_role) or subscribe",
+                f'ALTER ROLE "{role}" SUPERUSER, for the time of the move',
+            )
+        if not side.server["replicates"] and facts.mechanism is Mechanism.REPLICATION:
+            yield Finding(
+                "no-replication",
+                f"role {role} on {name} may not make replication slots",
+                f'ALTER ROLE "{role}" REPLICATION',
+            )
+        if not side.server["may_create"]:
+            yield Finding(
+                "no-create",
+                f"role {role} may not create in {name}",
+                f'GRANT CREATE ON DATABASE … TO "{role}"',
+            )
+
+
+def servers(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        version = side.server["version"]
+        if version < 150000:
+            yield Finding(
+                "too-old", f"{name} runs PostgreSQL {version // 10000}", "upgrade it to 15 or newer"
+            )
+        elif version < SAFE_MINORS.get(version // 10000, 0):
+            yield Finding(
+                "unsafe-minor",
+                f"{name} runs {version // 10000}.{version % 10000}, whose logical replication can lose changes",
+                f"update it to {version // 10000}.{SAFE_MINORS[version // 10000] % 10000} or newer",
+            )
+    source, target = facts.source.server, facts.target.server
+    if source["encoding"] != target["encoding"]:
+        yield Finding(
+            "encoding-differs",
+            f"encodings differ: {source['encoding']} and {target['encoding']}",
+            f"make the target with ENCODING '{source['encoding']}' TEMPLATE template0",
+        )
+    if (source["collate"], source["ctype"]) != (target["collate"], target["ctype"]):
+        yield Finding(
+            "collation-differs",
+            f"collations differ: {source['collate']} and {target['collate']}",
+            f"make the target with LOCALE '{source['collate']}' TEMPLATE template0",
+        )
+
+
+def resources(facts: Facts) -> Iterator[Finding]:
+    if facts.mechanism is not Mechanism.REPLICATION:
+        return
+    wanted = 2 if facts.selection.reference else 1
+    for name, side in _ends(facts):
+        server = side.server
+        if server["wal_level"] != "logical":
+            yield Finding(
+                "wal-level",
+                f"{name} has wal_level = {server['wal_level']}",
+                "ALTER SYSTEM SET wal_level = 'logical' and restart, or consent to a pause",
+            )
+        for what, setting in (
+            ("slots", "max_replication_slots"),
+            ("senders", "max_wal_senders"),
+            ("workers", "max_logical_replication_workers"),
+        ):
+            free = server[what] - server[f"{what}_used"]
+            if free < wanted:
+                yield Finding(
+                    f"no-{what}",
+                    f"{name} has {free} of {setting} left, the move needs {wanted}",
+                    f"ALTER SYSTEM SET {setting} = {server[what] + wanted} and restart",
+                )
+
+
+def tables(facts: Facts) -> Iterator[Finding]:
+    if not facts.selection.tenant:
+        yield Finding(
+            "no-tables",
+            "no table has the tenant column",
+            "set tenancy.column, or a table's column under `tables:`",
+        )
+    for table in facts.selection.stranded:
+        yield Finding(
+            "tenant-column-missing",
+            f"{table.quoted} belongs to tenants by a foreign key only",
+            f"ALTER TABLE {table.quoted} ADD the tenant column, or map or ignore it under `tables:`",
+        )
+    for table, column in facts.selection.tenant:
+        yield from _table(facts, table, column)
+    for table in facts.selection.reference:
+        if not table.identity_columns() and facts.mechanism is Mechanism.REPLICATION:
+            yield Finding(
+                "reference-without-key",
+                f"reference table {table.quoted} has no primary key",
+                f"ALTER TABLE {table.quoted} ADD PRIMARY KEY (…)",
+            )
+    for table in facts.selection.other:
+        yield Finding(
+            "not-carried",
+            f"{table.quoted} has no tenant column and nothing of the tenant needs it: not carried",
+            "list it as a reference table under `tables:` if the tenant reads it",
+            refuses=False,
+        )
+
+
+def _table(facts: Facts, table: Table, column: str) -> Iterator[Finding]:
+    if table.kind == "f":
+        yield Finding(
+            "foreign-table",
+            f"{table.quoted} is a foreign table and holds tenants' rows elsewhere",
+            f"make {table.quoted} an ordinary table, or ignore it under `tables:`",
+        )
+        return
+    if table.persistence == "u":
+        yield Finding(
+            "unlogged",
+            f"{table.quoted} is unlogged: its rows are not replicated",
+            f"ALTER TABLE {table.quoted} SET LOGGED",
+        )
+    if table.inherits:
+        yield Finding(
+            "inheritance",
+            f"{table.quoted} is an inheritance child",
+            "turn the inheritance into declarative partitions",
+        )
+    if facts.mechanism is Mechanism.REPLICATION and fitting_identity(table, column) == "":
+        yield Finding(
+            "identity-without-tenant",
+            f"the replica identity of {table.quoted} lacks {column}: publishing it with a filter would make every "
+            "tenant's UPDATE and DELETE fail",
+            f"CREATE UNIQUE INDEX CONCURRENTLY ON {table.quoted} ({column}, …its key); all its columns NOT NULL",
+        )
+    if any(c.oid_type for c in table.columns) and facts.source.server["large_objects"]:
+        yield Finding(
+            "large-objects",
+            f"{table.quoted} has a column that may point to large objects, which are not carried",
+            "move them into bytea columns, or ignore the table",
+        )
+    if table.quoted in facts.null_tenants:
+        yield Finding(
+            "null-tenant",
+            f"{table.quoted} has rows without a tenant; they stay behind",
+            f"ALTER TABLE {table.quoted} ALTER {column} SET NOT NULL",
+            refuses=False,
+        )
+
+
+def target_schema(facts: Facts) -> Iterator[Finding]:
+    if facts.load_schema:
+        if facts.pg_dump is None:
+            major = facts.source.server["version"] // 10000
+            yield Finding(
+                "no-pg-dump",
+                f"{facts.target_name} has no tables and no pg_dump of {major} or newer was found",
+                f"install postgresql-client-{major}, or load the schema yourself",
+            )
+        return
+    for line in sorted(facts.source_shape - facts.target_shape)[:5]:
+        yield Finding(
+            "schema-differs", f"{facts.target_name} lacks: {line}", "bring both schemas to one version"
+        )
+    for line in sorted(facts.target_shape - facts.source_shape)[:5]:
+        yield Finding(
+            "schema-differs", f"only {facts.target_name} has: {line}", "bring both schemas to one version"
+        )
+
+
+def extensions(facts: Facts) -> Iterator[Finding]:
+    theirs = dict(line.split(" ", 1) for line in facts.target.server["extensions"])
+    for line in facts.source.server["extensions"]:
+        name, version = line.split(" ", 1)
+        if name in theirs and theirs[name] != version:
+            yield Finding(
+                "extension-differs",
+                f"extension {name} is {version} here and {theirs[name]} at the target",
+                f"ALTER EXTENSION {name} UPDATE",
+                refuses=False,
+            )
+
+
+def roles(facts: Facts) -> Iterator[Finding]:
+    if not facts.load_schema:
+        return
+    wanted = set()
+    for table in (*(t for t, _ in facts.selection.tenant), *facts.selection.reference):
+        wanted |= {table.owner, *table.grantees}
+    for role in sorted(wanted - set(facts.target.server["roles"])):
+        yield Finding(
+            "role-missing",
+            f"role {role} owns or may use tables and is missing at {facts.target_name}",
+            f'CREATE ROLE "{role}" there, as pg_dumpall --roles-only shows it',
+        )
+
+
+def emptiness(facts: Facts) -> Iterator[Finding]:
+    for name in facts.occupied:
+        yield Finding(
+            "target-not-empty",
+            f"{name} at {facts.target_name} holds rows already",
+            "choose an empty database, or `tenantry moves abort` the move that left them",
+        )
+
+
+def bypassing(facts: Facts) -> Iterator[Finding]:
+    for who in facts.bypassing:
+        yield Finding(
+            "bypassing-writer",
+            f"{who} writes the tenants' tables now, past row-level security and the fence",
+            "end it, or let it log in as a role without BYPASSRLS",
+        )
+
+
+def long_running(facts: Facts) -> Iterator[Finding]:
+    for gid in facts.source.server["prepared"]:
+        yield Finding(
+            "prepared-transaction",
+            f"prepared transaction {gid} holds up the slot until it ends",
+            "COMMIT PREPARED or ROLLBACK PREPARED it",
+        )
+    for who in facts.source.server["long_transactions"]:
+        yield Finding(
+            "long-transaction",
+            f"{who}: the slot waits for its end",
+            "let it end, or end it with pg_terminate_backend",
+            refuses=False,
+        )
+
+
+def ids(facts: Facts) -> Iterator[Finding]:
+    for name in facts.colliding:
+        yield Finding(
+            "ids-would-collide",
+            f"ids from {name} would meet ids of others when the tenant comes back",
+            "make the sequence and its column bigint, or put the tenant column into the key",
+        )
+
+
+def consent(facts: Facts) -> Iterator[Finding]:
+    if facts.mechanism is not Mechanism.COPY:
+        return
+    if facts.consent is None or facts.consent < facts.estimate:
+        yield Finding(
+            "no-consent",
+            f"without logical replication the tenant pauses for about {facts.estimate:.1f} s",
+            f"make logical replication possible, or consent with pause={facts.estimate:.0f} or more",
+        )
+
+
+RULES: Final[tuple[Check, ...]] = (
+    pooler,
+    placement,
+    target_identity,
+    privileges,
+    servers,
+    resources,
+    tables,
+    target_schema,
+    extensions,
+    roles,
+    emptiness,
+    bypassing,
+    long_running,
+    ids,
+    consent,
+)

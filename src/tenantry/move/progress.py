@@ -1,0 +1,96 @@
+"""What a move tells while it runs: frozen values, for progress bars, logs and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class StepStarted(NamedTuple):
+    """A step of the procedure begins."""
+
+    move: str
+    step: str
+
+
+class StepEnded(NamedTuple):
+    """A step is complete and journalled."""
+
+    move: str
+    step: str
+    seconds: float
+
+
+class CopyProgressed(NamedTuple):
+    """Rows of one table were copied."""
+
+    move: str
+    table: str
+    bytes: int
+    """Sent so far."""
+    expected: int
+    """Estimate of all bytes of this table's share; 0: unknown."""
+    rows: int | None
+    """Rows copied, once the table is complete; None before."""
+    seconds: float
+
+
+class Following(NamedTuple):
+    """How far the other side is behind."""
+
+    move: str
+    lag: int
+    """Bytes of write-ahead log."""
+    latency: float | None
+    """Seconds that a marker took to be seen at the other side; None: not probed yet."""
+
+
+class Compared(NamedTuple):
+    """Some rows were compared and found equal."""
+
+    move: str
+    table: str
+    rows: int
+    """Of this table, so far, on one side."""
+
+
+class FenceTried(NamedTuple):
+    """One attempt at the flip is over."""
+
+    move: str
+    attempt: int
+    """Starts at 1."""
+    flipped: bool
+    pause: float
+    """Seconds from asking for the fence's lock to the end of its transaction."""
+    why: str | None
+    """Why it ended without a flip."""
+
+
+class Deleted(NamedTuple):
+    """Old rows were deleted at the old home."""
+
+    move: str
+    table: str
+    rows: int
+    """Of this table, so far."""
+
+
+class Retrying(NamedTuple):
+    """A connection broke, and the step is tried again."""
+
+    move: str
+    step: str
+    error: str
+    wait: float
+    """Seconds."""
+
+
+Progress = (
+    StepStarted | StepEnded | CopyProgressed | Following | Compared | FenceTried | Deleted | Retrying
+)
+Tell = Callable[[Progress], None]
+
+
+def silence(_: Progress) -> None:
+    """Tell nobody."""

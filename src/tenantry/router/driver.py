@@ -1,0 +1,137 @@
+"""The one place that knows asyncpg's insides.
+
+asyncpg's pool hands a connection out with what the scope protocol needs from its private side: references
+that outlive a scope must die with it, and `connection.transaction()` inside a scope must make a savepoint
+although the scope began its transaction itself. asyncpg offers neither to anybody but its own pool, so the
+few private names that do it stand here, each with its reason, under tests that fail when asyncpg changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import asyncpg
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+OnConnect = Callable[[Connection], Awaitable[None]]
+
+#: What a lost, refused or half-dead connection raises, apart from `PostgresError`s of a living one.
+LINK_ERRORS = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+
+#: What PostgreSQL itself answers to a connection attempt that it refuses.
+REFUSALS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ConnectionFailureError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+
+class TopTransaction:
+    """Stands for the scope's own transaction where asyncpg looks for the outermost one.
+
+    `Connection.transaction()` makes a savepoint when `_top_xact` is set, and compares isolation levels.
+    """
+
+    __slots__ = ("_isolation", "_managed")
+
+    def __init__(self, isolation: str | None) -> None:
+        self._isolation = isolation
+        self._managed = True
+
+
+_TOP = {
+    level: TopTransaction(level)
+    for level in (None, "read_committed", "read_uncommitted", "repeatable_read", "serializable")
+}
+
+
+async def connect(
+    dsn: str,
+    *,
+    timeout: float,
+    application_name: str,
+    settings: Mapping[str, str],
+    cached_statements: bool,
+) -> Connection:
+    """Open a connection. `timeout` in seconds covers all of it."""
+    options: dict[str, Any] = {} if cached_statements else {"statement_cache_size": 0}
+    return cast(
+        Connection,
+        await asyncpg.connect(
+            dsn,
+            timeout=timeout,
+            server_settings={"application_name": application_name, **settings},
+            **options,
+        ),
+    )
+
+
+def begin_scope(connection: Connection, isolation: str | None) -> None:
+    """Let `connection.transaction()` know that a transaction is open."""
+    connection._top_xact = _TOP[isolation]  # type: ignore[attr-defined]
+
+
+def end_scope(connection: Connection) -> None:
+    """Make every statement, cursor and transaction object of the scope unusable from now on.
+
+    asyncpg's own pool counts releases, and its objects remember the count they were made under.
+    """
+    connection._top_xact = None  # type: ignore[attr-defined]
+    connection._pool_release_ctr += 1  # type: ignore[attr-defined]
+
+
+def reported_name(connection: Connection) -> str | None:
+    """`application_name` as the server last reported it: no flight."""
+    return getattr(connection.get_settings(), "application_name", None)
+
+
+async def settle(connection: Connection) -> None:
+    """Wait until a cancelled statement's cancellation has reached the server and been answered."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    if protocol is not None and protocol._is_cancelling():
+        await protocol._wait_for_cancellation(None)
+
+
+async def close(connection: Connection, seconds: float = 2.0) -> None:
+    """Say goodbye and wait until the server has gone, so that counting connections stays exact."""
+    try:
+        await connection.close(timeout=seconds)
+    except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+        connection.terminate()
+
+
+def backoff(failures: int, dice: random.Random) -> float:
+    """Seconds to leave a refusing database alone: doubling from 0.1 to 15, the upper half jittered."""
+    whole: float = min(15.0, 0.1 * 2.0 ** min(failures - 1, 16))
+    return whole / 2 + dice.random() * whole / 2
+
+
+def is_closed(connection: Connection) -> bool:
+    """The connection is of no more use."""
+    return bool(connection.is_closed())
+
+
+async def wait_closed(tasks: set[asyncio.Task[Any]], seconds: float) -> None:
+    """Wait for background tasks, at most `seconds`; cancel those that are left."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=seconds)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=1)

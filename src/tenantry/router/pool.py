@@ -1,0 +1,546 @@
+"""The connections to one database, and the queue in front of them.
+
+Admission and pool are one thing here: whoever releases a connection hands it straight to the caller whose
+turn it is, already bound to that caller's tenant. The connections are asyncpg's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import asyncpg
+
+from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantBusy, TenantryError
+from tenantry.events import ConnectionClosed, ConnectionOpened, DatabaseDown, Events
+from tenantry.lifecycle import stop, to_the_end
+from tenantry.router import driver, scope
+from tenantry.router.admission import Admission
+from tenantry.router.budget import Budget
+from tenantry.router.driver import Connection
+from tenantry.tenant import TenantId, Terms
+
+#: Seconds that bringing a connection of unknown state back to a clean one may take; then it is cut.
+CLEANUP: Final = 5.0
+
+Dial = Callable[[], Awaitable[Connection]]
+
+
+class Ticket:
+    """One caller's wish for a scope on one database."""
+
+    __slots__ = ("arrived", "bound", "deadline", "future", "opening", "slot", "tenant", "terms")
+
+    def __init__(self, tenant: TenantId, terms: Terms, opening: str, arrived: float, deadline: float) -> None:
+        self.tenant = tenant
+        self.terms = terms
+        self.opening = opening
+        """The message that binds the scope, from `scope.opening`."""
+        self.arrived = arrived
+        self.deadline = deadline
+        """Loop time in seconds."""
+        self.future: asyncio.Future[None] | None = None
+        self.slot: Slot | None = None
+        self.bound = False
+        """The slot was handed over already bound."""
+
+    def start_over(self) -> None:
+        """Back to the queue: what an earlier attempt got was no good."""
+        self.slot, self.bound = None, False
+
+
+class Slot:
+    """One connection with what must be known of it."""
+
+    __slots__ = ("connection", "dirty", "since", "tainted")
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+        self.since = now
+        """Loop time at which it was taken, or put back."""
+        self.dirty = ""
+        """What must be sent before the next BEGIN: "" for a clean connection."""
+        self.tainted = False
+        """It holds what no reset undoes: to be closed when the scope ends, not handed on."""
+
+
+class Pool:
+    """Connections to one database, at most `size`, given out by `Admission`.
+
+    `checkout` and `finish` are the hot path. Every decision about state is taken without awaiting; a slot is
+    at every moment in exactly one hand: idle, a caller's, or a cleanup task's.
+    """
+
+    # Mutable state: _idle (clean slots, oldest use first), open (connections opened or being opened, with
+    # a budget permit each), _busy (slots in somebody's hand), _opener and _tasks (background work),
+    # _failures and _down_until (back-off), _closing, and _vacant (closing, and no slot is busy any more).
+
+    def __init__(
+        self,
+        database: str,
+        *,
+        dial: Dial,
+        admission: Admission[Ticket],
+        budget: Budget,
+        events: Events,
+        idle: float = 600.0,
+        dice: random.Random | None = None,
+    ) -> None:
+        """Args:
+        database: its name in the directory.
+        dial: opens a checked connection; raises what `connect` raises, or UnsafeRole.
+        idle: seconds after which an unused connection is closed.
+        """
+        self.database = database
+        self.open = 0
+        self.size = admission.connections
+        self.admission = admission
+        self._dial = dial
+        self._budget = budget
+        self._events = events
+        self._idle_seconds = idle
+        self._dice = dice or random.Random()  # noqa: S311  (jitter, not a secret)
+        self._idle: deque[Slot] = deque()
+        self._busy: set[Slot] = set()
+        self._opener: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._failures = 0
+        self._down_until = 0.0
+        self._down_why = ""
+        self._down_error: TenantryError | None = None
+        self._closing = False
+        self._vacant = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        budget.join(self)
+
+    # -- the hot path ------------------------------------------------------------------------------
+
+    async def checkout(self, ticket: Ticket) -> Slot:
+        """Return a slot whose connection is bound to the ticket's tenant.
+
+        Raises:
+            TenantBusy: the line is full, or the deadline passed in it.
+            DatabaseUnavailable: no connection could be had.
+            asyncpg.PostgresError: the bind was refused, with its SQLSTATE; nothing is held then.
+        """
+        while True:
+            slot = self._enter(ticket)
+            if slot is None:
+                slot = await self._queue(ticket)
+                if ticket.bound:
+                    return slot
+            if await self._bind(slot, ticket):
+                return slot
+
+    def _enter(self, ticket: Ticket) -> Slot | None:
+        if self._closing:
+            raise RouterClosed
+        if self._idle and self.admission.enter(ticket.tenant, ticket.terms, ticket.arrived):
+            slot = self._idle.pop()
+            slot.since = self._loop.time()
+            self._busy.add(slot)
+            return slot
+        return None
+
+    async def _queue(self, ticket: Ticket) -> Slot:
+        """Wait for the ticket's turn. A cancelled or late caller leaves nothing behind."""
+        now = self._loop.time()
+        self._refuse_if_down(now)
+        ticket.start_over()
+        if not self.admission.arrive(ticket, ticket.tenant, ticket.terms, now):
+            raise self._busy_error(ticket, now, "its queue is full")
+        future = ticket.future = self._loop.create_future()
+        late = self._loop.call_at(ticket.deadline, self._too_late, ticket)
+        self._serve_idle(now)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if not self.admission.withdraw(ticket, ticket.tenant) and ticket.slot is not None:
+                self._unwanted(ticket)
+            raise
+        finally:
+            late.cancel()
+        assert ticket.slot is not None
+        return ticket.slot
+
+    async def _bind(self, slot: Slot, ticket: Ticket) -> bool:
+        """Open the ticket's scope on a slot of ours. False: the connection was dead; try another."""
+        message = f"{slot.dirty}; {ticket.opening}" if slot.dirty else ticket.opening
+        slot.dirty = scope.ROLLBACK_AND_RESET
+        left = ticket.deadline - self._loop.time()
+        try:
+            await slot.connection.execute(message, timeout=max(left, 0.001))
+        except asyncio.CancelledError:
+            self._leave(slot, ticket.tenant)
+            await to_the_end(self._clean(slot), seconds=CLEANUP, name="tenantry cleanup")
+            raise
+        except TimeoutError:
+            self._leave(slot, ticket.tenant)
+            self._spawn(self._clean(slot))
+            raise DatabaseUnavailable(self.database, "no answer within the deadline") from None
+        except driver.LINK_ERRORS:
+            self._leave(slot, ticket.tenant)
+            self._drop(slot, "broken")
+            return False
+        except asyncpg.PostgresError:
+            self._leave(slot, ticket.tenant)
+            self._put(slot)
+            raise
+        return True
+
+    async def finish(self, slot: Slot, ticket: Ticket, verb: str, *, doubtful: bool) -> scope.Answer:
+        """End the ticket's scope by `verb`, and open the next caller's in the same message.
+
+        The slot is no longer the caller's afterwards, whatever happens.
+
+        Returns:
+            DONE or WAS_FAILED.
+
+        Raises:
+            asyncpg.PostgresError, OSError: why the COMMIT failed, or that nobody knows.
+        """
+        heir = self._heir(slot, ticket)
+        message = scope.closing(verb, heir.opening if heir else None, doubtful=doubtful)
+        slot.dirty = scope.ROLLBACK_AND_RESET
+        error: BaseException | None = None
+        try:
+            await slot.connection.execute(message)
+        except BaseException as raised:
+            error = raised
+        if isinstance(error, asyncio.CancelledError):
+            if heir is not None:
+                self.admission.restore(heir, heir.tenant, heir.terms, self._loop.time())
+            await to_the_end(self._clean(slot), seconds=CLEANUP, name="tenantry cleanup")
+            raise error
+        answer = self._read(slot, error, heir)
+        self._pass_on(slot, heir, answer, error)
+        if error is not None and answer in (scope.Answer.NOT_ENDED, scope.Answer.UNKNOWN):
+            raise error
+        return answer
+
+    def _heir(self, slot: Slot, ticket: Ticket) -> Ticket | None:
+        """Give the ticket's place up, and choose who gets its connection."""
+        now = self._loop.time()
+        self.admission.leave(ticket.tenant, now - slot.since, now)
+        if slot.tainted or self._closing or self._must_yield():
+            return None
+        return self._next(now)
+
+    def _read(self, slot: Slot, error: BaseException | None, heir: Ticket | None) -> scope.Answer:
+        closed = slot.connection.is_closed()
+        return scope.read_answer(
+            sqlstate=error.sqlstate if isinstance(error, asyncpg.PostgresError) else None,
+            failed=error is not None,
+            closed=closed,
+            in_transaction=not closed and slot.connection.is_in_transaction(),
+            next_sent=heir is not None,
+        )
+
+    def _pass_on(self, slot: Slot, heir: Ticket | None, answer: scope.Answer, error: BaseException | None) -> None:
+        """Give the slot to the heir, bound or not, or take it back."""
+        if answer is scope.Answer.UNKNOWN:
+            if heir is not None:
+                self.admission.restore(heir, heir.tenant, heir.terms, self._loop.time())
+            self._drop(slot, "broken")
+            return
+        if answer is scope.Answer.DONE:
+            if heir is None:
+                slot.dirty = ""
+                self._put(slot)
+            elif heir.future is None or heir.future.done():  # it was cancelled meanwhile
+                self._leave(slot, heir.tenant)
+                self._put(slot)
+            else:
+                self._grant(slot, heir, bound=True)
+            return
+        if heir is None:
+            self._put(slot)
+        elif answer is scope.Answer.ENDED_NEXT_REFUSED:
+            self._leave(slot, heir.tenant)
+            if heir.future is not None and not heir.future.done():
+                assert error is not None
+                heir.future.set_exception(error)
+            self._put(slot)
+        else:
+            self._grant_or_put(slot, heir)
+
+    # -- slots change hands ------------------------------------------------------------------------
+
+    def _next(self, now: float) -> Ticket | None:
+        """The ticket whose turn it is and whose caller still waits."""
+        while (ticket := self.admission.take(now)) is not None:
+            if ticket.future is not None and not ticket.future.done():
+                return ticket
+            self.admission.leave(ticket.tenant, 0.0, now)
+        return None
+
+    def _grant(self, slot: Slot, ticket: Ticket, *, bound: bool) -> None:
+        slot.since = self._loop.time()
+        ticket.slot, ticket.bound = slot, bound
+        assert ticket.future is not None
+        ticket.future.set_result(None)
+
+    def _grant_or_put(self, slot: Slot, ticket: Ticket) -> None:
+        if ticket.future is not None and not ticket.future.done():
+            self._grant(slot, ticket, bound=False)
+        else:
+            self._leave(slot, ticket.tenant)
+            self._put(slot)
+
+    def _put(self, slot: Slot) -> None:
+        """Take a slot back: to the next caller, to cleanup, or to the idle ones."""
+        now = slot.since = self._loop.time()
+        if slot.connection.is_closed():
+            self._drop(slot, "broken")
+            return
+        if slot.tainted or self._closing or self._must_yield():
+            reason = "tainted" if slot.tainted else "closing" if self._closing else "budget"
+            self._drop(slot, reason, graceful=True)
+            return
+        ticket = self._next(now)
+        if ticket is not None:
+            self._busy.add(slot)
+            self._grant(slot, ticket, bound=False)
+        elif slot.dirty:
+            self._spawn(self._clean(slot))
+        else:
+            self._busy.discard(slot)
+            self._idle.append(slot)
+
+    def _serve_idle(self, now: float) -> None:
+        """Somebody has arrived: idle slots go to those whose turn it is, and more are opened if it takes."""
+        while self._idle and (ticket := self._next(now)) is not None:
+            slot = self._idle.pop()
+            self._busy.add(slot)
+            self._grant(slot, ticket, bound=False)
+        self._grow()
+
+    def _unwanted(self, ticket: Ticket) -> None:
+        """The caller went away just after a slot was granted to it."""
+        slot = ticket.slot
+        assert slot is not None
+        self._leave(slot, ticket.tenant)
+        self._put(slot)
+
+    def _leave(self, slot: Slot, tenant: TenantId) -> None:
+        now = self._loop.time()
+        self.admission.leave(tenant, now - slot.since, now)
+
+    def release_broken(self, slot: Slot, ticket: Ticket) -> None:
+        """The scope's connection is of no more use: cut it."""
+        self._leave(slot, ticket.tenant)
+        self._drop(slot, "broken")
+
+    async def _clean(self, slot: Slot) -> None:
+        """Bring a connection of any state back, or cut it. Bounded."""
+        self._busy.add(slot)
+        try:
+            async with asyncio.timeout(CLEANUP):
+                await driver.settle(slot.connection)
+                await slot.connection.execute(scope.ROLLBACK_AND_RESET)
+        except BaseException as error:
+            self._drop(slot, "broken")
+            if not isinstance(error, Exception):
+                raise
+            return
+        slot.dirty = ""
+        self._put(slot)
+
+    def _drop(self, slot: Slot, reason: str, *, graceful: bool = False) -> None:
+        """Part with a connection; its permit comes back when it is gone."""
+        self._busy.discard(slot)
+        if self._closing and not self._busy:
+            self._vacant.set()
+        self._events.emit(ConnectionClosed(self.database, reason))
+        if graceful:
+            self._spawn(self._hang_up(slot.connection))
+        else:
+            slot.connection.terminate()
+            self._gone()
+
+    async def _hang_up(self, connection: Connection) -> None:
+        try:
+            await driver.close(connection)
+        finally:
+            self._gone()
+
+    def _gone(self) -> None:
+        self.open -= 1
+        self._budget.give_back()
+        self._grow()
+
+    def _must_yield(self) -> bool:
+        """Another pool has waited for a permit longer than our next caller for a connection."""
+        oldest = self._budget.oldest()
+        if oldest is None:
+            return False
+        first = self.admission.first_waiting()
+        return first is None or first.arrived > oldest
+
+    # -- opening -----------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        if (
+            self._opener is None
+            and not self._closing
+            and self.open < self.size
+            and self.admission.eligible()
+            and self._loop.time() >= self._down_until
+        ):
+            self._opener = self._loop.create_task(self._open_more(), name=f"open {self.database}")
+            self._opener.add_done_callback(self._opener_done)
+
+    def _opener_done(self, task: asyncio.Task[None]) -> None:
+        self._opener = None
+        if not task.cancelled() and task.exception() is not None:
+            self._loop.call_exception_handler(
+                {"message": f"opening {self.database} failed", "exception": task.exception()}
+            )
+        self._grow()
+
+    async def _open_more(self) -> None:
+        """Open connections, one at a time, while somebody waits who could be served by one."""
+        while self.admission.eligible() and self.open < self.size and not self._closing:
+            await self._budget.acquire(self, self._loop.time)
+            if not self.admission.eligible():  # served meanwhile
+                self._budget.give_back()
+                return
+            self.open += 1
+            started = self._loop.time()
+            try:
+                connection = await self._dial()
+            except BaseException as error:
+                self._gone_unopened()
+                if not isinstance(error, Exception):
+                    raise
+                self._failed(error)
+                return
+            self._failures = 0
+            self._down_error = None
+            self._events.emit(ConnectionOpened(self.database, self._loop.time() - started))
+            self._put(Slot(connection, self._loop.time()))
+
+    def _gone_unopened(self) -> None:
+        self.open -= 1
+        self._budget.give_back()
+
+    def _failed(self, error: Exception) -> None:
+        """A connection was refused: leave the database alone for a while, and say so to those who wait."""
+        self._failures += 1
+        delay = driver.backoff(self._failures, self._dice)
+        now = self._loop.time()
+        self._down_until = now + delay
+        self._down_why = f"{type(error).__name__} while connecting"
+        self._down_error = error if isinstance(error, TenantryError) else None
+        self._events.emit(DatabaseDown(self.database, type(error).__name__, delay))
+        self._loop.call_at(self._down_until, self._grow)
+        if self.open == 0:
+            while (ticket := self._next(now)) is not None:
+                self.admission.leave(ticket.tenant, 0.0, now)
+                assert ticket.future is not None
+                ticket.future.set_exception(self._down(now, error))
+
+    def _refuse_if_down(self, now: float) -> None:
+        if self.open == 0 and now < self._down_until:
+            raise self._down(now, None)
+
+    def _down(self, now: float, cause: Exception | None) -> TenantryError:
+        if self._down_error is not None:
+            return self._down_error.with_traceback(None)
+        error = DatabaseUnavailable(self.database, self._down_why, retry_after=max(0.0, self._down_until - now))
+        error.__cause__ = cause
+        return error
+
+    # -- errors and endings ------------------------------------------------------------------------
+
+    def _too_late(self, ticket: Ticket) -> None:
+        if ticket.future is not None and not ticket.future.done():
+            now = self._loop.time()
+            error: TenantryError
+            if self._idle or self._busy:
+                error = self._busy_error(ticket, now, "its deadline passed in the queue")
+            else:
+                error = DatabaseUnavailable(self.database, "no connection within the deadline")
+            self.admission.withdraw(ticket, ticket.tenant)
+            ticket.future.set_exception(error)
+
+    def _busy_error(self, ticket: Ticket, now: float, why: str) -> TenantBusy:
+        return TenantBusy(
+            ticket.tenant,
+            self.database,
+            retry_after=self.admission.retry_after(ticket.tenant, now),
+            waiting=self.admission.waiting_for(ticket.tenant),
+            why=why,
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # a cleanup that failed has cut its connection already
+
+    def spare(self) -> float | None:
+        """See `Spender`."""
+        return self._idle[0].since if self._idle else None
+
+    def shed(self) -> bool:
+        """See `Spender`."""
+        if not self._idle:
+            return False
+        self._drop(self._idle.popleft(), "budget", graceful=True)
+        return True
+
+    def reap(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        while self._idle and now - self._idle[0].since >= self._idle_seconds:
+            self._drop(self._idle.popleft(), "idle", graceful=True)
+
+    def state(self) -> dict[str, int]:
+        """Connections by state: "idle", "busy" (in a scope or being cleaned), "opening"."""
+        idle, busy = len(self._idle), len(self._busy)
+        return {"idle": idle, "busy": busy, "opening": max(0, self.open - idle - busy)}
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is open and nobody waits: the pool can be forgotten."""
+        return self.open == 0 and self.admission.waiting == 0 and self._opener is None
+
+    async def close(self, seconds: float) -> int:
+        """Refuse new work, fail the waiting, close the connections. Idempotent.
+
+        Args:
+            seconds: that scopes in progress get to end; then their connections are cut.
+
+        Returns:
+            How many scopes were cut.
+        """
+        self._closing = True
+        now = self._loop.time()
+        while (ticket := self._next(now)) is not None:
+            self.admission.leave(ticket.tenant, 0.0, now)
+            assert ticket.future is not None
+            ticket.future.set_exception(RouterClosed())
+        await stop(self._opener)
+        while self.shed():
+            pass
+        if self._busy:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._vacant.wait()
+        cut = len(self._busy)
+        for slot in list(self._busy):
+            self._drop(slot, "closing")
+        await driver.wait_closed(self._tasks, CLEANUP)
+        self._budget.part(self)
+        return cut
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.database} {self.state()} of {self.size}, {self.admission.waiting} waiting>"

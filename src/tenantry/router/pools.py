@@ -1,0 +1,190 @@
+"""The pools of all databases, within the process's budget."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from tenantry.errors import DatabaseUnavailable, RouterClosed
+from tenantry.events import Events
+from tenantry.lifecycle import stop
+from tenantry.router import driver, roles
+from tenantry.router.admission import Admission
+from tenantry.router.budget import Budget
+from tenantry.router.driver import Connection, OnConnect
+from tenantry.router.pool import Pool, Ticket
+from tenantry.tenant import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSpec:
+    """What the router must know of a database to open connections to it."""
+
+    name: str
+    kind: Kind
+    dsn: str = field(repr=False)
+    operator_dsn: str | None = field(default=None, repr=False)
+    """DSN of a role that may bypass RLS, for operator scopes; None: there are none on this database."""
+    size: int = 20
+    """Connections at most."""
+    idle: float = 600.0
+    """Seconds after which an unused connection is closed."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """`server_settings` of every connection."""
+    prepared_statements: bool | None = None
+    """Whether asyncpg may keep named statements; None: unless a pooler is found in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of one process, over all databases."""
+
+    connections: int = 100
+    tenant_share: float = 0.75
+    """Part of one pool that one tenant may hold while others exist."""
+    queue: int = 1000
+    """Waiting checkouts per tenant."""
+    timeout: float = 30.0
+    """Seconds: a caller's deadline unless it says another."""
+    connect_timeout: float = 5.0
+    """Seconds for opening one connection."""
+
+
+Resolve = Callable[[str], Awaitable[DatabaseSpec | None]]
+
+
+class Pools:
+    """One pool per database, made on first use."""
+
+    # Mutable state: _specs (known databases), _pools (by name), _reaper (the task), _closed.
+
+    def __init__(
+        self,
+        specs: Mapping[str, DatabaseSpec],
+        *,
+        limits: Limits,
+        column: str,
+        events: Events,
+        resolve: Resolve,
+        on_connect: OnConnect | None = None,
+        dice: random.Random | None = None,
+    ) -> None:
+        """Args:
+        specs: databases known from the start.
+        column: name of the tenant column, for the check of the role.
+        resolve: finds a database that is not among `specs`, in the directory.
+        on_connect: the application's own preparation of each new connection (type codecs).
+        """
+        self._specs = dict(specs)
+        self._limits = limits
+        self._column = column
+        self._events = events
+        self._resolve = resolve
+        self._on_connect = on_connect
+        self._dice = dice or random.Random()  # noqa: S311  (jitter, not a secret)
+        self._pools: dict[str, Pool] = {}
+        self._reaper: asyncio.Task[None] | None = None
+        self._closed = False
+        self.budget = Budget(limits.connections)
+        self.ready = self._pools.get  # the hot path: one dictionary access
+
+    async def get(self, name: str) -> Pool:
+        """The pool of a database.
+
+        Raises:
+            DatabaseUnavailable: nobody knows how to reach it.
+        """
+        pool = self._pools.get(name)
+        if pool is not None:
+            return pool
+        spec = await self.spec(name)
+        if self._closed:
+            raise RouterClosed
+        pool = self._pools.get(name)  # somebody may have been faster
+        if pool is None:
+            pool = self._pools[name] = self._make(spec)
+            if self._reaper is None:
+                self._reaper = asyncio.create_task(self._reap(), name="tenantry reaper")
+        return pool
+
+    async def spec(self, name: str) -> DatabaseSpec:
+        """What is known of a database. Raises as `get`."""
+        spec = self._specs.get(name)
+        if spec is None:
+            spec = await self._resolve(name)
+            if spec is None:
+                raise DatabaseUnavailable(
+                    name, "no DSN: name it under databases: in the configuration, or set its env: reference"
+                )
+            self._specs[name] = spec
+        return spec
+
+    def known(self) -> Mapping[str, DatabaseSpec]:
+        """The databases known so far."""
+        return self._specs
+
+    def open_pools(self) -> Mapping[str, Pool]:
+        """The pools made so far."""
+        return self._pools
+
+    def _make(self, spec: DatabaseSpec) -> Pool:
+        share = self._limits.tenant_share if spec.kind is Kind.SHARED else 1.0
+        admission: Admission[Ticket] = Admission(spec.size, share=share, queue=self._limits.queue)
+        return Pool(
+            spec.name,
+            dial=lambda: self.dial(spec),
+            admission=admission,
+            budget=self.budget,
+            events=self._events,
+            idle=spec.idle,
+            dice=self._dice,
+        )
+
+    async def dial(self, spec: DatabaseSpec) -> Connection:
+        """Open a connection that is fit for scopes: its role is safe, its session prepared.
+
+        Raises:
+            UnsafeRole, DatabaseUnavailable, or what asyncpg raises.
+        """
+        cached = spec.prepared_statements is not False
+        connection = await self._connect(spec, cached)
+        try:
+            pooled = await roles.inspect(connection, spec.name, self._column, timeout=self._limits.connect_timeout)
+            if pooled and cached and spec.prepared_statements is None:
+                # PgBouncer before 1.21 breaks named statements, and nothing tells its version here.
+                await driver.close(connection)
+                connection = await self._connect(spec, cached_statements=False)
+            if self._on_connect is not None:
+                await self._on_connect(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _connect(self, spec: DatabaseSpec, cached_statements: bool) -> Connection:
+        return await driver.connect(
+            spec.dsn,
+            timeout=self._limits.connect_timeout,
+            application_name="tenantry",
+            settings=spec.settings,
+            cached_statements=cached_statements,
+        )
+
+    async def _reap(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            shortest = min((spec.idle for spec in self._specs.values()), default=600.0)
+            await asyncio.sleep(min(10.0, max(0.05, shortest / 4)))
+            now = loop.time()
+            for pool in self._pools.values():
+                pool.reap(now)
+
+    async def close(self, seconds: float) -> dict[str, int]:
+        """Close every pool; returns how many scopes had to be cut, by database. Idempotent."""
+        self._closed = True
+        await stop(self._reaper)
+        pools = list(self._pools.values())
+        cut = await asyncio.gather(*(pool.close(seconds) for pool in pools))
+        return {pool.database: n for pool, n in zip(pools, cut, strict=True) if n}

@@ -1,0 +1,56 @@
+"""Refuses to serve through a role that row-level security would not hold (guarantee G4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tenantry import sql
+from tenantry.errors import DatabaseUnavailable, UnsafeRole
+from tenantry.router.driver import Connection
+
+
+def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every way past row-level security in `facts` (a row of roles.sql), with the SQL that mends it."""
+    role = '"' + str(facts["role"]).replace('"', '""') + '"'
+    found = []
+    if facts["superuser"]:
+        found.append(("it is a superuser", f"ALTER ROLE {role} NOSUPERUSER"))
+    if facts["bypasses"]:
+        found.append(("it has BYPASSRLS", f"ALTER ROLE {role} NOBYPASSRLS"))
+    for group in facts["member_of"]:
+        quoted = '"' + str(group).replace('"', '""') + '"'
+        found.append((f"it is a member of {group}, which bypasses", f"REVOKE {quoted} FROM {role}"))
+    for table in facts["owned_unforced"]:
+        found.append(
+            (
+                f"it owns {table}, whose row-level security is not forced",
+                f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+            )
+        )
+    return found
+
+
+async def inspect(connection: Connection, database: str, column: str, *, timeout: float) -> bool:
+    """Check the role of a new connection.
+
+    Returns:
+        Whether a pooler stands between us and PostgreSQL: it makes up its own backend ids.
+
+    Raises:
+        UnsafeRole: when the role could bypass row-level security.
+        DatabaseUnavailable: when the database has no `tenantry` schema yet.
+    """
+    facts = await connection.fetchrow(sql.query("roles"), column, timeout=timeout)
+    assert facts is not None
+    found = problems(dict(facts))
+    if found:
+        raise UnsafeRole(
+            database,
+            facts["role"],
+            [problem for problem, _ in found],
+            [mend for _, mend in found],
+        )
+    if not facts["installed"]:
+        raise DatabaseUnavailable(database, "the tenantry schema is not installed; run `tenantry init`")
+    return bool(facts["backend"] != connection.get_server_pid())

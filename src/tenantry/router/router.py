@@ -1,0 +1,454 @@
+"""The router: asked for a tenant's connection, it gives one that is already inside that tenant's scope."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self, TypeVar
+
+import asyncpg
+
+from tenantry.directory import Directory, Entry, Feed
+from tenantry.errors import (
+    ConfigError,
+    DatabaseUnavailable,
+    RouterClosed,
+    TenantryError,
+    UnknownTenant,
+    UnsafeRole,
+)
+from tenantry.events import Events, OperatorScopeEnded
+from tenantry.lifecycle import to_the_end
+from tenantry.router import driver, scope
+from tenantry.router.checkout import Checkout
+from tenantry.router.connection import ScopedConnection
+from tenantry.router.driver import Connection
+from tenantry.router.parking import Parking
+from tenantry.router.pool import CLEANUP
+from tenantry.router.pools import DatabaseSpec, Limits, Pools
+from tenantry.tenant import IdType, Kind, Placement, TenantId
+
+logger = logging.getLogger("tenantry")
+T = TypeVar("T")
+
+#: What PostgreSQL means by "try again": the same work may succeed in a new transaction.
+TRANSIENT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+#: Something that is closed with the router: the ledger, a server.
+Companion = Callable[[], Awaitable[None]]
+
+
+class TenantRouter:
+    """One per process and event loop. Made by `Router.open`.
+
+    All methods raise `RouterClosed` once it is closed, and `InvalidTenantId` before any I/O for what is not
+    an id of the configured type.
+    """
+
+    # Mutable state: _state ("open", "closing", "closed") and _companions; the rest belongs to the parts.
+
+    def __init__(
+        self,
+        *,
+        ids: IdType,
+        directory: Directory,
+        feed: Feed | None,
+        pools: Pools,
+        limits: Limits,
+        events: Events,
+        default_database: str | None = None,
+        dice: random.Random | None = None,
+    ) -> None:
+        self.ids = ids
+        self.directory = directory
+        self.pools = pools
+        self.events = events
+        self.parking = Parking()
+        self.loop = asyncio.get_running_loop()
+        self._feed = feed
+        self._limits = limits
+        self._default_database = default_database
+        self._dice = dice or random.Random()  # noqa: S311  (jitter, not a secret)
+        self._state = "open"
+        self._companions: list[Companion] = []
+        directory.watch(self.parking.wake)
+
+    # -- for services ------------------------------------------------------------------------------
+
+    def tenant(
+        self,
+        tenant_id: TenantId,
+        *,
+        readonly: bool = False,
+        isolation: str | None = None,
+        deferrable: bool = False,
+        timeout: float | None = None,
+    ) -> Checkout:
+        """A scope: `async with router.tenant(tenant_id) as conn:`.
+
+        `conn` is an asyncpg connection inside a transaction that sees and writes this tenant's rows only.
+        The transaction commits when the block ends, and rolls back when it ends by an exception.
+
+        Args:
+            readonly, isolation, deferrable: of the transaction, as in `asyncpg.Connection.transaction`.
+            timeout: seconds until the scope is open, all told: queueing, connecting, re-routing. None: the
+                configured router.timeout. What runs inside the scope is not limited by it.
+
+        Raises (on entering): InvalidTenantId, UnknownTenant, TenantSuspended, TenantBusy, TenantMoving,
+            DatabaseUnavailable, UnsafeRole, RouterClosed.
+        Raises (on leaving): ScopeLost, or what asyncpg raises when the COMMIT fails.
+        """
+        if self._state != "open":
+            raise RouterClosed
+        mode = scope.PLAIN
+        if readonly or isolation is not None or deferrable:
+            mode = scope.Mode(readonly, isolation, deferrable)
+            mode.begin()
+        return Checkout(
+            self,
+            self.ids.validate(tenant_id),
+            mode,
+            self._limits.timeout if timeout is None else timeout,
+        )
+
+    async def fetch(
+        self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None
+    ) -> list[asyncpg.Record]:
+        """One query in a scope of its own: its rows. `timeout` as in `tenant`."""
+        async with self.tenant(tenant_id, timeout=timeout) as connection:
+            return await connection.fetch(query, *args)
+
+    async def fetchrow(
+        self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None
+    ) -> asyncpg.Record | None:
+        """One query in a scope of its own: its first row, or None."""
+        async with self.tenant(tenant_id, timeout=timeout) as connection:
+            row: asyncpg.Record | None = await connection.fetchrow(query, *args)
+            return row
+
+    async def fetchval(self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None) -> Any:
+        """One query in a scope of its own: the first value of its first row, or None."""
+        async with self.tenant(tenant_id, timeout=timeout) as connection:
+            return await connection.fetchval(query, *args)
+
+    async def execute(self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None) -> str:
+        """One command in a scope of its own, committed: its status, as "INSERT 0 1"."""
+        async with self.tenant(tenant_id, timeout=timeout) as connection:
+            return await connection.execute(query, *args)
+
+    async def run(
+        self,
+        tenant_id: TenantId,
+        work: Callable[[ScopedConnection], Awaitable[T]],
+        *,
+        readonly: bool = False,
+        isolation: str | None = None,
+        deferrable: bool = False,
+        timeout: float | None = None,
+        attempts: int = 10,
+    ) -> T:
+        """Run `work(conn)` in a scope, and again when PostgreSQL says "try again".
+
+        That is a serialization failure (40001) or a deadlock (40P01), in the work or at COMMIT: nothing was
+        written then. The work may run several times, so it must do nothing outside the database that can't
+        be repeated. An error whose outcome is unknown, like a lost connection, is never retried.
+
+        Args:
+            timeout: seconds for entering the scope, over all attempts.
+            attempts: at most so many runs; then PostgreSQL's last error is raised.
+        """
+        loop = self.loop
+        deadline = loop.time() + (self._limits.timeout if timeout is None else timeout)
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self.tenant(
+                    tenant_id,
+                    readonly=readonly,
+                    isolation=isolation,
+                    deferrable=deferrable,
+                    timeout=max(0.0, deadline - loop.time()),
+                ) as connection:
+                    return await work(connection)
+            except TRANSIENT:
+                if attempt == attempts or loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(self._dice.random() * 0.002 * 2.0 ** min(attempt, 7))
+        raise ValueError("attempts must be at least 1")
+
+    # -- the directory -----------------------------------------------------------------------------
+
+    async def placement(self, tenant_id: TenantId) -> Placement:
+        """Where the tenant lives, from the cache if it is there."""
+        if self._state != "open":
+            raise RouterClosed
+        tenant = self.ids.validate(tenant_id)
+        entry = self.directory.cached(tenant)
+        if entry is None:
+            entry = await self.directory.lookup(tenant)
+        return entry.profile.placement
+
+    async def tenants(self, *, database: str | None = None) -> AsyncIterator[TenantId]:
+        """Every tenant's id, suspended ones left out, for jobs that visit all: read in pages."""
+        async for row in self.directory.store.all_tenants(database=database):
+            if self._state != "open":
+                raise RouterClosed
+            if row.state == "active":
+                yield self.ids.parse(row.id)
+
+    async def add_tenant(
+        self,
+        tenant_id: TenantId,
+        *,
+        plan: str | None = None,
+        database: str | None = None,
+        weight: float = 1.0,
+        limits: dict[str, int] | None = None,
+    ) -> Placement:
+        """Sign a tenant up; it can be served when this returns. Adding it again changes nothing.
+
+        Args:
+            plan: a word of the product's own.
+            database: where it shall live; None: tenancy.default_database, or else the only shared database.
+            weight: its part of a busy pool relative to others; 0.01 to 100.
+            limits: "connections", "queue" and "statement_timeout" (milliseconds), all optional.
+        """
+        if self._state != "open":
+            raise RouterClosed
+        tenant = self.ids.validate(tenant_id)
+        _check_terms(weight, limits)
+        home = database or self._home_for_new()
+        try:
+            row = await self.directory.store.add_tenant(str(tenant), home, plan=plan, weight=weight, limits=limits)
+        except LookupError:
+            raise ConfigError(
+                f"no database {home} in the directory; `tenantry apply` writes the configured ones to it",
+                key="database",
+            ) from None
+        entry = self.directory.keep(row)
+        await self._settle(entry)
+        return entry.profile.placement
+
+    def _home_for_new(self) -> str:
+        if self._default_database is not None:
+            return self._default_database
+        shared = [spec.name for spec in self.pools.known().values() if spec.kind is Kind.SHARED]
+        if len(shared) != 1:
+            raise ConfigError(
+                f"{len(shared)} shared databases are configured: say database=, or set tenancy.default_database",
+                key="tenancy.default_database",
+            )
+        return shared[0]
+
+    async def _settle(self, entry: Entry) -> None:
+        """Tell the tenant's database that the tenant lives there, on a connection of its own."""
+        placement = entry.profile.placement
+        spec = await self.pools.spec(placement.database)
+        await self.pools.budget.acquire(self.pools, self.loop.time)
+        try:
+            try:
+                connection = await self.pools.dial(spec)
+            except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
+                raise DatabaseUnavailable(spec.name, type(error).__name__) from error
+            try:
+                await connection.execute(
+                    "SELECT tenantry.enroll($1, $2)",
+                    entry.text,
+                    placement.epoch,
+                    timeout=self._limits.connect_timeout,
+                )
+            finally:
+                await driver.close(connection)
+        finally:
+            self.pools.budget.give_back()
+
+    async def enroll(self, entry: Entry, refusal: asyncpg.PostgresError) -> None:
+        """The directory says that the tenant lives in a database that has never heard of it.
+
+        A sign-up that died half-way leaves that behind, and it is safe to finish: only the first placement
+        of a tenant is ever written this way, later ones are a move's to write.
+        """
+        if entry.profile.placement.epoch != 1:
+            raise DatabaseUnavailable(
+                entry.profile.placement.database,
+                f"it does not know tenant {entry.text}, which the directory places there since epoch "
+                f"{entry.profile.placement.epoch}; was it restored from a backup?",
+            ) from refusal
+        await self._settle(entry)
+
+    async def find(self, tenant: TenantId, deadline: float, *, refresh: bool = False) -> Entry:
+        """The tenant's directory entry; placed in the default database if it is new and there is one."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                try:
+                    if refresh:
+                        return await self.directory.refresh(tenant)
+                    return await self.directory.lookup(tenant)
+                except UnknownTenant:
+                    if self._default_database is None:
+                        raise
+                await self.add_tenant(tenant)
+                return await self.directory.lookup(tenant)
+        except TimeoutError:
+            raise DatabaseUnavailable("control", "no answer within the deadline") from None
+
+    # -- operators ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def operator(
+        self,
+        *,
+        reason: str,
+        database: str | None = None,
+        actor: str | None = None,
+        readonly: bool = False,
+    ) -> AsyncIterator[Connection]:
+        """A transaction of the operator's role, which may bypass row-level security: for migrations, bulk
+        jobs and reports over all tenants. Who, when, why and how long is written to `tenantry.event`, before
+        the connection is handed out.
+
+        Args:
+            reason: why; must not be blank.
+            database: which one; None: the only shared database.
+            actor: who; None: the operating system's user and host.
+            readonly: as in PostgreSQL's READ ONLY.
+
+        Raises:
+            ValueError: no reason.
+            ConfigError: no operator_dsn is configured for the database.
+            DatabaseUnavailable: the database, or the control database that keeps the record, is down.
+        """
+        if self._state != "open":
+            raise RouterClosed
+        if not reason.strip():
+            raise ValueError("an operator's scope needs a reason: it is recorded")
+        spec = await self.pools.spec(database or self._home_for_new())
+        if spec.operator_dsn is None:
+            raise ConfigError(
+                "no operator role is configured; set it to the DSN of a role that may bypass RLS",
+                key=f"databases.{spec.name}.operator_dsn",
+            )
+        who = actor or f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
+        event = await self.directory.store.record("operator", who, database=spec.name, reason=reason.strip())
+        started = self.loop.time()
+        outcome = "rollback"
+        try:
+            async with self._operator_connection(spec) as connection:
+                async with connection.transaction(readonly=readonly):
+                    yield connection
+                outcome = "commit"
+        finally:
+            seconds = self.loop.time() - started
+            self.events.emit(OperatorScopeEnded(spec.name, reason, seconds, outcome))
+            try:
+                await to_the_end(
+                    self.directory.store.amend(event, {"seconds": round(seconds, 6), "outcome": outcome}),
+                    seconds=CLEANUP,
+                    name="tenantry operator record",
+                )
+            except (TenantryError, TimeoutError):
+                logger.warning("the end of operator scope %d could not be recorded", event)
+
+    @asynccontextmanager
+    async def _operator_connection(self, spec: DatabaseSpec) -> AsyncIterator[Connection]:
+        assert spec.operator_dsn is not None
+        await self.pools.budget.acquire(self.pools, self.loop.time)
+        try:
+            try:
+                connection = await driver.connect(
+                    spec.operator_dsn,
+                    timeout=self._limits.connect_timeout,
+                    application_name="tenantry operator",
+                    settings={},
+                    cached_statements=False,
+                )
+            except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
+                raise DatabaseUnavailable(spec.name, type(error).__name__) from error
+            try:
+                yield connection
+            finally:
+                await to_the_end(driver.close(connection), seconds=CLEANUP, name="tenantry operator close")
+        finally:
+            self.pools.budget.give_back()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen for changes, and look at the role of every shared database that answers.
+
+        Raises:
+            UnsafeRole: a shared database would be served through a role that bypasses RLS.
+        """
+        if self._feed is not None:
+            self._feed.start()
+        shared = [s for s in self.pools.known().values() if s.kind is Kind.SHARED and s.dsn]
+        for spec, result in zip(
+            shared,
+            await asyncio.gather(*(self._look_at(spec) for spec in shared), return_exceptions=True),
+            strict=True,
+        ):
+            if isinstance(result, UnsafeRole):
+                raise result
+            if isinstance(result, BaseException):
+                logger.warning("database %s does not answer yet: %s", spec.name, type(result).__name__)
+
+    async def _look_at(self, spec: DatabaseSpec) -> None:
+        await self.pools.budget.acquire(self.pools, self.loop.time)
+        try:
+            connection = await self.pools.dial(spec)
+            await driver.close(connection)
+        finally:
+            self.pools.budget.give_back()
+
+    def accompany(self, companion: Companion) -> None:
+        """Await `companion()` when the router closes, after the last scope has ended."""
+        self._companions.append(companion)
+
+    async def close(self, *, grace: float = 10.0) -> None:
+        """Refuse new work, fail who waits, let scopes end, close all connections. Idempotent.
+
+        Args:
+            grace: seconds that scopes in progress get; then their connections are cut and they are rolled
+                back by PostgreSQL.
+        """
+        if self._state != "open":
+            return
+        self._state = "closing"
+        cut = await self.pools.close(grace)
+        for name, scopes in cut.items():
+            logger.warning("closing: %d scopes on %s did not end within %s s, cut", scopes, name, grace)
+        for companion in self._companions:
+            await companion()
+        if self._feed is not None:
+            await self._feed.close()
+        await self.directory.close()
+        await self.directory.store.close()
+        self._state = "closed"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        pools = ", ".join(repr(pool) for pool in self.pools.open_pools().values())
+        return f"<Router {self._state}, {len(self.directory)} tenants cached, {pools or 'no pools'}>"
+
+
+def _check_terms(weight: float, limits: dict[str, int] | None) -> None:
+    if not 0.01 <= weight <= 100:
+        raise ValueError(f"weight is between 0.01 and 100, not {weight}")
+    for name, value in (limits or {}).items():
+        if name not in LIMITS:
+            raise ValueError(f"limits are {', '.join(LIMITS)}; not {name!r}")
+        if type(value) is not int or value < 1:
+            raise ValueError(f"limit {name} is a whole number from 1, not {value!r}")
+
+
+LIMITS: Final[Sequence[str]] = ("connections", "queue", "statement_timeout")

@@ -1,0 +1,131 @@
+"""The scope protocol: the only code that binds a tenant.
+
+A scope is one transaction for one tenant. A hand-written wrapper pays five flights (network round trips)
+for one query: BEGIN, set_config, the query, COMMIT, the pool's reset. A scope pays three:
+
+    1.  BEGIN; SELECT tenantry.bind('<tenant>')        one message
+    2.  the query
+    3.  COMMIT; <reset>                                 one message
+
+and two when somebody is waiting for the database, because then the third message goes on:
+
+    3.  COMMIT; <reset>; BEGIN; SELECT tenantry.bind('<next tenant>')
+
+PostgreSQL runs the statements of a message in order and skips the rest after an error, so one answer has to
+be read for two callers. `read_answer` does that from what the connection says of itself afterwards:
+
+    no error                         the first is committed, the next one bound
+    error, no transaction open       the COMMIT failed; the rest never ran
+    error, a transaction open        the first is committed; the bind of the next one was refused
+    connection gone, or cancelled    nobody knows; the first is told so, nothing of the next one ran
+
+The first caller gets its own answer either way, never the other's.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+#: Undoes all that a scope may leave on its connection, except prepared statements, which asyncpg caches.
+#: asyncpg's default reset leaves temporary tables, `lastval()`, and roles behind.
+RESET: Final = (
+    "CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); RESET SESSION AUTHORIZATION; RESET ROLE; "
+    "RESET ALL; DISCARD SEQUENCES; DISCARD TEMP"
+)
+
+#: Brings a connection in any state back to a clean one. ROLLBACK outside a transaction only warns.
+ROLLBACK_AND_RESET: Final = f"ROLLBACK; {RESET}"
+
+#: In a transaction that has failed, fails with 25P02 and so keeps PostgreSQL from answering COMMIT with a
+#: silent rollback. Sent only when some statement of the scope has failed: it is then the first statement of
+#: the message, and nothing else in the message can fail with that code.
+ASSERT_ALIVE: Final = "SELECT 1; "
+
+_LEVELS: Final = {
+    "read_committed": "READ COMMITTED",
+    "read_uncommitted": "READ UNCOMMITTED",
+    "repeatable_read": "REPEATABLE READ",
+    "serializable": "SERIALIZABLE",
+}
+
+
+class Mode(NamedTuple):
+    """How a scope's transaction is opened; the words are asyncpg's."""
+
+    readonly: bool = False
+    isolation: str | None = None
+    """"read_committed", "read_uncommitted", "repeatable_read", "serializable"; None: the server's default."""
+    deferrable: bool = False
+
+    def begin(self) -> str:
+        """The BEGIN statement of this mode.
+
+        Raises:
+            ValueError: for an isolation level that PostgreSQL doesn't have.
+        """
+        words = ["BEGIN"]
+        if self.isolation is not None:
+            if self.isolation not in _LEVELS:
+                raise ValueError(f"isolation is one of {', '.join(_LEVELS)}, or None; not {self.isolation!r}")
+            words += ["ISOLATION LEVEL", _LEVELS[self.isolation]]
+        if self.readonly:
+            words.append("READ ONLY")
+        if self.deferrable:
+            words.append("DEFERRABLE")
+        return " ".join(words)
+
+
+PLAIN: Final = Mode()
+
+
+def opening(begin: str, quoted_tenant: str) -> str:
+    """The message that opens a scope. The tenant comes quoted by `tenantry.tenant.literal`."""
+    return f"{begin}; SELECT tenantry.bind({quoted_tenant})"
+
+
+def closing(verb: str, next_opening: str | None, *, doubtful: bool = False) -> str:
+    """The message that ends a scope, and opens the next one when somebody is waiting.
+
+    Args:
+        verb: "COMMIT" or "ROLLBACK".
+        next_opening: what `opening` made for the next caller, or None.
+        doubtful: a statement of the scope has failed; make sure that the transaction is alive.
+    """
+    alive = ASSERT_ALIVE if doubtful and verb == "COMMIT" else ""
+    if next_opening is None:
+        return f"{alive}{verb}; {RESET}"
+    return f"{alive}{verb}; {RESET}; {next_opening}"
+
+
+class Answer(Enum):
+    """What one answer to a closing message means for the two callers in it."""
+
+    DONE = "the first ended as it asked, the next one (if any) is bound"
+    ENDED_NEXT_REFUSED = "the first ended as it asked, the bind of the next one was refused"
+    NOT_ENDED = "the first one's COMMIT failed, nothing after it ran"
+    WAS_FAILED = "the first one's transaction had failed before; nothing was committed"
+    UNKNOWN = "the connection went away, or the message was cut short"
+
+
+def read_answer(
+    *, sqlstate: str | None, failed: bool, closed: bool, in_transaction: bool, next_sent: bool
+) -> Answer:
+    """Tell what a closing message did.
+
+    Args:
+        sqlstate: of the error that PostgreSQL answered, None when there was none of its own.
+        failed: the message raised anything.
+        closed: the connection is gone.
+        in_transaction: a transaction, alive or failed, is open now.
+        next_sent: the message went on with the next caller's opening.
+    """
+    if not failed:
+        return Answer.DONE
+    if closed or sqlstate is None:
+        return Answer.UNKNOWN
+    if not in_transaction:
+        return Answer.NOT_ENDED
+    if sqlstate == "25P02":
+        return Answer.WAS_FAILED
+    return Answer.ENDED_NEXT_REFUSED if next_sent else Answer.UNKNOWN

@@ -1,0 +1,26 @@
+-- The server and the database, as a move sees them.
+SELECT
+    current_setting('server_version_num')::int AS version, pg_backend_pid() AS backend,
+    current_setting('wal_level') AS wal_level,
+    current_setting('max_replication_slots')::int AS slots,
+    (SELECT count(*) FROM pg_replication_slots)::int AS slots_used,
+    current_setting('max_wal_senders')::int AS senders,
+    (SELECT count(*) FROM pg_stat_replication)::int AS senders_used,
+    current_setting('max_logical_replication_workers')::int AS workers,
+    (SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL)::int AS workers_used,
+    pg_encoding_to_char(d.encoding) AS encoding, d.datcollate::text AS collate, d.datctype::text AS ctype,
+    (SELECT system_identifier FROM pg_control_system())::text AS cluster,
+    r.rolname::text AS role, r.rolsuper AS superuser, r.rolbypassrls AS bypasses, r.rolreplication AS replicates,
+    has_database_privilege(current_database(), 'CREATE') AS may_create,
+    ARRAY(SELECT e.extname || ' ' || e.extversion FROM pg_extension AS e ORDER BY 1)::text[] AS extensions,
+    ARRAY(SELECT rolname::text FROM pg_roles)::text[] AS roles,
+    (SELECT count(*) FROM pg_largeobject_metadata)::bigint AS large_objects,
+    to_regclass('tenantry.move_gate') IS NOT NULL AS installed,
+    to_regclass('tenantry.local') IS NOT NULL AS named,
+    ARRAY(SELECT format('%s %s', gid, prepared) FROM pg_prepared_xacts)::text[] AS prepared,
+    ARRAY(SELECT format('pid %s (%s, %s) running for %s s', pid, usename, coalesce(nullif(application_name, ''), 'no name'),
+                        round(extract(epoch FROM clock_timestamp() - xact_start)))
+          FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+            AND clock_timestamp() - xact_start > interval '5 s')::text[] AS long_transactions
+FROM pg_database AS d, pg_roles AS r
+WHERE d.datname = current_database() AND r.rolname = current_user

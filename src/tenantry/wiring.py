@@ -1,0 +1,170 @@
+"""Config in, running objects out: the composition root."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from tenantry.config import Config, DatabaseSection
+from tenantry.directory import DatabaseRow, Directory, Feed, Store
+from tenantry.events import Events, Sink
+from tenantry.metrics import PrometheusSink
+from tenantry.router import DatabaseSpec, Limits, Pools, TenantRouter
+from tenantry.router.driver import OnConnect
+from tenantry.tenant import Kind
+
+
+class Router(TenantRouter):
+    """Gives a service a tenant's connection. See `TenantRouter` for what it can do.
+
+    async with Router.open("config/tenantry.yaml") as router:
+        async with router.tenant(tenant_id) as conn:
+            rows = await conn.fetch("SELECT * FROM students")
+    """
+
+    @classmethod
+    def open(
+        cls,
+        config: Config | str | Path,
+        *,
+        registry: Any = None,
+        metrics: bool = True,
+        sinks: tuple[Sink, ...] = (),
+        on_connect: OnConnect | None = None,
+    ) -> Opening:
+        """Open a router: `async with Router.open(…) as router`, or `router = await Router.open(…)`.
+
+        Args:
+            config: a path, or a `Config`.
+            registry: the `prometheus_client` registry that gets the metrics; None: the global one.
+            metrics: False registers none.
+            sinks: functions that are told every event of `tenantry.events`.
+            on_connect: awaited with every new connection, for type codecs and the like.
+
+        Raises (when entered): ConfigError, UnsafeRole. A database that is down is no error here: what needs
+        it fails, the rest works.
+        """
+        return Opening(
+            lambda: cls._start(config, registry, metrics, sinks, on_connect),
+        )
+
+    @classmethod
+    async def _start(
+        cls,
+        source: Config | str | Path,
+        registry: Any,
+        metrics: bool,
+        sinks: tuple[Sink, ...],
+        on_connect: OnConnect | None,
+    ) -> Self:
+        config = source if isinstance(source, Config) else Config.load(source)
+        events = Events(*sinks)
+        router = cls.assemble(config, events, on_connect)
+        if metrics:
+            sink = PrometheusSink(router, top=config.metrics.top, registry=registry)
+            events.subscribe(sink)
+            router.accompany(sink.close)
+        try:
+            await router.start()
+        except BaseException:
+            await router.close()
+            raise
+        return router
+
+    @classmethod
+    def assemble(cls, config: Config, events: Events, on_connect: OnConnect | None = None) -> Self:
+        """Put the parts together without any I/O."""
+        store = Store(config.control.dsn.get_secret_value())
+        directory = Directory(store, config.tenancy.type, events)
+        limits = Limits(
+            connections=config.router.connections,
+            tenant_share=config.router.tenant_share,
+            queue=config.router.queue,
+            timeout=config.router.timeout,
+            connect_timeout=config.router.connect_timeout,
+        )
+
+        async def resolve(name: str) -> DatabaseSpec | None:
+            rows = {row.name: row for row in await store.databases()}
+            return spec_of_row(rows[name]) if name in rows else None
+
+        pools = Pools(
+            {name: spec_of(name, section) for name, section in config.databases.items()},
+            limits=limits,
+            column=config.tenancy.column,
+            events=events,
+            resolve=resolve,
+            on_connect=on_connect,
+        )
+        return cls(
+            ids=config.tenancy.type,
+            directory=directory,
+            feed=Feed(directory, config.control.listen_dsn, poll=config.control.poll),
+            pools=pools,
+            limits=limits,
+            events=events,
+            default_database=config.tenancy.default_database,
+        )
+
+
+class Opening:
+    """What `Router.open` returns: to be awaited, or entered."""
+
+    # Mutable state: _router, once it is open.
+
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._start = start
+        self._router: Router | None = None
+
+    def __await__(self) -> Generator[Any, None, Router]:
+        return self._start().__await__()  # type: ignore[no-any-return]
+
+    async def __aenter__(self) -> Router:
+        self._router = await self._start()
+        assert self._router is not None
+        return self._router
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._router is not None
+        await self._router.close()
+
+
+def spec_of(name: str, section: DatabaseSection) -> DatabaseSpec:
+    """A database of the configuration, as the pools want it."""
+    return DatabaseSpec(
+        name=name,
+        kind=section.kind,
+        dsn=section.dsn.get_secret_value(),
+        operator_dsn=section.operator_dsn.get_secret_value() if section.operator_dsn else None,
+        size=section.pool.max,
+        idle=section.pool.idle,
+        settings=section.server_settings,
+        prepared_statements=section.prepared_statements,
+    )
+
+
+def spec_of_row(row: DatabaseRow, environment: Mapping[str, str] | None = None) -> DatabaseSpec | None:
+    """A database that only the directory knows; None when its reference leads nowhere here.
+
+    The row's settings may hold pool size ("max") and idle time in seconds ("idle").
+    """
+    scheme, _, target = row.dsn.partition(":")
+    dsn: str | None = None
+    if scheme == "env":
+        dsn = (os.environ if environment is None else environment).get(target)
+    elif scheme == "file":
+        try:
+            dsn = Path(target).read_text(encoding="utf-8").strip()
+        except OSError:
+            dsn = None
+    if not dsn:
+        return None
+    return DatabaseSpec(
+        name=row.name,
+        kind=Kind(row.kind),
+        dsn=dsn,
+        size=int(row.settings.get("max", 20)),
+        idle=float(row.settings.get("idle", 600.0)),
+    )

@@ -1,0 +1,60 @@
+"""PostgreSQL servers for every test: embedded, one of each version per worker, started when asked.
+
+A test asks for `pg` (runs on 16 and on 18), or for `pg15`, `pg16`, `pg18`; for `make_database` to
+get databases of its own on any of them; or for `database`, a fresh one on `pg`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tenantry.embedded import EmbeddedServer, versions
+from tests.support import databases
+from tests.support.programs import missing
+
+
+@pytest.fixture(scope="session")
+def pg15() -> Iterator[EmbeddedServer]:
+    """PostgreSQL 15 of Debian's package."""
+    if 15 not in versions():
+        missing("pg15", "PostgreSQL 15 (Debian's package postgresql-15) is not installed")
+    with EmbeddedServer.start(15) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pg16() -> Iterator[EmbeddedServer]:
+    """PostgreSQL 16 of the wheel."""
+    with EmbeddedServer.start(16) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pg18() -> Iterator[EmbeddedServer]:
+    """PostgreSQL 18 of the wheel."""
+    with EmbeddedServer.start(18) as server:
+        yield server
+
+
+@pytest.fixture(params=["pg16", "pg18"])
+def pg(request: pytest.FixtureRequest) -> EmbeddedServer:
+    """One after the other: the oldest and the newest PostgreSQL of the wheel."""
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, EmbeddedServer)
+    return server
+
+
+@pytest.fixture
+def make_database() -> Iterator[Callable[[EmbeddedServer], str]]:
+    """Makes empty databases, by name, on the server that it is given; drops them after the test."""
+    with ExitStack() as made:
+        yield lambda server: made.enter_context(databases.database(server))
+
+
+@pytest.fixture
+def database(pg: EmbeddedServer, make_database: Callable[[EmbeddedServer], str]) -> str:
+    """The name of an empty database on `pg`, dropped after the test."""
+    return make_database(pg)

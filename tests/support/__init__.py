@@ -1,0 +1,1 @@
+"""What the tests are made with: programs, databases, a PgBouncer, a network that misbehaves."""

@@ -1,0 +1,199 @@
+"""The harness itself: what it measures is true, what it breaks is broken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from tenantry.embedded import EmbeddedServer
+from tests.support.databases import database as living_database
+from tests.support.databases import drop_database, new_database
+from tests.support.pgbouncer import PgBouncer, PoolMode
+from tests.support.programs import missing
+from tests.support.proxy import Proxy, Verdict
+
+GONE = (asyncpg.ConnectionDoesNotExistError, asyncpg.InterfaceError, OSError)
+
+
+@pytest.fixture
+async def proxy(pg: EmbeddedServer) -> AsyncIterator[Proxy]:
+    async with Proxy(pg.host, pg.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def connection(pg: EmbeddedServer, proxy: Proxy) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(proxy.dsn(pg.dsn()))
+    yield connection
+    connection.terminate()
+
+
+async def test_the_hand_written_wrapper_takes_five_flights(
+    pg: EmbeddedServer, proxy: Proxy
+) -> None:
+    async def wrapper(pool: asyncpg.Pool) -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT set_config('app.current_tenant', $1, true)", "7")
+            await connection.fetchval("SELECT 1")
+
+    async with asyncpg.create_pool(proxy.dsn(pg.dsn()), min_size=1, max_size=1) as pool:
+        await wrapper(pool)  # the first time prepares the statements
+        before = proxy.flights
+        await wrapper(pool)
+        assert proxy.flights - before == 5
+        assert proxy.connections == 1
+
+
+async def test_one_message_of_many_statements_is_one_flight(
+    proxy: Proxy, connection: asyncpg.Connection
+) -> None:
+    before = proxy.flights
+    await connection.execute("BEGIN; SELECT 1; SELECT 2; COMMIT")
+    assert proxy.flights - before == 1
+
+
+async def test_large_results_and_copies_pass_unharmed(connection: asyncpg.Connection) -> None:
+    rows = await connection.fetch("SELECT repeat('x', 10000) AS x FROM generate_series(1, 300)")
+    assert {len(row["x"]) for row in rows} == {10_000}
+    await connection.execute("CREATE TEMP TABLE t (i int)")
+    await connection.copy_records_to_table("t", records=[(i,) for i in range(10_000)])
+    assert await connection.fetchval("SELECT sum(i) FROM t") == sum(range(10_000))
+
+
+@pytest.mark.parametrize("verdict", [Verdict.CUT, Verdict.RESET])
+async def test_a_connection_ends_before_the_message_that_the_test_names(
+    pg: EmbeddedServer,
+    proxy: Proxy,
+    connection: asyncpg.Connection,
+    verdict: Verdict,
+) -> None:
+    pg.psql("DROP TABLE IF EXISTS marks; CREATE TABLE marks (i int)")
+    stop = proxy.stop_when(b"COMMIT", verdict=verdict)
+    await connection.execute("BEGIN; INSERT INTO marks VALUES (1)")
+    with pytest.raises(GONE):
+        await connection.execute("COMMIT")
+    assert stop.passed.is_set()
+    assert pg.psql("SELECT count(*) FROM marks") == "0"
+
+
+async def test_a_dropped_reply_leaves_the_commit_done_and_unacknowledged(
+    pg: EmbeddedServer, proxy: Proxy, connection: asyncpg.Connection
+) -> None:
+    pg.psql("DROP TABLE IF EXISTS marks; CREATE TABLE marks (i int)")
+    answer = proxy.stop_when(b"INSERT 0 1", "server", Verdict.DROP)
+    proxy.drop_replies = True
+    insert = asyncio.ensure_future(connection.execute("INSERT INTO marks VALUES (1)"))
+    # The hook sees the reply before it is dropped: the server has committed by then.
+    await answer.passed.wait()
+    assert not insert.done()
+    assert pg.psql("SELECT count(*) FROM marks") == "1"
+    proxy.cut()
+    with pytest.raises(GONE):
+        await insert
+
+
+async def test_a_held_connection_stays_silent_until_it_is_released(
+    proxy: Proxy, connection: asyncpg.Connection
+) -> None:
+    stop = proxy.stop_when(b"SELECT 17")
+    query = asyncio.ensure_future(connection.fetchval("SELECT 17"))
+    await stop.passed.wait()
+    assert proxy.open_connections == 1
+    assert not query.done()
+    proxy.release()
+    assert await query == 17
+
+
+async def test_latency_is_paid_in_both_directions(
+    proxy: Proxy, connection: asyncpg.Connection
+) -> None:
+    loop = asyncio.get_running_loop()
+    proxy.latency = 0.03
+    begin = loop.time()
+    await connection.execute("SELECT 1")
+    assert loop.time() - begin >= 0.06
+
+
+async def test_the_rate_limits_bytes_per_second(
+    proxy: Proxy, connection: asyncpg.Connection
+) -> None:
+    loop = asyncio.get_running_loop()
+    proxy.rate = 100_000
+    begin = loop.time()
+    await connection.fetchval("SELECT repeat('x', 20000)")
+    assert loop.time() - begin >= 0.2
+
+
+async def test_refused_and_reset_connections_fail_and_come_back(
+    pg: EmbeddedServer, proxy: Proxy
+) -> None:
+    url = proxy.dsn(pg.dsn())
+    await proxy.refuse()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncpg.connect(url)
+    await proxy.listen_again()
+    proxy.accepting = False
+    with pytest.raises(GONE):
+        await asyncpg.connect(url)
+    proxy.accepting = True
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("SELECT 1") == 1
+    await connection.close()
+
+
+async def test_half_open_then_reset_breaks_every_connection(
+    proxy: Proxy, connection: asyncpg.Connection
+) -> None:
+    proxy.hold()
+    query = asyncio.ensure_future(connection.fetchval("SELECT 1"))
+    proxy.reset()
+    with pytest.raises(GONE):
+        await query
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
+async def test_pgbouncer_serves_any_user_and_database_in_the_mode_asked_for(
+    pg18: EmbeddedServer, mode: PoolMode
+) -> None:
+    pg18.psql("DROP ROLE IF EXISTS visitor; CREATE ROLE visitor LOGIN")
+    with living_database(pg18) as name, PgBouncer.start(pg18, mode) as bouncer:
+        connection = await asyncpg.connect(bouncer.dsn(name, "visitor"), statement_cache_size=0)
+        try:
+            answer = await connection.execute("SELECT current_user, current_database()")
+            assert answer == "SELECT 1"
+            if mode == "statement":
+                with pytest.raises(asyncpg.PostgresError, match="transaction blocks not allowed"):
+                    await connection.execute("BEGIN")
+        finally:
+            connection.terminate()
+    assert bouncer.pid is None
+
+
+def test_dropping_a_database_takes_slots_subscriptions_and_prepared_transactions_with_it(
+    pg: EmbeddedServer,
+) -> None:
+    name = new_database(pg)
+    pg.psql("SELECT pg_create_logical_replication_slot('held', 'pgoutput')", name)
+    pg.psql(
+        "CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p"
+        " WITH (connect = false); CREATE TABLE t (i int);"
+        " BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'left';",
+        name,
+    )
+    drop_database(pg, name)
+    assert pg.psql(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == "0"
+    assert pg.psql("SELECT count(*) FROM pg_prepared_xacts WHERE gid = 'left'") == "0"
+
+
+def test_a_missing_program_skips_on_a_desk_and_fails_where_it_is_demanded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TENANTRY_CI_REQUIRE", raising=False)
+    with pytest.raises(pytest.skip.Exception):
+        missing("nothing-of-that-name", "not installed")
+    monkeypatch.setenv("TENANTRY_CI_REQUIRE", "pg15,nothing-of-that-name")
+    with pytest.raises(pytest.fail.Exception, match="demands nothing-of-that-name"):
+        missing("nothing-of-that-name", "not installed")
