@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from tenantry.errors import ConfigError
+from tenantry.proof import SHORTEST, database_key
 from tenantry.tenant import IdType, Kind
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -68,6 +69,8 @@ class TenancySection(_Section):
     type: IdType = IdType.UUID
     setting: str = "app.current_tenant"
     hardened: bool = False
+    secret: SecretStr | None = None
+    """Hardened mode's secret, the same for all routers: at least 32 random bytes."""
     default_database: str | None = None
     tables: dict[str, str] = Field(default_factory=dict)
     """`schema.table` -> its tenant column, "ignore", or "reference"."""
@@ -183,6 +186,12 @@ class Config(_Section):
                 raise ValueError(f"{name!r} is no name of a database: up to 63 letters, digits, '_', '.' and '-'")
         return value
 
+    def key(self, database: str) -> bytes | None:
+        """Hardened mode's key of a database; None when the configuration isn't hardened."""
+        if not self.tenancy.hardened or self.tenancy.secret is None:
+            return None
+        return database_key(self.tenancy.secret.get_secret_value(), database)
+
     @classmethod
     def load(cls, path: str | Path, environment: Mapping[str, str] | None = None) -> Self:
         """Read a YAML file.
@@ -234,6 +243,14 @@ class Config(_Section):
         if default is not None and default not in self.databases:
             raise ConfigError(
                 f"{default!r} is not among databases:", source=source, key="tenancy.default_database"
+            )
+        secret = self.tenancy.secret
+        if self.tenancy.hardened and (secret is None or len(secret.get_secret_value().encode()) < SHORTEST):
+            raise ConfigError(
+                f"hardened mode needs a secret of at least {SHORTEST} random bytes, the same for all "
+                "routers: write secret: ${TENANTRY_SECRET}",
+                source=source,
+                key="tenancy.secret",
             )
         if self.promotion.demote_below >= self.promotion.threshold:
             raise ConfigError("must be below promotion.threshold", source=source, key="promotion.demote_below")

@@ -88,10 +88,10 @@ class Router(TenantRouter):
 
         async def resolve(name: str) -> DatabaseSpec | None:
             rows = {row.name: row for row in await store.databases()}
-            return spec_of_row(rows[name]) if name in rows else None
+            return spec_of_row(rows[name], key=config.key(name)) if name in rows else None
 
         pools = Pools(
-            {name: spec_of(name, section) for name, section in config.databases.items()},
+            {name: spec_of(name, section, config.key(name)) for name, section in config.databases.items()},
             limits=limits,
             column=config.tenancy.column,
             events=events,
@@ -131,7 +131,7 @@ class Opening:
         await self._router.close()
 
 
-def spec_of(name: str, section: DatabaseSection) -> DatabaseSpec:
+def spec_of(name: str, section: DatabaseSection, key: bytes | None = None) -> DatabaseSpec:
     """A database of the configuration, as the pools want it."""
     return DatabaseSpec(
         name=name,
@@ -141,11 +141,14 @@ def spec_of(name: str, section: DatabaseSection) -> DatabaseSpec:
         size=section.pool.max,
         idle=section.pool.idle,
         settings=section.server_settings,
+        key=key,
         prepared_statements=section.prepared_statements,
     )
 
 
-def spec_of_row(row: DatabaseRow, environment: Mapping[str, str] | None = None) -> DatabaseSpec | None:
+def spec_of_row(
+    row: DatabaseRow, environment: Mapping[str, str] | None = None, *, key: bytes | None = None
+) -> DatabaseSpec | None:
     """A database that only the directory knows; None when its reference leads nowhere here.
 
     The row's settings may hold pool size ("max") and idle time in seconds ("idle").
@@ -167,4 +170,5 @@ def spec_of_row(row: DatabaseRow, environment: Mapping[str, str] | None = None) 
         dsn=dsn,
         size=int(row.settings.get("max", 20)),
         idle=float(row.settings.get("idle", 600.0)),
+        key=key,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tenantry import sql
+from tenantry.proof import pads
 from tenantry.tenant import IdType, Kind
 
 #: Advisory lock that keeps two installers apart.
@@ -28,6 +29,7 @@ async def install_data(
     id_type: IdType,
     application_role: str | None,
     tenant: str | None = None,
+    key: bytes | None = None,
 ) -> list[str]:
     """Bring a data database to the newest schema, and tell it what it is called.
 
@@ -35,16 +37,25 @@ async def install_data(
         setting: name of the setting that policies read.
         application_role: gets what the router needs, and nothing more; None: nobody does.
         tenant: stamps a dedicated database as this tenant's; another tenant is refused from then on.
+        key: from `proof.database_key`: hardens the database. None: it isn't, or is no longer, hardened.
     """
     applied = await _install(connection, "data")
     async with connection.transaction():
+        if key is not None:
+            await connection.execute(
+                "INSERT INTO tenantry.secret (inner_pad, outer_pad) VALUES ($1, $2) "
+                "ON CONFLICT (singleton) DO UPDATE "
+                "SET inner_pad = excluded.inner_pad, outer_pad = excluded.outer_pad",
+                *pads(key),
+            )
         await connection.execute(
-            "SELECT tenantry.configure($1, $2, $3, $4, $5)",
+            "SELECT tenantry.configure($1, $2, $3, $4, $5, $6)",
             name,
             kind.value,
             setting,
             id_type.value,
             tenant,
+            key is not None,
         )
         if application_role is not None:
             await connection.execute("SELECT tenantry.grant_application($1)", application_role)

@@ -322,3 +322,23 @@ def _grouped(values: Iterable[Any]) -> dict[int, tuple[Any, ...]]:
     for value in values:
         found.setdefault(value.relation, []).append(value)
     return {oid: tuple(group) for oid, group in found.items()}
+
+
+async def null_tenants(
+    connection: asyncpg.Connection[Any], columns: Mapping[int, Column], catalog: Catalog
+) -> frozenset[int]:
+    """The tables of `columns` that hold rows without a tenant; only nullable columns are looked at.
+
+    Raises:
+        asyncpg.InsufficientPrivilegeError: when policies would hide such rows from this role.
+    """
+    found = set()
+    async with connection.transaction():
+        await connection.execute("SET LOCAL row_security = off")  # an error rather than a wrong answer
+        for oid, column in columns.items():
+            if not column.not_null:
+                table, name = catalog.relations[oid].sql, identifier(column.name)
+                statement = f"SELECT EXISTS (SELECT FROM ONLY {table} WHERE {name} IS NULL)"  # noqa: S608
+                if await connection.fetchval(statement):
+                    found.add(oid)
+    return frozenset(found)

@@ -115,6 +115,14 @@ def parse(text: str) -> Node:
     return node
 
 
+def tokens_of(text: str) -> tuple[str, ...]:
+    """The words and marks of an expression, for comparing two spellings of it."""
+    try:
+        return tuple(_plain(token) if token.kind == "quoted" else token.text for token in _tokens(text))
+    except _Unreadable:
+        return (text,)
+
+
 def parse_body(source: str) -> Node:
     """Read a helper function's body when it is one expression (SQL or PL/pgSQL), else `Opaque`."""
     body = re.sub(r"--[^\n]*|/\*.*?\*/", " ", source, flags=re.DOTALL).strip().rstrip(";").strip()

@@ -71,9 +71,7 @@ class Meanings:
 
     @cached_property
     def _columns(self) -> dict[int, frozenset[str]]:
-        return {
-            oid: frozenset(column.name for column in columns) for oid, columns in self.catalog.columns.items()
-        }
+        return {oid: frozenset(column.name for column in columns) for oid, columns in self.catalog.columns.items()}
 
     def function(self, call: Call) -> Function | None:
         """The product's function that a call means, or None for the system's."""
@@ -82,9 +80,7 @@ class Meanings:
     def columns(self, node: Node, relation: int) -> frozenset[str]:
         """The columns of `relation` that an expression reads, sub-selects left out."""
         known = self._columns.get(relation, frozenset())
-        return frozenset(
-            part.path[-1] for part in walk(node) if isinstance(part, Name) and part.path[-1] in known
-        )
+        return frozenset(part.path[-1] for part in walk(node) if isinstance(part, Name) and part.path[-1] in known)
 
     def sources(self, node: Node, depth: int = 0) -> frozenset[str]:
         """What of the session an expression reads: names of settings, and `USER`."""

@@ -131,6 +131,25 @@ def predicate(column: str, tenancy: Tenancy, column_type: str | None = None) -> 
     return f"{equality} AND coalesce({name} = (SELECT tenantry.admitted_tenant(){cast}), false)"
 
 
+def canonical(column: str, tenancy: Tenancy, column_type: str, *, cast: bool) -> str:
+    """`predicate` as PostgreSQL prints it back, for telling drift; compare by `tokens_of`.
+
+    Args:
+        cast: True for columns that are compared by way of a cast: of varchar or of a domain.
+    """
+    wanted = compared_in(column_type, tenancy.id_type)
+    base = "text" if wanted == "text" else column_type
+    name = f"({identifier(column)})::{base}" if cast else identifier(column)
+    setting = f"NULLIF(current_setting({literal(tenancy.setting)}::text, true), ''::text)"
+    equality = f"({name} = " + (setting if wanted == "text" else f"({setting})::{wanted}") + ")"
+    if not tenancy.hardened:
+        return f"({equality} AND ( SELECT tenantry.admitted() AS admitted))"
+    as_text = wanted == "text" and tenancy.id_type is not IdType.TEXT
+    proven = "(tenantry.admitted_tenant())::text" if as_text else "tenantry.admitted_tenant()"
+    selected = f"( SELECT {proven} AS admitted_tenant)"
+    return f"({equality} AND COALESCE(({name} = {selected}), false))"
+
+
 def policy_sql(schema: str, table: str, column: str, tenancy: Tenancy, column_type: str | None = None) -> str:
     """The statement that makes the tenant policy of one table."""
     expression = predicate(column, tenancy, column_type)

@@ -81,9 +81,7 @@ def _override(catalog: Catalog, tenancy: Tenancy, relation: Relation) -> str | N
     return None
 
 
-def _columns(
-    catalog: Catalog, tenancy: Tenancy, relation: Relation, override: str | None
-) -> tuple[Column, ...]:
+def _columns(catalog: Catalog, tenancy: Tenancy, relation: Relation, override: str | None) -> tuple[Column, ...]:
     wanted = override or tenancy.column
     exact = catalog.column(relation.oid, wanted)
     if exact is not None:
@@ -91,9 +89,7 @@ def _columns(
     if override is not None:
         return ()
     return tuple(
-        column
-        for column in catalog.columns.get(relation.oid, ())
-        if spelling(column.name) == spelling(wanted)
+        column for column in catalog.columns.get(relation.oid, ()) if spelling(column.name) == spelling(wanted)
     )
 
 

@@ -45,6 +45,25 @@ def unbound(text: str | None, meanings: Meanings, relation: int, setting: str | 
     return found
 
 
+def together(
+    permissive: list[str | None],
+    restrictive: list[str | None],
+    meanings: Meanings,
+    relation: int,
+    setting: str | None,
+) -> Unbound:
+    """The same for a table's policies: one permissive must pass, and every restrictive."""
+    evaluator = _Evaluator(meanings, relation, setting)
+
+    def run(text: str | None) -> _Result:
+        return _Value(False) if text is None else evaluator.run(parse(text), 0)
+
+    found = _all([_any([run(text) for text in permissive]), *(run(text) for text in restrictive)])
+    if isinstance(found, _Value):
+        return Unbound.OPEN if found.value is True else Unbound.CLOSED
+    return found
+
+
 class _Evaluator:
     def __init__(self, meanings: Meanings, relation: int, setting: str | None) -> None:
         self.meanings = meanings

@@ -27,7 +27,8 @@ class Column(NamedTuple):
 class Key(NamedTuple):
     """A unique key that could be a replica identity."""
 
-    index: str
+    name: str
+    """Of its index."""
     primary: bool
     identity: bool
     columns: tuple[str, ...]
@@ -135,17 +136,13 @@ async def read_side(connection: Connection) -> Side:
     server = dict((await connection.fetch(sql.query("move/server")))[0])
     local = None
     if server["named"]:
-        row = await connection.fetchrow(
-            "SELECT name, kind, setting, id_type, tenant FROM tenantry.local"
-        )
+        row = await connection.fetchrow("SELECT name, kind, setting, id_type, tenant FROM tenantry.local")
         local = None if row is None else Local(*row)
     return Side(
         server=server,
         pooled=server["backend"] != connection.get_server_pid(),
         tables=tuple(_table(row) for row in await connection.fetch(sql.query("move/tables"))),
-        sequences=tuple(
-            Generator(*row.values()) for row in await connection.fetch(sql.query("move/sequences"))
-        ),
+        sequences=tuple(Generator(*row.values()) for row in await connection.fetch(sql.query("move/sequences"))),
         local=local,
     )
 
@@ -179,8 +176,7 @@ def _table(row: Any) -> Table:
             for c in json.loads(row["columns"])
         ),
         keys=tuple(
-            Key(k["index"], k["primary"], k["identity"], tuple(k["columns"]))
-            for k in json.loads(row["keys"])
+            Key(k["index"], k["primary"], k["identity"], tuple(k["columns"])) for k in json.loads(row["keys"])
         ),
         references=tuple(
             Reference(r["name"], r["to"], tuple(r["columns"]), tuple(r["far"]))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from typing import Literal
 
 from tenantry.move import failpoints
 from tenantry.move.catalog import identifier
@@ -43,9 +44,7 @@ async def copy_all(work: Work, snapshot: str) -> int:
     pipe = _Copying(work, snapshot, len(tables))
     failpoints.reach("K8.0")
     async with asyncio.TaskGroup() as group:
-        jobs = [
-            group.create_task(pipe.work_off(todo)) for _ in range(min(work.limits.jobs, len(tables)))
-        ]
+        jobs = [group.create_task(pipe.work_off(todo)) for _ in range(min(work.limits.jobs, len(tables)))]
     return sum(job.result() for job in jobs)
 
 
@@ -85,7 +84,7 @@ class _Copying:
 async def copy_table(work: Work, table: TablePlan, source: Connection, target: Connection) -> int:
     """Copy one table's share. Returns its rows."""
     columns = ", ".join(identifier(name) for name in table.columns)
-    form = "binary" if table.binary else "text"
+    form: Literal["binary", "text"] = "binary" if table.binary else "text"
     query = f"SELECT {columns} FROM {table.quoted} WHERE {table.where(work.plan.tenant)}"  # noqa: S608  quoted
     pipe = _Pipe(work, table)
     async with asyncio.TaskGroup() as group:

@@ -69,9 +69,7 @@ class Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def session(
-    endpoint: Endpoint, purpose: str, **settings: str
-) -> AsyncIterator[Connection]:
+async def session(endpoint: Endpoint, purpose: str, **settings: str) -> AsyncIterator[Connection]:
     """A session of its own on `endpoint`; ended by force when the body fails."""
     connection = await connect(endpoint.dsn, purpose, **settings)
     try:

@@ -29,13 +29,13 @@ async def mark(work: Work, way: Way, here: Connection) -> tuple[int, str]:
         work.plan.id,
         way.direction,
     )
-    return int(number), str(await here.fetchval("SELECT pg_current_wal_lsn()"))
+    return int(number), str(await here.fetchval("SELECT pg_current_wal_lsn()::text"))
 
 
 async def seen(work: Work, way: Way, there: Connection, number: int) -> None:
     """Wait until the other side shows a marker: then it shows all of the tenant's writes before it too."""
     query = "SELECT 1 FROM tenantry.move_marker WHERE move = $1 AND direction = $2 AND number = $3"
-    while not await there.fetchval(query, work.plan.id, way.direction, number):
+    while not await there.fetchval(query, work.plan.id, way.direction, number):  # noqa: ASYNC110  told by a row
         await asyncio.sleep(_POLL)
 
 
@@ -46,7 +46,7 @@ async def flushed(work: Work, way: Way, here: Connection, position: str) -> None
     shown.
     """
     query = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1"
-    while not await here.fetchval(query, work.name(way), position):
+    while not await here.fetchval(query, work.name(way), position):  # noqa: ASYNC110  told by a row
         await asyncio.sleep(_POLL)
 
 
@@ -108,9 +108,7 @@ async def catch_up(work: Work, way: Way) -> float:
         return max(latencies)
 
 
-async def _probe_within(
-    work: Work, way: Way, here: Connection, there: Connection, deadline: float
-) -> float:
+async def _probe_within(work: Work, way: Way, here: Connection, there: Connection, deadline: float) -> float:
     """A probe that looks now and then whether it can arrive at all."""
     task = asyncio.create_task(probe(work, way, here, there))
     try:

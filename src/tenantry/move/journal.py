@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -127,7 +127,8 @@ class Journal:
     async def unfinished(self, tenant: str) -> str | None:
         """The tenant's move that is not finished."""
         rows = await self._execute(
-            "SELECT id FROM tenantry.move WHERE tenant = $1 AND state NOT IN ('released', 'rolled_back', 'aborted')",
+            "SELECT id FROM tenantry.move WHERE tenant = $1 "
+            "AND state NOT IN ('released', 'rolled_back', 'aborted')",
             tenant,
         )
         return rows[0]["id"] if rows else None
@@ -164,9 +165,7 @@ class Journal:
 
     async def fail(self, move: str, error: str) -> None:
         """Record why an attempt stopped."""
-        await self._execute(
-            "UPDATE tenantry.move SET error = $2, changed_at = now() WHERE id = $1", move, error
-        )
+        await self._execute("UPDATE tenantry.move SET error = $2, changed_at = now() WHERE id = $1", move, error)
 
     async def enter(self, plan: MovePlan, state: State, detail: dict[str, Any] | None = None) -> None:
         """Enter a state from one that allows it, and write the event. Harmless if the move is in it already."""
@@ -218,7 +217,7 @@ class Journal:
             name,
         )
 
-    async def leftovers(self) -> list[Leftover]:
+    async def leftovers(self) -> Sequence[Leftover]:
         """Objects of moves that are finished, or whose mover is gone; for `tenantry check`."""
         rows = await self._execute(
             "SELECT o.move, m.state, o.database, o.kind, o.name FROM tenantry.move_object AS o "
@@ -240,7 +239,7 @@ class Journal:
         """
         connection = await connect(self._dsn, f"lease {move}")
         try:
-            taken = await connection.fetchval(f"SELECT pg_try_advisory_lock({_LEASE})", move)  # noqa: S608  constant
+            taken = await connection.fetchval(f"SELECT pg_try_advisory_lock({_LEASE})", move)
             if not taken:
                 raise MoveBusy(move, "another mover is running it")
             yield Lease(move, connection)

@@ -156,8 +156,7 @@ class MovePlan:
         raw["mechanism"] = Mechanism(raw["mechanism"])
         for name in ("tables", "references"):
             raw[name] = tuple(
-                TablePlan(**{**t, "columns": tuple(t["columns"]), "key": tuple(t["key"])})
-                for t in raw[name]
+                TablePlan(**{**t, "columns": tuple(t["columns"]), "key": tuple(t["key"])}) for t in raw[name]
             )
         raw["sequences"] = tuple(SequencePlan(s["quoted"], Rule(s["rule"]), s["start"]) for s in raw["sequences"])
         raw["findings"] = tuple(Finding(*f) for f in raw["findings"])
@@ -260,7 +259,7 @@ def fitting_identity(table: Table, column: str) -> str | None:
     if column in table.identity_columns():
         return None
     fitting = [key for key in table.keys if column in key.columns]
-    return min(fitting, key=lambda key: (not key.primary, len(key.columns))).index if fitting else ""
+    return min(fitting, key=lambda key: (not key.primary, len(key.columns))).name if fitting else ""
 
 
 def sequence_plan(

@@ -73,16 +73,12 @@ def _ends(facts: Facts) -> Iterator[tuple[str, Side]]:
 def pooler(facts: Facts) -> Iterator[Finding]:
     for name, side in _ends(facts):
         if side.pooled:
-            yield Finding(
-                "pooler", f"a pooler stands before {name}", "give the mover the database's direct DSN"
-            )
+            yield Finding("pooler", f"a pooler stands before {name}", "give the mover the database's direct DSN")
 
 
 def placement(facts: Facts) -> Iterator[Finding]:
     if facts.source.local is None:
-        yield Finding(
-            "not-installed", f"{facts.source_name} has no tenantry schema", "run `tenantry init`"
-        )
+        yield Finding("not-installed", f"{facts.source_name} has no tenantry schema", "run `tenantry init`")
     elif facts.source_home is None or facts.source_home[0] != facts.source.local.name:
         yield Finding(
             "not-here",
@@ -158,9 +154,7 @@ def servers(facts: Facts) -> Iterator[Finding]:
     for name, side in _ends(facts):
         version = side.server["version"]
         if version < 150000:
-            yield Finding(
-                "too-old", f"{name} runs PostgreSQL {version // 10000}", "upgrade it to 15 or newer"
-            )
+            yield Finding("too-old", f"{name} runs PostgreSQL {version // 10000}", "upgrade it to 15 or newer")
         elif version < SAFE_MINORS.get(version // 10000, 0):
             yield Finding(
                 "unsafe-minor",
@@ -292,9 +286,7 @@ def target_schema(facts: Facts) -> Iterator[Finding]:
             )
         return
     for line in sorted(facts.source_shape - facts.target_shape)[:5]:
-        yield Finding(
-            "schema-differs", f"{facts.target_name} lacks: {line}", "bring both schemas to one version"
-        )
+        yield Finding("schema-differs", f"{facts.target_name} lacks: {line}", "bring both schemas to one version")
     for line in sorted(facts.target_shape - facts.source_shape)[:5]:
         yield Finding(
             "schema-differs", f"only {facts.target_name} has: {line}", "bring both schemas to one version"

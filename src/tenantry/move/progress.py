@@ -86,9 +86,7 @@ class Retrying(NamedTuple):
     """Seconds."""
 
 
-Progress = (
-    StepStarted | StepEnded | CopyProgressed | Following | Compared | FenceTried | Deleted | Retrying
-)
+Progress = StepStarted | StepEnded | CopyProgressed | Following | Compared | FenceTried | Deleted | Retrying
 Tell = Callable[[Progress], None]
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from tenantry.move.catalog import identifier
-from tenantry.move.endpoint import Connection, Endpoint, conninfo, connect, session
+from tenantry.move.endpoint import Connection, Endpoint, connect, conninfo, session
 from tenantry.move.errors import MoveStopped
 from tenantry.move.plan import TablePlan
 from tenantry.move.work import Way, Work
@@ -18,8 +18,7 @@ from tenantry.tenant import literal
 
 #: Settings of the publisher's side of a subscription; what operators set for roles must not end it.
 _PUBLISHER_OPTIONS: Final = " ".join(
-    f"-c {name}=0"
-    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    f"-c {name}=0" for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 )
 #: What an open publication carries. TRUNCATE is not: it isn't filtered, so it would empty everybody's rows.
 #: That one happened is told by the tables' files (sql/move/storage.sql).
@@ -49,9 +48,7 @@ async def publish_reference(work: Work, connection: Connection) -> None:
     await make_publication(connection, work.reference_name, entries, CARRIED)
 
 
-async def make_publication(
-    connection: Connection, name: str, entries: Sequence[str], publish: str
-) -> None:
+async def make_publication(connection: Connection, name: str, entries: Sequence[str], publish: str) -> None:
     """Make a publication, or find it."""
     if await connection.fetchval("SELECT 1 FROM pg_publication WHERE pubname = $1", name):
         return
@@ -64,9 +61,7 @@ async def make_publication(
 
 async def set_carried(connection: Connection, name: str, publish: str) -> None:
     """Open or close a publication. Takes no lock on the tables."""
-    await connection.execute(
-        f"ALTER PUBLICATION {identifier(name)} SET (publish = {literal(publish)})"
-    )
+    await connection.execute(f"ALTER PUBLICATION {identifier(name)} SET (publish = {literal(publish)})")
 
 
 async def identities(connection: Connection, tables: Sequence[TablePlan]) -> None:
@@ -145,14 +140,10 @@ async def make_slot(connection: Connection, name: str) -> None:
     """Make a logical slot that starts now, or find it."""
     if not await connection.fetchval("SELECT 1 FROM pg_replication_slots WHERE slot_name = $1", name):
         with contextlib.suppress(asyncpg.DuplicateObjectError):
-            await connection.execute(
-                f"SELECT pg_create_logical_replication_slot({literal(name)}, 'pgoutput')"
-            )
+            await connection.execute(f"SELECT pg_create_logical_replication_slot({literal(name)}, 'pgoutput')")
 
 
-async def subscribe(
-    connection: Connection, publisher: Endpoint, name: str, *, origin: str
-) -> None:
+async def subscribe(connection: Connection, publisher: Endpoint, name: str, *, origin: str) -> None:
     """Make a subscription to the publication and slot of the same name, disabled, without copying.
 
     synchronous_commit: what the other side has confirmed is on its disk. A subscription commits asynchronously
@@ -170,9 +161,7 @@ async def subscribe(
     }
     if connection.get_server_version().major >= 16:
         options |= {"run_as_owner": "true", "origin": origin}
-    info = conninfo(
-        publisher.peer_dsn or publisher.dsn, options=_PUBLISHER_OPTIONS, application_name=name
-    )
+    info = conninfo(publisher.peer_dsn or publisher.dsn, options=_PUBLISHER_OPTIONS, application_name=name)
     listed = ", ".join(f"{key} = {value}" for key, value in options.items())
     with contextlib.suppress(asyncpg.DuplicateObjectError):
         await connection.execute(

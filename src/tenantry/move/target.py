@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from tenantry import sql
+from tenantry.directory.schema import install_data
 from tenantry.move.endpoint import Connection, keywords, session
 from tenantry.move.errors import MoveStopped, Unreachable
 from tenantry.move.plan import Rule
 from tenantry.move.work import Work
-from tenantry.tenant import Kind
+from tenantry.tenant import IdType, Kind
 
 PRE_DATA: Final = "pre-data"
 POST_DATA: Final = "post-data"
@@ -68,18 +68,15 @@ async def install(work: Work) -> None:
         session(work.source, f"prepare {work.plan.id}") as source,
         session(work.target, f"prepare {work.plan.id}") as target,
     ):
-        if not await target.fetchval("SELECT to_regclass('tenantry.placement') IS NOT NULL"):
-            async with target.transaction():
-                for step in sql.migrations("data"):
-                    await target.execute(step.text)
         stamp = work.plan.tenant if work.target.kind is Kind.DEDICATED else None
-        await target.execute(
-            "SELECT tenantry.configure($1, $2, $3, $4, $5)",
-            work.target.name,
-            work.target.kind.value,
-            work.plan.setting,
-            work.plan.id_type,
-            stamp,
+        await install_data(
+            target,
+            name=work.target.name,
+            kind=work.target.kind,
+            setting=work.plan.setting,
+            id_type=IdType(work.plan.id_type),
+            application_role=None,
+            tenant=stamp,
         )
         rows = await source.fetch(
             "SELECT DISTINCT r.rolname::text AS role FROM pg_proc AS p, aclexplode(p.proacl) AS a "
@@ -109,13 +106,9 @@ async def shut(work: Work) -> None:
             plan.source,
             plan.epoch,
         )
-        row = await target.fetchrow(
-            "SELECT home, epoch FROM tenantry.placement WHERE tenant = $1", plan.tenant
-        )
+        row = await target.fetchrow("SELECT home, epoch FROM tenantry.placement WHERE tenant = $1", plan.tenant)
         if row is None or (row["home"], row["epoch"]) != (plan.source, plan.epoch):
-            raise MoveStopped(
-                plan.id, f"{plan.target} knows another placement of tenant {plan.tenant} already"
-            )
+            raise MoveStopped(plan.id, f"{plan.target} knows another placement of tenant {plan.tenant} already")
 
 
 async def load(work: Work, section: str) -> None:
@@ -133,9 +126,7 @@ async def load(work: Work, section: str) -> None:
             await target.execute("SET LOCAL maintenance_work_mem = '256MB'")
             await target.execute(text)
             await target.execute("SET search_path = pg_catalog; RESET check_function_bodies")
-            await target.execute(
-                "INSERT INTO tenantry.move_loaded VALUES ($1, $2)", plan.id, section
-            )
+            await target.execute("INSERT INTO tenantry.move_loaded VALUES ($1, $2)", plan.id, section)
 
 
 async def dump(work: Work, section: str) -> str:
@@ -167,7 +158,9 @@ async def dump(work: Work, section: str) -> str:
             await process.wait()
         raise
     if process.returncode:
-        raise Unreachable(f"pg_dump of {work.source.name} failed: {errors.decode(errors='replace').strip()[-500:]}")
+        raise Unreachable(
+            f"pg_dump of {work.source.name} failed: {errors.decode(errors='replace').strip()[-500:]}"
+        )
     return _NOT_FOR_US.sub("", output.decode())
 
 
@@ -183,9 +176,7 @@ async def start_sequences(work: Work) -> None:
 
 async def last_value(connection: Connection, sequence: str) -> int:
     """The last value given out; 0 if none was."""
-    return int(
-        await connection.fetchval("SELECT coalesce(pg_sequence_last_value(to_regclass($1)), 0)", sequence)
-    )
+    return int(await connection.fetchval("SELECT coalesce(pg_sequence_last_value(to_regclass($1)), 0)", sequence))
 
 
 async def set_sequences(connection: Connection, values: Sequence[tuple[str, int]]) -> None:

@@ -5,6 +5,7 @@ could come back, `reasons` says why in words. Days come from `tenantry.usage.sha
 """
 
 from tenantry.promotion.explain import percent, reasons
+from tenantry.promotion.fleet import span, verdicts
 from tenantry.promotion.rule import (
     Action,
     Bucket,
@@ -30,5 +31,7 @@ __all__ = [
     "judge_return",
     "percent",
     "reasons",
+    "span",
+    "verdicts",
     "window",
 ]

@@ -105,9 +105,7 @@ class Rule:
         if self.floor < 0:
             raise ValueError(f"promotion.floor must not be negative, not {self.floor}")
         if self.window < self.bucket.days or self.window % self.bucket.days:
-            raise ValueError(
-                f"promotion.window must be a whole number of {self.bucket}s, not {self.window} days"
-            )
+            raise ValueError(f"promotion.window must be a whole number of {self.bucket}s, not {self.window} days")
 
     @property
     def needed(self) -> int:
@@ -294,9 +292,7 @@ def _buckets_to_go(rule: Rule, marks: list[Mark], coverages: list[float]) -> int
     return rule.needed
 
 
-def _verdict(
-    rule: Rule, history: History, judged: tuple[Judged, ...], action: Action, today: date
-) -> Verdict:
+def _verdict(rule: Rule, history: History, judged: tuple[Judged, ...], action: Action, today: date) -> Verdict:
     marks = [bucket.mark for bucket in judged]
     coverages = [bucket.coverage for bucket in judged]
     streak = _streak(marks)

@@ -23,7 +23,7 @@ from tenantry.router import driver, scope
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.parking import PROBER
 from tenantry.router.pool import CLEANUP, Slot, Ticket
-from tenantry.tenant import Placement, TenantId, literal, tag
+from tenantry.tenant import Placement, TenantId, tag
 
 if TYPE_CHECKING:
     from tenantry.router.router import TenantRouter
@@ -98,10 +98,9 @@ class Checkout:
                 if pool is None:
                     pool = await router.pools.get(profile.placement.database)
                 text = entry.text
-                opening = scope.opening(begin, literal(text))
                 limit = profile.terms.statement_timeout
-                if limit is not None:
-                    opening = f"{opening}; SET LOCAL statement_timeout = {limit:d}"
+                after = "" if limit is None else f"; SET LOCAL statement_timeout = {limit:d}"
+                opening = scope.Opening(begin, text, after, pool.key)
                 ticket = Ticket(tenant, profile.terms, opening, router.loop.time(), deadline)
                 try:
                     slot = await pool.checkout(ticket)

@@ -10,24 +10,23 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantBusy, TenantryError
-from tenantry.events import ConnectionClosed, ConnectionOpened, DatabaseDown, Events
-from tenantry.lifecycle import stop, to_the_end
+from tenantry.events import ConnectionClosed, Events
+from tenantry.lifecycle import to_the_end
 from tenantry.router import driver, scope
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.driver import Connection
+from tenantry.router.opener import Dial, Opener
 from tenantry.tenant import TenantId, Terms
 
 #: Seconds that bringing a connection of unknown state back to a clean one may take; then it is cut.
 CLEANUP: Final = 5.0
-
-Dial = Callable[[], Awaitable[Connection]]
 
 
 class Ticket:
@@ -35,11 +34,13 @@ class Ticket:
 
     __slots__ = ("arrived", "bound", "deadline", "future", "opening", "slot", "tenant", "terms")
 
-    def __init__(self, tenant: TenantId, terms: Terms, opening: str, arrived: float, deadline: float) -> None:
+    def __init__(
+        self, tenant: TenantId, terms: Terms, opening: scope.Opening, arrived: float, deadline: float
+    ) -> None:
         self.tenant = tenant
         self.terms = terms
         self.opening = opening
-        """The message that binds the scope, from `scope.opening`."""
+        """How the scope is opened."""
         self.arrived = arrived
         self.deadline = deadline
         """Loop time in seconds."""
@@ -56,14 +57,15 @@ class Ticket:
 class Slot:
     """One connection with what must be known of it."""
 
-    __slots__ = ("connection", "dirty", "since", "tainted")
+    __slots__ = ("connection", "dirty", "seal", "since", "tainted")
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, seal: scope.Seal, now: float) -> None:
         self.connection = connection
+        self.seal = seal
         self.since = now
         """Loop time at which it was taken, or put back."""
-        self.dirty = ""
-        """What must be sent before the next BEGIN: "" for a clean connection."""
+        self.dirty = False
+        """It is in a transaction, or keeps what a scope left: to be rolled back and reset before use."""
         self.tainted = False
         """It holds what no reset undoes: to be closed when the scope ends, not handed on."""
 
@@ -75,9 +77,9 @@ class Pool:
     at every moment in exactly one hand: idle, a caller's, or a cleanup task's.
     """
 
-    # Mutable state: _idle (clean slots, oldest use first), open (connections opened or being opened, with
-    # a budget permit each), _busy (slots in somebody's hand), _opener and _tasks (background work),
-    # _failures and _down_until (back-off), _closing, and _vacant (closing, and no slot is busy any more).
+    # Mutable state: _idle (clean slots, oldest use first), _busy (slots in somebody's hand), _tasks (cleanup
+    # in the background), _closing, and _vacant (closing, and no slot is busy any more). Who waits is in
+    # `admission`, how many connections there are in `_opener`.
 
     def __init__(
         self,
@@ -87,35 +89,44 @@ class Pool:
         admission: Admission[Ticket],
         budget: Budget,
         events: Events,
+        key: bytes | None = None,
         idle: float = 600.0,
         dice: random.Random | None = None,
     ) -> None:
         """Args:
         database: its name in the directory.
         dial: opens a checked connection; raises what `connect` raises, or UnsafeRole.
+        key: the database's, in hardened mode.
         idle: seconds after which an unused connection is closed.
         """
         self.database = database
-        self.open = 0
+        self.key = key
         self.size = admission.connections
         self.admission = admission
-        self._dial = dial
         self._budget = budget
         self._events = events
         self._idle_seconds = idle
-        self._dice = dice or random.Random()  # noqa: S311  (jitter, not a secret)
         self._idle: deque[Slot] = deque()
         self._busy: set[Slot] = set()
-        self._opener: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._failures = 0
-        self._down_until = 0.0
-        self._down_why = ""
-        self._down_error: TenantryError | None = None
         self._closing = False
         self._vacant = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._opener = Opener(
+            database,
+            self.size,
+            owner=self,
+            dial=dial,
+            budget=budget,
+            events=events,
+            dice=dice or random.Random(),  # noqa: S311  (jitter, not a secret)
+        )
         budget.join(self)
+
+    @property
+    def open(self) -> int:
+        """Connections that are open, or being opened or closed."""
+        return self._opener.open
 
     # -- the hot path ------------------------------------------------------------------------------
 
@@ -149,7 +160,9 @@ class Pool:
     async def _queue(self, ticket: Ticket) -> Slot:
         """Wait for the ticket's turn. A cancelled or late caller leaves nothing behind."""
         now = self._loop.time()
-        self._refuse_if_down(now)
+        refusal = self._opener.refusal()
+        if refusal is not None:
+            raise refusal
         ticket.start_over()
         if not self.admission.arrive(ticket, ticket.tenant, ticket.terms, now):
             raise self._busy_error(ticket, now, "its queue is full")
@@ -169,8 +182,9 @@ class Pool:
 
     async def _bind(self, slot: Slot, ticket: Ticket) -> bool:
         """Open the ticket's scope on a slot of ours. False: the connection was dead; try another."""
-        message = f"{slot.dirty}; {ticket.opening}" if slot.dirty else ticket.opening
-        slot.dirty = scope.ROLLBACK_AND_RESET
+        opening = ticket.opening
+        message = opening.message_after("ROLLBACK", slot.seal) if slot.dirty else opening.message(slot.seal)
+        slot.dirty = True
         left = ticket.deadline - self._loop.time()
         try:
             await slot.connection.execute(message, timeout=max(left, 0.001))
@@ -204,8 +218,8 @@ class Pool:
             asyncpg.PostgresError, OSError: why the COMMIT failed, or that nobody knows.
         """
         heir = self._heir(slot, ticket)
-        message = scope.closing(verb, heir.opening if heir else None, doubtful=doubtful)
-        slot.dirty = scope.ROLLBACK_AND_RESET
+        message = scope.closing(verb, heir.opening if heir else None, slot.seal, doubtful=doubtful)
+        slot.dirty = True
         error: BaseException | None = None
         try:
             await slot.connection.execute(message)
@@ -249,7 +263,7 @@ class Pool:
             return
         if answer is scope.Answer.DONE:
             if heir is None:
-                slot.dirty = ""
+                slot.dirty = False
                 self._put(slot)
             elif heir.future is None or heir.future.done():  # it was cancelled meanwhile
                 self._leave(slot, heir.tenant)
@@ -317,7 +331,7 @@ class Pool:
             slot = self._idle.pop()
             self._busy.add(slot)
             self._grant(slot, ticket, bound=False)
-        self._grow()
+        self._opener.grow()
 
     def _unwanted(self, ticket: Ticket) -> None:
         """The caller went away just after a slot was granted to it."""
@@ -347,7 +361,7 @@ class Pool:
             if not isinstance(error, Exception):
                 raise
             return
-        slot.dirty = ""
+        slot.dirty = False
         self._put(slot)
 
     def _drop(self, slot: Slot, reason: str, *, graceful: bool = False) -> None:
@@ -360,18 +374,13 @@ class Pool:
             self._spawn(self._hang_up(slot.connection))
         else:
             slot.connection.terminate()
-            self._gone()
+            self._opener.gone()
 
     async def _hang_up(self, connection: Connection) -> None:
         try:
             await driver.close(connection)
         finally:
-            self._gone()
-
-    def _gone(self) -> None:
-        self.open -= 1
-        self._budget.give_back()
-        self._grow()
+            self._opener.gone()
 
     def _must_yield(self) -> bool:
         """Another pool has waited for a permit longer than our next caller for a connection."""
@@ -381,79 +390,26 @@ class Pool:
         first = self.admission.first_waiting()
         return first is None or first.arrived > oldest
 
-    # -- opening -----------------------------------------------------------------------------------
+    # -- what the opener asks and tells ------------------------------------------------------------
 
-    def _grow(self) -> None:
-        if (
-            self._opener is None
-            and not self._closing
-            and self.open < self.size
-            and self.admission.eligible()
-            and self._loop.time() >= self._down_until
-        ):
-            self._opener = self._loop.create_task(self._open_more(), name=f"open {self.database}")
-            self._opener.add_done_callback(self._opener_done)
+    def wants_connection(self) -> bool:
+        """See `Owner`."""
+        return not self._closing and self.admission.eligible()
 
-    def _opener_done(self, task: asyncio.Task[None]) -> None:
-        self._opener = None
-        if not task.cancelled() and task.exception() is not None:
-            self._loop.call_exception_handler(
-                {"message": f"opening {self.database} failed", "exception": task.exception()}
-            )
-        self._grow()
+    def opened(self, connection: Connection, seal: scope.Seal) -> None:
+        """See `Owner`."""
+        self._put(Slot(connection, seal, self._loop.time()))
 
-    async def _open_more(self) -> None:
-        """Open connections, one at a time, while somebody waits who could be served by one."""
-        while self.admission.eligible() and self.open < self.size and not self._closing:
-            await self._budget.acquire(self, self._loop.time)
-            if not self.admission.eligible():  # served meanwhile
-                self._budget.give_back()
-                return
-            self.open += 1
-            started = self._loop.time()
-            try:
-                connection = await self._dial()
-            except BaseException as error:
-                self._gone_unopened()
-                if not isinstance(error, Exception):
-                    raise
-                self._failed(error)
-                return
-            self._failures = 0
-            self._down_error = None
-            self._events.emit(ConnectionOpened(self.database, self._loop.time() - started))
-            self._put(Slot(connection, self._loop.time()))
+    def nothing_comes(self, error: TenantryError) -> None:
+        """See `Owner`."""
+        self._fail_waiting(error)
 
-    def _gone_unopened(self) -> None:
-        self.open -= 1
-        self._budget.give_back()
-
-    def _failed(self, error: Exception) -> None:
-        """A connection was refused: leave the database alone for a while, and say so to those who wait."""
-        self._failures += 1
-        delay = driver.backoff(self._failures, self._dice)
+    def _fail_waiting(self, error: TenantryError) -> None:
         now = self._loop.time()
-        self._down_until = now + delay
-        self._down_why = f"{type(error).__name__} while connecting"
-        self._down_error = error if isinstance(error, TenantryError) else None
-        self._events.emit(DatabaseDown(self.database, type(error).__name__, delay))
-        self._loop.call_at(self._down_until, self._grow)
-        if self.open == 0:
-            while (ticket := self._next(now)) is not None:
-                self.admission.leave(ticket.tenant, 0.0, now)
-                assert ticket.future is not None
-                ticket.future.set_exception(self._down(now, error))
-
-    def _refuse_if_down(self, now: float) -> None:
-        if self.open == 0 and now < self._down_until:
-            raise self._down(now, None)
-
-    def _down(self, now: float, cause: Exception | None) -> TenantryError:
-        if self._down_error is not None:
-            return self._down_error.with_traceback(None)
-        error = DatabaseUnavailable(self.database, self._down_why, retry_after=max(0.0, self._down_until - now))
-        error.__cause__ = cause
-        return error
+        while (ticket := self._next(now)) is not None:
+            self.admission.leave(ticket.tenant, 0.0, now)
+            assert ticket.future is not None
+            ticket.future.set_exception(error)
 
     # -- errors and endings ------------------------------------------------------------------------
 
@@ -511,7 +467,7 @@ class Pool:
     @property
     def quiet(self) -> bool:
         """Nothing is open and nobody waits: the pool can be forgotten."""
-        return self.open == 0 and self.admission.waiting == 0 and self._opener is None
+        return self.open == 0 and self.admission.waiting == 0 and self._opener.idle
 
     async def close(self, seconds: float) -> int:
         """Refuse new work, fail the waiting, close the connections. Idempotent.
@@ -523,12 +479,8 @@ class Pool:
             How many scopes were cut.
         """
         self._closing = True
-        now = self._loop.time()
-        while (ticket := self._next(now)) is not None:
-            self.admission.leave(ticket.tenant, 0.0, now)
-            assert ticket.future is not None
-            ticket.future.set_exception(RouterClosed())
-        await stop(self._opener)
+        self._fail_waiting(RouterClosed())
+        await self._opener.stop()
         while self.shed():
             pass
         if self._busy:

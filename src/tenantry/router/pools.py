@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from tenantry.errors import DatabaseUnavailable, RouterClosed
+from tenantry.errors import ConfigError, DatabaseUnavailable, RouterClosed
 from tenantry.events import Events
 from tenantry.lifecycle import stop
 from tenantry.router import driver, roles
@@ -15,6 +15,7 @@ from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.driver import Connection, OnConnect
 from tenantry.router.pool import Pool, Ticket
+from tenantry.router.scope import Seal
 from tenantry.tenant import Kind
 
 
@@ -33,6 +34,8 @@ class DatabaseSpec:
     """Seconds after which an unused connection is closed."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """`server_settings` of every connection."""
+    key: bytes | None = field(default=None, repr=False)
+    """Hardened mode's key of this database; None: it isn't hardened."""
     prepared_statements: bool | None = None
     """Whether asyncpg may keep named statements; None: unless a pooler is found in between."""
 
@@ -138,30 +141,40 @@ class Pools:
             admission=admission,
             budget=self.budget,
             events=self._events,
+            key=spec.key,
             idle=spec.idle,
             dice=self._dice,
         )
 
-    async def dial(self, spec: DatabaseSpec) -> Connection:
+    async def dial(self, spec: DatabaseSpec) -> tuple[Connection, Seal]:
         """Open a connection that is fit for scopes: its role is safe, its session prepared.
 
         Raises:
-            UnsafeRole, DatabaseUnavailable, or what asyncpg raises.
+            UnsafeRole, ConfigError, DatabaseUnavailable, or what asyncpg raises.
         """
         cached = spec.prepared_statements is not False
         connection = await self._connect(spec, cached)
         try:
-            pooled = await roles.inspect(connection, spec.name, self._column, timeout=self._limits.connect_timeout)
-            if pooled and cached and spec.prepared_statements is None:
+            session = await roles.inspect(
+                connection, spec.name, self._column, timeout=self._limits.connect_timeout
+            )
+            if session.pooled and cached and spec.prepared_statements is None:
                 # PgBouncer before 1.21 breaks named statements, and nothing tells its version here.
                 await driver.close(connection)
                 connection = await self._connect(spec, cached_statements=False)
+            if session.hardened != (spec.key is not None):
+                raise ConfigError(
+                    f"database {spec.name} is {'' if session.hardened else 'not '}hardened; set "
+                    f"tenancy.hardened to {str(session.hardened).lower()}, or run `tenantry init`",
+                    key="tenancy.hardened",
+                )
             if self._on_connect is not None:
                 await self._on_connect(connection)
         except BaseException:
             connection.terminate()
             raise
-        return connection
+        backend = 0 if session.pooled else session.backend
+        return connection, Seal(backend, " " * session.activity_size if spec.key else "")
 
     async def _connect(self, spec: DatabaseSpec, cached_statements: bool) -> Connection:
         return await driver.connect(

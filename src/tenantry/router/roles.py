@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tenantry import sql
 from tenantry.errors import DatabaseUnavailable, UnsafeRole
@@ -31,11 +31,21 @@ def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-async def inspect(connection: Connection, database: str, column: str, *, timeout: float) -> bool:
-    """Check the role of a new connection.
+class Session(NamedTuple):
+    """What a new connection says of itself."""
 
-    Returns:
-        Whether a pooler stands between us and PostgreSQL: it makes up its own backend ids.
+    pooled: bool
+    """A pooler stands between us and PostgreSQL."""
+    backend: int
+    """Process id of the server process."""
+    hardened: bool
+    """The database wants proofs."""
+    activity_size: int
+    """Bytes of a statement that `pg_stat_activity` shows."""
+
+
+async def inspect(connection: Connection, database: str, column: str, *, timeout: float) -> Session:
+    """Check the role of a new connection.
 
     Raises:
         UnsafeRole: when the role could bypass row-level security.
@@ -53,4 +63,6 @@ async def inspect(connection: Connection, database: str, column: str, *, timeout
         )
     if not facts["installed"]:
         raise DatabaseUnavailable(database, "the tenantry schema is not installed; run `tenantry init`")
-    return bool(facts["backend"] != connection.get_server_pid())
+    # A pooler makes up backend ids of its own.
+    pooled = facts["backend"] != connection.get_server_pid()
+    return Session(pooled, facts["backend"], facts["hardened"], facts["activity_size"])

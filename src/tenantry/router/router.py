@@ -25,6 +25,7 @@ from tenantry.errors import (
 )
 from tenantry.events import Events, OperatorScopeEnded
 from tenantry.lifecycle import to_the_end
+from tenantry.proof import enroll_proof
 from tenantry.router import driver, scope
 from tenantry.router.checkout import Checkout
 from tenantry.router.connection import ScopedConnection
@@ -252,14 +253,15 @@ class TenantRouter:
         await self.pools.budget.acquire(self.pools, self.loop.time)
         try:
             try:
-                connection = await self.pools.dial(spec)
+                connection, seal = await self.pools.dial(spec)
             except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
                 raise DatabaseUnavailable(spec.name, type(error).__name__) from error
             try:
                 await connection.execute(
-                    "SELECT tenantry.enroll($1, $2)",
+                    "SELECT tenantry.enroll($1, $2, $3)",
                     entry.text,
                     placement.epoch,
+                    spec.key and enroll_proof(spec.key, seal.backend, entry.text, placement.epoch),
                     timeout=self._limits.connect_timeout,
                 )
             finally:
@@ -383,6 +385,7 @@ class TenantRouter:
 
         Raises:
             UnsafeRole: a shared database would be served through a role that bypasses RLS.
+            ConfigError: it is hardened and the configuration isn't, or the reverse.
         """
         if self._feed is not None:
             self._feed.start()
@@ -392,7 +395,7 @@ class TenantRouter:
             await asyncio.gather(*(self._look_at(spec) for spec in shared), return_exceptions=True),
             strict=True,
         ):
-            if isinstance(result, UnsafeRole):
+            if isinstance(result, UnsafeRole | ConfigError):
                 raise result
             if isinstance(result, BaseException):
                 logger.warning("database %s does not answer yet: %s", spec.name, type(result).__name__)
@@ -400,7 +403,7 @@ class TenantRouter:
     async def _look_at(self, spec: DatabaseSpec) -> None:
         await self.pools.budget.acquire(self.pools, self.loop.time)
         try:
-            connection = await self.pools.dial(spec)
+            connection, _ = await self.pools.dial(spec)
             await driver.close(connection)
         finally:
             self.pools.budget.give_back()

@@ -27,12 +27,17 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+from tenantry.proof import bind_proof
+from tenantry.tenant import literal
+
+_UNLOCK: Final = "pg_advisory_unlock_all()"
+_RESET_ALL_BUT_LOCKS: Final = (
+    "CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD SEQUENCES; DISCARD TEMP"
+)
+
 #: Undoes all that a scope may leave on its connection, except prepared statements, which asyncpg caches.
 #: asyncpg's default reset leaves temporary tables, `lastval()`, and roles behind.
-RESET: Final = (
-    "CLOSE ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); RESET SESSION AUTHORIZATION; RESET ROLE; "
-    "RESET ALL; DISCARD SEQUENCES; DISCARD TEMP"
-)
+RESET: Final = f"SELECT {_UNLOCK}; {_RESET_ALL_BUT_LOCKS}"
 
 #: Brings a connection in any state back to a clean one. ROLLBACK outside a transaction only warns.
 ROLLBACK_AND_RESET: Final = f"ROLLBACK; {RESET}"
@@ -79,23 +84,62 @@ class Mode(NamedTuple):
 PLAIN: Final = Mode()
 
 
-def opening(begin: str, quoted_tenant: str) -> str:
-    """The message that opens a scope. The tenant comes quoted by `tenantry.tenant.literal`."""
-    return f"{begin}; SELECT tenantry.bind({quoted_tenant})"
+class Seal(NamedTuple):
+    """Hardened mode: what the router puts into a bind on one connection."""
+
+    backend: int
+    """The server process that the proof is for; 0 for any, behind a pooler."""
+    padding: str
+    """Blanks in front of the message, as many as `pg_stat_activity` shows: nobody reads a proof there."""
 
 
-def closing(verb: str, next_opening: str | None, *, doubtful: bool = False) -> str:
+class Opening(NamedTuple):
+    """How one caller's scope is opened."""
+
+    begin: str
+    """From `Mode.begin`."""
+    tenant: str
+    """The id as the databases write it."""
+    after: str = ""
+    """Settings of the tenant's own, each beginning with "; "."""
+    key: bytes | None = None
+    """The database's key in hardened mode."""
+
+    def message(self, seal: Seal) -> str:
+        """Opens the scope on a clean connection."""
+        if self.key is None:
+            return f"{self.begin}; SELECT {self._bind(seal)}{self.after}"
+        return f"{seal.padding}{self.begin}; SELECT {self._bind(seal)}{self.after}"
+
+    def message_after(self, ending: str, seal: Seal) -> str:
+        """Ends what is open by `ending`, resets, and opens this scope.
+
+        Session locks are given back in the statement that binds: a SELECT of its own costs more than the
+        rest of the reset together.
+        """
+        message = (
+            f"{ending}; {_RESET_ALL_BUT_LOCKS}; {self.begin}; SELECT {_UNLOCK}, {self._bind(seal)}{self.after}"
+        )
+        return message if self.key is None else seal.padding + message
+
+    def _bind(self, seal: Seal) -> str:
+        if self.key is None:
+            return f"tenantry.bind({literal(self.tenant)})"
+        proof = bind_proof(self.key, seal.backend, self.tenant)
+        return f"tenantry.bind({literal(self.tenant)}, '{proof}')"
+
+
+def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = False) -> str:
     """The message that ends a scope, and opens the next one when somebody is waiting.
 
     Args:
         verb: "COMMIT" or "ROLLBACK".
-        next_opening: what `opening` made for the next caller, or None.
+        heir: the opening of the next caller, or None.
+        seal: the connection's.
         doubtful: a statement of the scope has failed; make sure that the transaction is alive.
     """
-    alive = ASSERT_ALIVE if doubtful and verb == "COMMIT" else ""
-    if next_opening is None:
-        return f"{alive}{verb}; {RESET}"
-    return f"{alive}{verb}; {RESET}; {next_opening}"
+    ending = ASSERT_ALIVE + verb if doubtful and verb == "COMMIT" else verb
+    return f"{ending}; {RESET}" if heir is None else heir.message_after(ending, seal)
 
 
 class Answer(Enum):

@@ -23,7 +23,9 @@ SELECT
             AND EXISTS (SELECT FROM pg_attribute AS a
                         WHERE a.attrelid = c.oid AND a.attname = $1 AND NOT a.attisdropped)
           ORDER BY 1) AS owned_unforced,
-    current_setting('track_activity_query_size') AS activity_size,
-    (SELECT count(*) = 1 FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-     WHERE n.nspname = 'tenantry' AND p.proname = 'bind' AND p.pronargs = 1) AS installed
+    (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_size,
+    to_regprocedure('tenantry.bind(text)') IS NOT NULL AS installed,
+    -- the body tells; the table tenantry.local is not ours to read
+    coalesce((SELECT p.prosrc LIKE '%this database is hardened%' FROM pg_proc AS p
+              WHERE p.oid = to_regprocedure('tenantry.bind(text)')), false) AS hardened
 FROM me

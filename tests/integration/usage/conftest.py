@@ -58,9 +58,7 @@ def control_name(pg: EmbeddedServer, make_database: Callable[[EmbeddedServer], s
 @pytest.fixture
 async def control(pg: EmbeddedServer, control_name: str) -> AsyncIterator[Pool]:
     """Connections to the control database."""
-    async with asyncpg.create_pool(
-        pg.dsn(control_name), min_size=0, max_size=8, statement_cache_size=0
-    ) as pool:
+    async with asyncpg.create_pool(pg.dsn(control_name), min_size=0, max_size=8, statement_cache_size=0) as pool:
         yield pool
 
 

@@ -34,9 +34,7 @@ async def busy(pool: Pool) -> float:
     return found
 
 
-async def test_use_is_added_up_per_hour_database_and_tenant(
-    control: Pool, meter: Meter, clock: Clock
-) -> None:
+async def test_use_is_added_up_per_hour_database_and_tenant(control: Pool, meter: Meter, clock: Clock) -> None:
     pen = ledger(meter, control, clock)
     for outcome in ("commit", "commit", "rollback", "error"):
         meter(scope(0.25, outcome))
@@ -50,9 +48,7 @@ async def test_use_is_added_up_per_hour_database_and_tenant(
 
     rows = await control.fetch("SELECT * FROM tenantry.usage ORDER BY hour, tenant")
 
-    assert [
-        (row["hour"].timestamp(), row["tenant"], row["busy_seconds"], row["commits"]) for row in rows
-    ] == [
+    assert [(row["hour"].timestamp(), row["tenant"], row["busy_seconds"], row["commits"]) for row in rows] == [
         (NOON, str(TENANT), 1.25, 3),
         (NOON + 3600, str(TENANT), 1.0, 1),
         (NOON + 3600, "8", 1.0, 1),
@@ -136,8 +132,7 @@ async def until_waiting(pool: Pool, sessions: int) -> None:
     """Until that many sessions wait for a lock; the test's own timeout is the bound."""
     while True:
         waiting = await pool.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND wait_event_type = 'Lock'"
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         if waiting >= sessions:
             return
@@ -193,9 +188,7 @@ async def test_a_large_interval_goes_in_batches_that_each_count_once(
     assert await control.fetchval("SELECT sum(seconds) FROM tenantry.reported") == 5.0
 
 
-async def test_routers_that_count_the_same_tenants_at_once_do_not_deadlock(
-    control: Pool, clock: Clock
-) -> None:
+async def test_routers_that_count_the_same_tenants_at_once_do_not_deadlock(control: Pool, clock: Clock) -> None:
     async def one(number: int) -> None:
         meter = Meter(clock=clock.time)
         pen = ledger(meter, control, clock, rows=50)
@@ -266,9 +259,7 @@ async def test_an_interval_over_the_turn_of_the_hour_is_reported_in_both_hours(
     ]
 
 
-async def test_a_step_of_the_clock_neither_makes_nor_loses_time(
-    control: Pool, meter: Meter, clock: Clock
-) -> None:
+async def test_a_step_of_the_clock_neither_makes_nor_loses_time(control: Pool, meter: Meter, clock: Clock) -> None:
     pen = ledger(meter, control, clock)
     clock.pass_(10)
     await pen.flush()

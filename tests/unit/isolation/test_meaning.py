@@ -90,8 +90,7 @@ MEANINGS = Meanings(CATALOG, Tenancy())
         (f"(tenant_id <> ({SETTING})::uuid)", Verdict.OPEN),
         (f"(NOT (tenant_id <> ({SETTING})::uuid))", Verdict.TIED),
         (
-            "(tenant_id IN ( SELECT m.tenant_id\n   FROM public.members m\n"
-            "  WHERE (m.login = CURRENT_USER)))",
+            "(tenant_id IN ( SELECT m.tenant_id\n   FROM public.members m\n  WHERE (m.login = CURRENT_USER)))",
             Verdict.TIED,
         ),
         ("(tenant_id IN ( SELECT m.tenant_id FROM public.members m))", Verdict.OPEN),
@@ -99,8 +98,7 @@ MEANINGS = Meanings(CATALOG, Tenancy())
         (f"CASE WHEN public THEN {BARE} ELSE false END", Verdict.TIED),
         (f"CASE WHEN public THEN true ELSE {BARE} END", Verdict.OPEN),
         (
-            "((tenant_id)::text = ((current_setting('request.jwt.claims'::text, true))::json "
-            "->> 'tenant'::text))",
+            "((tenant_id)::text = ((current_setting('request.jwt.claims'::text, true))::json ->> 'tenant'::text))",
             Verdict.TIED,
         ),
         (

@@ -58,9 +58,7 @@ def test_what_is_taken_is_sorted_so_that_routers_can_not_deadlock() -> None:
         meter(ScopeEnded(number, "b", "commit", 1.0, 1.0, 1.0, 1))
         meter(ScopeEnded(number, "a", "commit", 1.0, 1.0, 1.0, 1))
 
-    assert [use[:3] for use in meter.take()] == [
-        (7200, database, tenant) for database in "ab" for tenant in "123"
-    ]
+    assert [use[:3] for use in meter.take()] == [(7200, database, tenant) for database in "ab" for tenant in "123"]
 
 
 @given(end=st.floats(1e9, 2e9), seconds=st.floats(0, 1e5))

@@ -75,6 +75,7 @@ CREATE TABLE tenantry.database_usage_day (
     busy_seconds    double precision NOT NULL,
     covered         double precision NOT NULL CHECK (covered BETWEEN 0 AND 1),  -- of the denominator
     reported        double precision NOT NULL CHECK (reported BETWEEN 0 AND 1), -- of the fleet
+    final           boolean NOT NULL DEFAULT false,  -- its hours are rolled up: not computed again
     PRIMARY KEY (day, database, source)
 );
 

@@ -11,7 +11,8 @@ CREATE TABLE tenantry.local (
     kind       text NOT NULL CHECK (kind IN ('shared', 'dedicated')),
     setting    text NOT NULL CHECK (setting ~ '^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+$'),
     id_type    text NOT NULL CHECK (id_type IN ('uuid', 'bigint', 'text')),
-    tenant     text                       -- the only tenant that may live here; NULL on shared databases
+    tenant     text,                      -- the only tenant that may live here; NULL on shared databases
+    hardened   boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE tenantry.local IS 'What this database is called and how its tenants are told apart';
 
@@ -26,6 +27,22 @@ CREATE TABLE tenantry.placement (
 );
 COMMENT ON TABLE tenantry.placement IS 'Where each tenant that this database knows lives now';
 
+-- The key of hardened mode, as the two padded blocks of RFC 2104. The application role can't read it; what it
+-- calls reads it as the owner of this schema.
+CREATE TABLE tenantry.secret (
+    singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    inner_pad  bytea NOT NULL CHECK (octet_length(inner_pad) = 64),
+    outer_pad  bytea NOT NULL CHECK (octet_length(outer_pad) = 64)
+);
+
+-- HMAC-SHA256 of a message under this database's key, in hexadecimal. bind and admitted_tenant have the same
+-- expression inline, for speed.
+CREATE FUNCTION tenantry.proof_of(message text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $proof$
+    SELECT encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(message, 'UTF8'))), 'hex')
+    FROM tenantry.secret AS s
+$proof$;
+
 -- The advisory lock of a tenant: shared by every transaction that works for it, exclusive for the fence. The
 -- two-integer form keeps clear of applications, which mostly use one bigint. Two tenants whose hashes are
 -- equal share a lock: while one is fenced, the other waits those milliseconds too.
@@ -36,14 +53,20 @@ CREATE FUNCTION tenantry.lock_key(tenant text) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN pg_catalog.hashtext(tenant);
 
 -- Writes a new tenant's placement. Routers call it at sign-up, as the application role; it can neither bring
--- back a tenant that has left nor settle a second tenant in a dedicated database.
-CREATE FUNCTION tenantry.enroll(tenant text, epoch bigint) RETURNS void
+-- back a tenant that has left nor settle a second tenant in a dedicated database. In hardened mode it wants
+-- proof that it is the router who calls.
+CREATE FUNCTION tenantry.enroll(tenant text, epoch bigint, proof text DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $enroll$
 #variable_conflict use_variable
 DECLARE
     here tenantry.local;
 BEGIN
     SELECT * INTO STRICT here FROM tenantry.local AS l;
+    IF here.hardened
+       AND proof IS DISTINCT FROM tenantry.proof_of(format('enroll %s %s %s', pg_backend_pid(), epoch, tenant))
+       AND proof IS DISTINCT FROM tenantry.proof_of(format('enroll 0 %s %s', epoch, tenant)) THEN
+        RAISE EXCEPTION 'enroll needs the router''s proof' USING ERRCODE = 'TN004';
+    END IF;
     IF here.tenant IS NOT NULL AND here.tenant <> tenant THEN
         RAISE EXCEPTION 'database % serves one tenant only, and it is another', here.name
             USING ERRCODE = 'TN001', DETAIL = '{"home": null, "epoch": null}';
@@ -52,6 +75,24 @@ BEGIN
         ON CONFLICT DO NOTHING;
 END
 $enroll$;
+
+-- Says why a tenant is not let in. Reads its placement again: by now the answer can only be newer.
+CREATE FUNCTION tenantry.refuse(tenant text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $refuse$
+#variable_conflict use_variable
+DECLARE
+    here CONSTANT text := (SELECT l.name FROM tenantry.local AS l);
+    place tenantry.placement;
+BEGIN
+    SELECT * INTO place FROM tenantry.placement AS p WHERE p.tenant = tenant;
+    IF place.home = here AND place.suspended THEN
+        RAISE EXCEPTION 'tenant % is suspended', tenant USING ERRCODE = 'TN003';
+    END IF;
+    RAISE EXCEPTION 'tenant % does not live in database %', tenant, here
+        USING ERRCODE = 'TN001',
+              DETAIL = json_build_object('home', place.home, 'epoch', place.epoch)::text;
+END
+$refuse$;
 
 -- Names this database and makes bind, admitted and current_tenant for it. Run again after a change.
 --
@@ -62,7 +103,12 @@ $enroll$;
 -- nature, so the row is read FOR SHARE: a flip in between gives 40001. (A READ ONLY transaction can't lock
 -- rows, and can't write either.) The lock is tried, never waited for: the attempt fails as soon as the fence
 -- asks for the lock, which keeps newcomers off.
-CREATE FUNCTION tenantry.configure(name text, kind text, setting text, id_type text, tenant text DEFAULT NULL)
+--
+-- In hardened mode bind wants a proof that the router made for this tenant and this server process, and leaves
+-- one of its own for this tenant, process and transaction, which every policy checks: SQL that is injected into
+-- a scope can set what it likes, but it can make neither.
+CREATE FUNCTION tenantry.configure(name text, kind text, setting text, id_type text, tenant text DEFAULT NULL,
+                                   hardened boolean DEFAULT false)
 RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $configure$
 #variable_conflict use_variable
 DECLARE
@@ -71,46 +117,75 @@ DECLARE
         RAISE EXCEPTION 'tenant % is fenced: it is being moved', tenant
             USING ERRCODE = 'TN002', HINT = 'Try again: the fence lasts less than a second.';
     END IF;
-    IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted')
+    IF current_setting('transaction_isolation') = 'read committed'
        OR current_setting('transaction_read_only') = 'on' THEN
-        SELECT * INTO place FROM tenantry.placement AS p WHERE p.tenant = tenant;
+        SELECT p.home, p.suspended INTO home, suspended FROM tenantry.placement AS p WHERE p.tenant = tenant;
     ELSE
-        SELECT * INTO place FROM tenantry.placement AS p WHERE p.tenant = tenant FOR SHARE;
+        SELECT p.home, p.suspended INTO home, suspended FROM tenantry.placement AS p WHERE p.tenant = tenant
+            FOR SHARE;
     END IF;
-    IF place.home IS DISTINCT FROM @name@ THEN
-        RAISE EXCEPTION 'tenant % does not live in database %', tenant, @name@
-            USING ERRCODE = 'TN001',
-                  DETAIL = json_build_object('home', place.home, 'epoch', place.epoch)::text;
-    END IF;
-    IF place.suspended THEN
-        RAISE EXCEPTION 'tenant % is suspended', tenant USING ERRCODE = 'TN003';
+    IF home IS DISTINCT FROM @name@ OR suspended THEN
+        PERFORM tenantry.refuse(tenant);
     END IF;$admit$;
+    keys CONSTANT text := $keys$
+    SELECT s.inner_pad, s.outer_pad INTO inner_pad, outer_pad FROM tenantry.secret AS s;$keys$;
+    hmac CONSTANT text := $hmac$encode(sha256(outer_pad || sha256(inner_pad || convert_to(
+        @message@, 'UTF8'))), 'hex')$hmac$;
+    scope_message CONSTANT text :=
+        $m$'scope ' || pg_backend_pid() || ' ' || extract(epoch FROM now()) || ' ' || tenant$m$;
+    prove CONSTANT text := CASE WHEN hardened THEN keys || $prove$
+    IF proof IS DISTINCT FROM @hmac:'bind ' || pg_backend_pid() || ' ' || tenant@
+       AND proof IS DISTINCT FROM @hmac:'bind 0 ' || tenant@ THEN
+        RAISE EXCEPTION 'bind needs the router''s proof for this tenant' USING ERRCODE = 'TN004';
+    END IF;$prove$ ELSE '' END;
+    seal CONSTANT text := CASE WHEN hardened THEN $seal$
+    tag := set_config('tenantry.proof', @hmac:scope@, true);$seal$ ELSE '' END;
+    check_seal CONSTANT text := CASE WHEN hardened THEN keys || $check$
+    IF current_setting('tenantry.proof', true) IS DISTINCT FROM @hmac:scope@ THEN
+        RAISE EXCEPTION 'the tenant was not set by the router' USING ERRCODE = 'TN004';
+    END IF;$check$ ELSE '' END;
     bind CONSTANT text := $bind$
-CREATE OR REPLACE FUNCTION tenantry.bind(tenant text) RETURNS void
+CREATE OR REPLACE FUNCTION tenantry.bind(tenant text, proof text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
 #variable_conflict use_variable
 DECLARE
-    place tenantry.placement;
-BEGIN@admit@
+    home text;
+    suspended boolean;
+    tag text;
+    inner_pad bytea;
+    outer_pad bytea;
+BEGIN@prove@@admit@
     -- SET LOCAL through EXECUTE, not set_config: it is what Citus carries to its workers.
     EXECUTE format('SET LOCAL @setting@ = %L', tenant);
-    PERFORM set_config('application_name', @tag@, true);
+    tag := set_config('application_name', @tag@, true);  -- an assignment: half the price of PERFORM@seal@
 END
 $fn$$bind$;
-    admitted CONSTANT text := $admitted$
-CREATE OR REPLACE FUNCTION tenantry.admitted() RETURNS boolean
+    plain_bind CONSTANT text := CASE WHEN hardened THEN $refusing$
+CREATE OR REPLACE FUNCTION tenantry.bind(tenant text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $fn$
+BEGIN
+    RAISE EXCEPTION 'this database is hardened: bind needs the router''s proof' USING ERRCODE = 'TN004';
+END
+$fn$$refusing$ ELSE replace(bind, '(tenant text, proof text)', '(tenant text)') END;
+    admitted_tenant CONSTANT text := $admitted$
+CREATE OR REPLACE FUNCTION tenantry.admitted_tenant() RETURNS @id_type@
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
 #variable_conflict use_variable
 DECLARE
     tenant CONSTANT text := current_setting('@setting@', true);
-    place tenantry.placement;
+    home text;
+    suspended boolean;
+    inner_pad bytea;
+    outer_pad bytea;
 BEGIN
     IF tenant IS NULL OR tenant = '' THEN
-        RETURN false;
-    END IF;@admit@
-    RETURN true;
+        RETURN @nobody@;
+    END IF;@check_seal@@admit@
+    RETURN @somebody@;
 END
 $fn$$admitted$;
+    admitted CONSTANT text := replace(replace(replace(admitted_tenant, 'admitted_tenant() RETURNS @id_type@',
+        'admitted() RETURNS boolean'), '@nobody@', 'false'), '@somebody@', 'true');
     current_tenant CONSTANT text := $current_tenant$
 CREATE OR REPLACE FUNCTION tenantry.current_tenant() RETURNS @id_type@
 LANGUAGE sql STABLE PARALLEL SAFE AS $fn$
@@ -137,20 +212,32 @@ BEGIN
         RAISE EXCEPTION 'this database is called % and has tenants', known.name
             USING HINT = 'Check the DSN, or keep the name.';
     END IF;
-    INSERT INTO tenantry.local AS l (name, kind, setting, id_type, tenant)
-        VALUES (name, kind, setting, id_type, tenant)
+    IF hardened AND NOT EXISTS (SELECT FROM tenantry.secret) THEN
+        RAISE EXCEPTION 'hardened mode needs a key in tenantry.secret first';
+    END IF;
+    INSERT INTO tenantry.local AS l (name, kind, setting, id_type, tenant, hardened)
+        VALUES (name, kind, setting, id_type, tenant, hardened)
         ON CONFLICT (singleton) DO UPDATE
         SET name = excluded.name, kind = excluded.kind, setting = excluded.setting,
-            tenant = coalesce(excluded.tenant, l.tenant);
-    FOREACH source IN ARRAY ARRAY[bind, admitted, current_tenant] LOOP
+            tenant = coalesce(excluded.tenant, l.tenant), hardened = excluded.hardened;
+    FOREACH source IN ARRAY ARRAY[bind, plain_bind, admitted_tenant, admitted, current_tenant] LOOP
+        source := replace(source, '@prove@', prove);
+        source := replace(source, '@check_seal@', check_seal);
+        source := replace(source, '@seal@', seal);
+        source := replace(source, '@hmac:scope@', replace(hmac, '@message@', scope_message));
+        source := regexp_replace(source, '@hmac:([^@]*)@', replace(hmac, '@message@', '\1'), 'g');
+        source := replace(source, '@nobody@', 'NULL');
+        source := replace(source, '@somebody@', 'tenant::@id_type@');
         source := replace(source, '@admit@', admit);
         source := replace(source, '@tag@', tag);
         source := replace(source, '@setting@', setting);
-        source := replace(source, '@id_type@', id_type);
+        -- pg_catalog knows bigint as int8.
+        source := replace(source, '@id_type@', CASE id_type WHEN 'bigint' THEN 'int8' ELSE id_type END);
         source := replace(source, '@space@', tenantry.lock_space()::text);
         EXECUTE replace(source, '@name@', quote_literal(name));
     END LOOP;
-    EXECUTE 'REVOKE ALL ON FUNCTION tenantry.bind(text), tenantry.admitted() FROM PUBLIC';
+    EXECUTE 'REVOKE ALL ON FUNCTION tenantry.bind(text), tenantry.bind(text, text), tenantry.admitted(), '
+            'tenantry.admitted_tenant() FROM PUBLIC';
 END
 $configure$;
 
@@ -159,10 +246,12 @@ CREATE FUNCTION tenantry.grant_application(role text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $grant$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA tenantry TO %I', role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION tenantry.bind(text), tenantry.admitted(), '
-                   'tenantry.current_tenant(), tenantry.enroll(text, bigint) TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION tenantry.bind(text), tenantry.bind(text, text), '
+                   'tenantry.admitted(), tenantry.admitted_tenant(), tenantry.current_tenant(), '
+                   'tenantry.enroll(text, bigint, text) TO %I', role);
 END
 $grant$;
 
-REVOKE ALL ON FUNCTION tenantry.enroll(text, bigint), tenantry.grant_application(text),
-    tenantry.configure(text, text, text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tenantry.enroll(text, bigint, text), tenantry.grant_application(text),
+    tenantry.refuse(text), tenantry.proof_of(text),
+    tenantry.configure(text, text, text, text, text, boolean) FROM PUBLIC;

@@ -1,0 +1,123 @@
+"""Scopes per second for a one-row query: tenantry beside what teams use today, by turns on one server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from benchmarks import sides, stage
+from benchmarks.contract import Options, Row, verdict
+from benchmarks.rounds import Rates, Work, by_turns
+
+CONNECTIONS: Final = 8
+TENANTS: Final = 50
+ROWS: Final = 200
+TENANTRY, HAND, PLAIN = "tenantry", "hand-written wrapper", "plain asyncpg pool"
+PSYCOPG, SQLALCHEMY, ROLES = "psycopg_pool", "SQLAlchemy", "sqlalchemy-tenants"
+SCHEMA: Final = """
+    CREATE TABLE {table} (tenant_id uuid NOT NULL, id bigint NOT NULL, name text NOT NULL,
+                          PRIMARY KEY (tenant_id, id));
+    INSERT INTO {table}
+        SELECT t::uuid, n, 'student ' || n FROM unnest($1::text[]) AS t, generate_series(1, $2::int) AS n
+"""
+
+
+async def run(options: Options) -> list[Row]:
+    """One row for each number of callers and bound."""
+    rounds, seconds = (2, 0.2) if options.quick else (15, 0.6)
+    with stage.server(options.version) as server:
+        scene = await stage.prepare(server)
+        errands = await fill(scene)
+        found = {}
+        async with contestants(scene, errands) as (works, missing):
+            for callers in (8, 32, 128):
+                found[callers] = await by_turns(works, callers=callers, rounds=rounds, seconds=seconds)
+    return rows(found, missing, f"{rounds} rounds of {seconds} s by turns, PostgreSQL {options.version}")
+
+
+async def fill(scene: stage.Stage) -> sides.Errands:
+    """The same rows for everybody, under the policy of each; returns who may be asked for what."""
+    tenants = stage.tenant_ids(TENANTS)
+    async with scene.owner() as connection:
+        await stage.settle(connection, tenants)
+        for table in ("ours", "simple", "open", "by_role"):
+            create, insert = SCHEMA.format(table=table).split(";", 1)
+            await connection.execute(create)
+            await connection.execute(insert, [str(tenant) for tenant in tenants], ROWS)
+        await stage.protect(connection, "ours")
+        await stage.protect_simply(connection, "simple")
+        await connection.execute(f"GRANT SELECT ON open TO {stage.APP}")
+        await role_per_tenant(connection, [str(tenant) for tenant in tenants])
+        await connection.execute("VACUUM ANALYZE")
+    return [(tenants[(n * 31) % TENANTS], n * 17 % ROWS + 1) for n in range(TENANTS * 64)]
+
+
+async def role_per_tenant(connection: Any, tenants: list[str]) -> None:
+    """What sqlalchemy-tenants sets up: its function, its policy, a role for every tenant."""
+    await connection.execute(
+        "CREATE FUNCTION sqlalchemy_tenants_get_tenant() RETURNS text LANGUAGE sql SECURITY INVOKER STABLE "
+        "AS $$ SELECT replace(current_user, 'tenant_', '') $$; "
+        "ALTER TABLE by_role ENABLE ROW LEVEL SECURITY; "
+        "CREATE POLICY sqlalchemy_tenants_all ON by_role "
+        "USING (tenant_id = (SELECT sqlalchemy_tenants_get_tenant()::uuid))"
+    )
+    for tenant in tenants:
+        role = f'"tenant_{tenant}"'
+        await connection.execute(
+            f"CREATE ROLE {role}; GRANT {role} TO {stage.APP}; GRANT SELECT ON by_role TO {role}"
+        )
+
+
+@asynccontextmanager
+async def contestants(
+    scene: stage.Stage, errands: sides.Errands
+) -> AsyncIterator[tuple[dict[str, Work], list[str]]]:
+    """Everybody's pool, open and warm, and the names of those that are not installed here."""
+    dsn = scene.app_dsn
+    async with AsyncExitStack() as opened:
+        works = {
+            TENANTRY: await opened.enter_async_context(
+                sides.tenantry(scene.config(size=CONNECTIONS), errands, "ours")
+            ),
+            HAND: await opened.enter_async_context(sides.handwritten(dsn, errands, "simple", CONNECTIONS)),
+            PLAIN: await opened.enter_async_context(sides.plain(dsn, errands, "open", CONNECTIONS)),
+        }
+        missing = []
+        others = (
+            (PSYCOPG, sides.psycopg_pool, "simple"),
+            (SQLALCHEMY, sides.sqlalchemy, "simple"),
+            (ROLES, sides.sqlalchemy_tenants, "by_role"),
+        )
+        for name, side, table in others:
+            try:
+                works[name] = await opened.enter_async_context(side(dsn, errands, table, CONNECTIONS))
+            except ImportError:
+                missing.append(name)
+        yield works, missing
+
+
+def rows(found: dict[int, Rates], missing: list[str], how: str) -> list[Row]:
+    """The table's lines."""
+    lines = [line(rates, callers, HAND, 1.4 if callers == 8 else 1.8, missing, how) for callers, rates in found.items()]
+    lines += [line(rates, callers, PLAIN, 0.95, missing, how) for callers, rates in found.items() if callers > 8]
+    return lines
+
+
+def line(rates: Rates, callers: int, base: str, bound: float, missing: list[str], how: str) -> Row:
+    """One claim: tenantry against `base`."""
+    ratio = rates.ratio(TENANTRY, base)
+    others = [f"{name} {rates.ratio(name, base):.2f} x" for name in rates.by_side if name not in (TENANTRY, base)]
+    others += [f"{name} not installed" for name in missing]
+    return Row(
+        claim=f"scopes per second, {callers} callers on {CONNECTIONS} connections, against the {base}",
+        measured=f"{ratio:.2f} x ({rates.rate(TENANTRY):,.0f}/s against {rates.rate(base):,.0f}/s)",
+        bound=f"at least {bound} x",
+        verdict=verdict(ratio >= bound),
+        beside=", ".join(others),
+        note=f"{how}; middle half of the rounds {rates.spread(TENANTRY, base)}",
+        figures={
+            "ratio": round(ratio, 4),
+            **{f"{name} per second": round(rates.rate(name), 1) for name in rates.by_side},
+        },
+    )

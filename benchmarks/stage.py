@@ -1,0 +1,123 @@
+"""Where the benchmarks play: an embedded server, the schema, a router's configuration."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from tenantry import Config
+from tenantry.directory.schema import install_control, install_data
+from tenantry.embedded import EmbeddedServer
+from tenantry.isolation.policy import Tenancy, table_sql
+from tenantry.tenant import IdType, Kind
+
+SETTING = "app.current_tenant"
+APP = "app"
+
+#: What a team writes that has read the first page about row-level security; all who are compared get it.
+SIMPLE_POLICY = f"""
+    ALTER TABLE {{table}} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+    CREATE POLICY simple ON {{table}} USING (tenant_id = nullif(current_setting('{SETTING}', true), '')::uuid);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A server with one database, in which a product and tenantry live."""
+
+    server: EmbeddedServer
+    database: str = "shared"
+
+    @property
+    def owner_dsn(self) -> str:
+        """Of the superuser."""
+        return self.server.dsn(self.database)
+
+    @property
+    def app_dsn(self) -> str:
+        """Of the application role, which is subject to row-level security."""
+        return self.server.dsn(self.database, user=APP)
+
+    @asynccontextmanager
+    async def owner(self, database: str | None = None) -> AsyncIterator[Any]:
+        """A connection of the superuser."""
+        connection = await asyncpg.connect(self.server.dsn(database or self.database))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    def config(self, *, size: int = 8, router: Mapping[str, Any] | None = None) -> Config:
+        """Of a router with one shared database, the control schema in it."""
+        return Config.parse(
+            {
+                "control": {"dsn": self.owner_dsn},
+                "databases": {"shared": {"kind": "shared", "dsn": self.app_dsn, "pool": {"max": size}}},
+                "router": dict(router or {}),
+            }
+        )
+
+
+@contextmanager
+def server(version: int, settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedServer]:
+    """An embedded server that does not wait for the disk: the router is measured, not the disk."""
+    with EmbeddedServer.start(version, settings=settings) as running:
+        yield running
+
+
+async def prepare(running: EmbeddedServer, *, hardened: bool = False) -> Stage:
+    """The application role, a database, tenantry's schema in it."""
+    stage = Stage(running)
+    async with stage.owner("postgres") as connection:
+        await connection.execute(f"CREATE ROLE {APP} LOGIN")
+        await connection.execute(f"CREATE DATABASE {stage.database}")
+    async with stage.owner() as connection:
+        await install_control(connection)
+        await install_data(
+            connection,
+            name="shared",
+            kind=Kind.SHARED,
+            setting=SETTING,
+            id_type=IdType.UUID,
+            application_role=APP,
+        )
+        await connection.execute(
+            "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config')"
+        )
+    return stage
+
+
+async def settle(connection: Any, tenants: list[UUID], *, home: str = "shared") -> None:
+    """Write tenants into the directory and into the database's placements, both in one go."""
+    texts = [str(tenant) for tenant in tenants]
+    await connection.execute(
+        "INSERT INTO tenantry.tenant (id, database) SELECT unnest($1::text[]), $2", texts, home
+    )
+    await connection.execute(
+        "INSERT INTO tenantry.placement (tenant, home, epoch) SELECT unnest($1::text[]), $2, 1", texts, home
+    )
+
+
+def tenant_ids(count: int, seed: int = 1) -> list[UUID]:
+    """The same ids in every run."""
+    dice = random.Random(seed)
+    return [uuid.UUID(int=dice.getrandbits(128), version=4) for _ in range(count)]
+
+
+async def protect(connection: Any, table: str) -> None:
+    """Bring a table to tenantry's standard."""
+    for statement in table_sql("public", table, "tenant_id", Tenancy(), role=APP):
+        await connection.execute(statement)
+
+
+async def protect_simply(connection: Any, table: str) -> None:
+    """Give a table the policy of a hand-written wrapper."""
+    await connection.execute(SIMPLE_POLICY.format(table=table))
+    await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {APP}")

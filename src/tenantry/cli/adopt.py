@@ -1,0 +1,179 @@
+"""Adopts the ids of a product that exists: from a table or a file into the directory, in batches.
+
+Memory stays bounded whatever the number of ids: they are read, checked and written a batch at a time. Each batch
+is written to the control database first and to the data database then; both skip what is there, so the whole can
+be repeated after any crash.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple, TextIO
+
+import asyncpg
+
+from tenantry.cli.exits import Refused
+from tenantry.cli.session import Session
+from tenantry.errors import ConfigError, InvalidTenantId
+from tenantry.router.driver import Connection
+from tenantry.tenant import Kind
+
+_PLACE: Final = """
+INSERT INTO tenantry.placement (tenant, home, epoch, suspended)
+SELECT t.id, l.name, t.epoch, t.suspended
+FROM unnest($1::text[], $2::bigint[], $3::boolean[]) AS t (id, epoch, suspended), tenantry.local AS l
+ON CONFLICT DO NOTHING
+"""
+
+
+class Adopted(NamedTuple):
+    """What an import did."""
+
+    ids: int
+    """Read."""
+    new: int
+    """Written to the directory."""
+    known: int
+    """Lived in this database already."""
+    elsewhere: int
+    """Live in another database; left there."""
+    removed: int
+    """Were removed; left so."""
+
+
+async def adopt(session: Session, home: str, ids: AsyncIterator[str], *, plan: str | None, batch: int) -> Adopted:
+    """Place the ids in the database `home`. Ids that have a home already keep it."""
+    database = await session.database(home)
+    if database.kind is Kind.DEDICATED:
+        raise Refused(f"database {home} holds one tenant only: `tenantry tenants add ID --database {home}`")
+    total = Adopted(0, 0, 0, 0, 0)
+    async with session.operator(home) as connection:
+        await _check_name(connection, home)
+        with session.out.progress(f"importing into {home}") as step:
+            async for texts in _batches(ids, batch):
+                one = await _write(session, connection, home, texts, plan)
+                total = Adopted(*(a + b for a, b in zip(total, one, strict=True)))
+                step(len(texts))
+    detail = {**total._asdict(), "plan": plan}
+    await session.store.record("tenant.imported", session.actor, database=home, detail=detail)
+    return total
+
+
+async def _write(
+    session: Session, connection: Connection, home: str, texts: list[str], plan: str | None
+) -> Adopted:
+    unique = sorted(set(texts))
+    try:
+        new = await session.store.import_tenants(unique, home, plan=plan)
+    except LookupError:
+        raise ConfigError(f"no database {home} in the directory; `tenantry apply` writes it there") from None
+    rows = await session.store.tenants(unique)
+    here = [row for row in rows.values() if row.database == home]
+    await connection.execute(
+        _PLACE,
+        [row.id for row in here],
+        [row.epoch for row in here],
+        [row.state == "suspended" for row in here],
+    )
+    return Adopted(len(texts), new, len(here) - new, len(rows) - len(here), len(unique) - len(rows))
+
+
+async def _check_name(connection: Connection, home: str) -> None:
+    """A DSN that points at another database must not fill it with the wrong tenants."""
+    name = await connection.fetchval("SELECT name FROM tenantry.local")
+    if name != home:
+        raise Refused(f"the database behind the DSN of {home} is called {name}; check the DSN")
+
+
+async def _batches(ids: AsyncIterator[str], size: int) -> AsyncIterator[list[str]]:
+    batch: list[str] = []
+    async for one in ids:
+        batch.append(one)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+# -- where the ids come from -----------------------------------------------------------------------
+
+
+async def from_table(session: Session, database: str, source: str) -> AsyncIterator[str]:
+    """The distinct values of `schema.table.column` of a database, NULL left out.
+
+    Read by a cursor, and with row security off: a role that does not bypass it fails, it does not read a part.
+    """
+    parse = session.config.tenancy.type.parse
+    table, column = _names(source)
+    async with session.operator(database) as connection, connection.transaction(readonly=True):
+        await connection.execute("SET LOCAL row_security = off; SET LOCAL statement_timeout = 0")
+        query = f"SELECT DISTINCT {column}::text AS id FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608  quoted
+        try:
+            async for row in connection.cursor(query, prefetch=2000):
+                yield str(parse(row["id"]))
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+            raise ConfigError(f"{source}: {error}", key="--from") from None
+
+
+def _names(source: str) -> tuple[str, str]:
+    parts = source.split(".")
+    if len(parts) not in (2, 3) or not all(parts):
+        raise ConfigError("write schema.table.column", key="--from")
+    *table, column = ('"' + part.replace('"', '""') + '"' for part in parts)
+    return ".".join(table), column
+
+
+async def from_file(session: Session, path: Path | None, column: str | None) -> AsyncIterator[str]:
+    """The ids of a file, or of standard input. A file is read to its end before the first id is given, so that
+    one with a mistake changes nothing.
+
+    Raises:
+        ConfigError: the file can't be read, or a line is not an id: it says which.
+    """
+    assert path is not None
+    if str(path) != "-":
+        for _ in _read(session, path, column):
+            pass
+    for one in _read(session, path, column):
+        yield one
+
+
+def _read(session: Session, path: Path, column: str | None) -> Iterator[str]:
+    parse = session.config.tenancy.type.parse
+    try:
+        with _opened(path) as file:
+            for line, text in _fields(file, column, path):
+                if text:
+                    try:
+                        yield str(parse(text))
+                    except InvalidTenantId as error:
+                        raise ConfigError(f"line {line}: {error}", source=str(path)) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"can't be read: {type(error).__name__}: {error}", source=str(path)) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    if str(path) == "-":
+        yield sys.stdin
+        return
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        yield file
+
+
+def _fields(file: TextIO, column: str | None, path: Path) -> Iterator[tuple[int, str]]:
+    """Line number and id."""
+    if column is None:
+        for number, line in enumerate(file, 1):
+            yield number, line.strip()
+        return
+    reader = csv.DictReader(file)
+    if column not in (reader.fieldnames or ()):
+        raise ConfigError(f"no column {column}; there are: {', '.join(reader.fieldnames or ())}", source=str(path))
+    for row in reader:
+        yield reader.line_num, (row[column] or "").strip()

@@ -1,0 +1,183 @@
+"""Makes commands of plain functions: the global options, the session, and what an error looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+
+from tenantry.cli import exits, secrets
+from tenantry.cli.render import Renderer
+from tenantry.cli.session import DEFAULT_CONFIG, Session
+
+Work = TypeVar("Work", bound=Callable[..., Any])
+
+_PANEL: Final = "Global options"
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="TENANTRY_CONFIG",
+        help="The configuration file.",
+        show_default=str(DEFAULT_CONFIG),
+        rich_help_panel=_PANEL,
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        envvar="TENANTRY_JSON",
+        help="Data as JSON with stable keys.",
+        rich_help_panel=_PANEL,
+    ),
+]
+# The same behind a command's name, where people type them too. The environment is the root's to read.
+_ConfigHere = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The configuration file.",
+        show_default=str(DEFAULT_CONFIG),
+        allow_from_autoenv=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+_JsonHere = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Data as JSON with stable keys.", allow_from_autoenv=False, rich_help_panel=_PANEL
+    ),
+]
+
+
+class _Globals:
+    """What stood before the command's name."""
+
+    def __init__(self, config: Path | None, as_json: bool) -> None:
+        self.config = config
+        self.as_json = as_json
+
+
+def root() -> typer.Typer:
+    """The application, without commands."""
+    app = typer.Typer(
+        name="tenantry",
+        help="An async multi-tenant PostgreSQL router: its directory, its usage, its moves.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"auto_envvar_prefix": "TENANTRY", "help_option_names": ["--help", "-h"]},
+    )
+
+    @app.callback()
+    def globals_(
+        context: typer.Context,
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                help="Print the version and leave.",
+                callback=_version,
+                is_eager=True,
+                allow_from_autoenv=False,
+            ),
+        ] = False,
+    ) -> None:
+        context.obj = _Globals(config, as_json)
+
+    return app
+
+
+def group(name: str, help: str) -> typer.Typer:
+    """A command with commands of its own, to be registered by `root.add_typer(app)`."""
+    return typer.Typer(name=name, help=help, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Work], Work]:
+    """Make a function a command: its first parameter is the `Session`, the others are typer's.
+
+    An async function is run to its end. The function itself is returned unchanged.
+    """
+
+    def register(work: Work) -> Work:
+        app.command(name)(_runner(work))
+        return work
+
+    return register
+
+
+def execute(app: typer.Typer, arguments: Sequence[str] | None) -> int:
+    """Run a command line; the exit code. No exception leaves but SystemExit's causes."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="tenantry")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else exits.DONE if end.code is None else exits.USAGE
+    except BrokenPipeError:  # the reader has seen enough: `tenantry … | head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (the interpreter flushes it at exit)
+        return exits.DONE
+    return exits.DONE
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from tenantry import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _runner(work: Callable[..., Any]) -> Callable[..., None]:
+    """The function that typer sees: the work's own options, and the global ones."""
+    signature = inspect.signature(work, eval_str=True)
+    _, *own = signature.parameters.values()
+
+    def run(**options: Any) -> None:
+        before: _Globals = options.pop("context").obj
+        out = Renderer(as_json=options.pop("json_here") or before.as_json)
+        session = Session(options.pop("config_here") or before.config or DEFAULT_CONFIG, out)
+        _guarded(session, work, options)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("context", keyword, annotation=typer.Context),
+        *(parameter.replace(kind=keyword) for parameter in own),
+        inspect.Parameter("config_here", keyword, default=None, annotation=_ConfigHere),
+        inspect.Parameter("json_here", keyword, default=False, annotation=_JsonHere),
+    ]
+    run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__
+    return run
+
+
+def _guarded(session: Session, work: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Do the work; tell an error in words. Never a traceback, unless one is asked for."""
+    try:
+        done = work(session, **options)
+        if inspect.iscoroutine(done):
+            asyncio.run(_to_the_end(session, done))
+    except (typer.Exit, typer.Abort, KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        if os.environ.get("TENANTRY_TRACEBACK"):
+            trace = "".join(traceback.format_exception(error))
+            print(secrets.scrub(trace, session.out.secrets), file=sys.stderr)
+        session.out.error(exits.words_for(error))
+        raise typer.Exit(exits.code_of(error)) from None
+
+
+async def _to_the_end(session: Session, work: Awaitable[Any]) -> None:
+    async with session:
+        await work

@@ -1,0 +1,82 @@
+"""What a command's end means: exit codes, and what users read instead of a traceback."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+
+from tenantry.errors import (
+    ConfigError,
+    DatabaseUnavailable,
+    InvalidTenantId,
+    RouterClosed,
+    TenantBusy,
+    TenantMoving,
+    TenantryError,
+    UnsafeRole,
+)
+from tenantry.move.errors import LeaseLost, MoveRefused, Unreachable
+
+DONE: Final = 0
+#: A check found something, or the answer is "no".
+FINDINGS: Final = 1
+#: The command line or the configuration can't be used.
+USAGE: Final = 2
+#: A database does not answer; trying again may help.
+UNAVAILABLE: Final = 3
+#: A check before the work refused it; nothing was touched.
+REFUSED: Final = 4
+#: A bug in tenantry (EX_SOFTWARE of sysexits.h): never an answer to what was asked.
+BUG: Final = 70
+
+
+class Refused(TenantryError):
+    """A check before the work refuses it; nothing was touched."""
+
+
+_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (ConfigError, USAGE),
+    (InvalidTenantId, USAGE),
+    (UnsafeRole, REFUSED),
+    (MoveRefused, REFUSED),
+    (Refused, REFUSED),
+    (DatabaseUnavailable, UNAVAILABLE),
+    (TenantBusy, UNAVAILABLE),
+    (TenantMoving, UNAVAILABLE),
+    (RouterClosed, UNAVAILABLE),
+    (Unreachable, UNAVAILABLE),
+    (LeaseLost, UNAVAILABLE),
+    (TenantryError, FINDINGS),
+    (asyncpg.PostgresConnectionError, UNAVAILABLE),
+    (asyncpg.OperatorInterventionError, UNAVAILABLE),
+    (asyncpg.InsufficientResourcesError, UNAVAILABLE),
+    (asyncpg.InvalidAuthorizationSpecificationError, UNAVAILABLE),
+    (asyncpg.InvalidCatalogNameError, UNAVAILABLE),
+    (asyncpg.PostgresError, FINDINGS),
+    (ConnectionError, UNAVAILABLE),
+    (TimeoutError, UNAVAILABLE),
+)
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code that an error ends a command with."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), BUG)
+
+
+def words_for(error: BaseException) -> str:
+    """What the user reads: the state and the next step. Secrets are taken out by whoever prints it."""
+    if code_of(error) == BUG:
+        return (
+            f"unexpected error: {type(error).__name__}: {error}\n"
+            "This is a bug in tenantry. Please report it to its maintainers with the command line and the output "
+            "of the same command under TENANTRY_TRACEBACK=1; passwords are taken out of it."
+        )
+    if isinstance(error, TenantryError):
+        return str(error)
+    if isinstance(error, asyncpg.PostgresError):
+        hint = getattr(error, "hint", None)
+        return f"PostgreSQL says: {error}" + (f" ({hint})" if hint else "")
+    if isinstance(error, TimeoutError):
+        return str(error) or "a database did not answer in time; see `tenantry check`"
+    return f"no connection ({type(error).__name__}); see `tenantry check`"

@@ -1,0 +1,108 @@
+"""`tenantry init`: the schema in the control and data databases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import typer
+
+from tenantry import sql
+from tenantry.cli import exits
+from tenantry.cli.apply import write_databases
+from tenantry.cli.command import command
+from tenantry.cli.render import Column
+from tenantry.cli.session import Database, Session, operator_dsn, role_of
+from tenantry.directory import schema
+from tenantry.errors import DatabaseUnavailable
+
+COLUMNS = (
+    Column("database"),
+    Column("side"),
+    Column("version", right=True),
+    Column("applied"),
+    Column("role", "GRANTED TO"),
+    Column("error"),
+)
+
+_GRANT_CONTROL = """
+DO $$ BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA tenantry TO %1$I', '{role}');
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA tenantry TO %1$I', '{role}');
+    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA tenantry TO %1$I', '{role}');
+    EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tenantry TO %1$I', '{role}');
+END $$
+"""
+
+
+async def init(session: Session) -> None:
+    """Install or upgrade the tenantry schema in the control and data databases.
+
+    Uses control.direct_dsn (or control.dsn) and each database's operator_dsn, and grants what a router needs to
+    the role of its dsn. Writes the file's databases to the directory. Running it again changes nothing.
+    """
+    for name in session.config.databases:
+        operator_dsn(session.in_file(name))  # all of them, before anything is touched
+    rows = [row async for row in _install(session)]
+    session.out.rows(COLUMNS, rows)
+    if any(row["error"] for row in rows):
+        raise typer.Exit(exits.UNAVAILABLE)
+    session.out.say("installed; `tenantry check` looks at the rest")
+
+
+async def _install(session: Session) -> AsyncIterator[dict[str, Any]]:
+    control = session.config.control
+    service, installer = role_of(control.dsn.get_secret_value()), role_of(control.listen_dsn)
+    async with session.control() as connection:
+        applied = await schema.install_control(connection)
+        if service != installer:
+            await _grant_control(connection, service)
+    yield _row("control", "control", applied, service)
+    await write_databases(session)
+    for database in (await session.databases()).values():
+        yield await _install_data(session, database)
+
+
+async def _grant_control(connection: Any, role: str) -> None:
+    quoted = role.replace("'", "''")
+    await connection.execute(_GRANT_CONTROL.replace("{role}", quoted))
+
+
+async def _install_data(session: Session, database: Database) -> dict[str, Any]:
+    """One row of the result: a database that is down does not keep the others waiting."""
+    if database.dsn is None:
+        return _row(database.name, "data", [], None, f"{database.reference} leads nowhere on this machine")
+    role = role_of(database.dsn)
+    try:
+        async with session.connect(database.name, operator_dsn(database)) as connection:
+            applied = await schema.install_data(
+                connection,
+                name=database.name,
+                kind=database.kind,
+                setting=session.config.tenancy.setting,
+                id_type=session.config.tenancy.type,
+                application_role=role,
+                tenant=database.tenant,
+            )
+    except DatabaseUnavailable as error:
+        return _row(database.name, "data", [], role, str(error))
+    return _row(database.name, "data", applied, role)
+
+
+def _row(
+    database: str, side: str, applied: list[str], role: str | None, error: str | None = None
+) -> dict[str, Any]:
+    version = None if error else sql.migrations(side)[-1].number
+    return {
+        "database": database,
+        "side": side,
+        "version": version,
+        "applied": applied,
+        "role": role,
+        "error": error,
+    }
+
+
+def register(root: typer.Typer) -> None:
+    """Add `init`."""
+    command(root, "init")(init)

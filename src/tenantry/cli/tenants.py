@@ -1,0 +1,217 @@
+"""`tenantry tenants …`: the directory's tenants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tenantry.cli import adopt, exits, standing
+from tenantry.cli.command import command, group
+from tenantry.cli.options import DatabaseOption, ReasonOption, TenantArgument, YesOption
+from tenantry.cli.render import Column
+from tenantry.cli.session import Session
+from tenantry.config import duration
+from tenantry.directory import TenantRow
+from tenantry.errors import ConfigError, UnknownTenant
+
+COLUMNS = (
+    Column("id", "TENANT"),
+    Column("database"),
+    Column("kind"),
+    Column("epoch", right=True),
+    Column("state"),
+    Column("plan"),
+    Column("weight", right=True),
+    Column("limits"),
+)
+HomeOption = Annotated[
+    str | None,
+    typer.Option("--database", "-d", help="Where it shall live.", show_default="tenancy.default_database"),
+]
+PlanOption = Annotated[str | None, typer.Option("--plan", help="A word of the product's own.")]
+WeightOption = Annotated[
+    float | None,
+    typer.Option(
+        "--weight", min=0.01, max=100, help="Its part of a busy pool, relative to others; new ones have 1."
+    ),
+]
+ConnectionsOption = Annotated[
+    int | None, typer.Option("--connections", min=0, help="Connections of a pool at most; 0: no limit of its own.")
+]
+QueueOption = Annotated[
+    int | None, typer.Option("--queue", min=0, help="Waiting checkouts at most; 0: router.queue.")
+]
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--statement-timeout", help="One statement may run so long: 5s, 500ms; 0: the database's setting."
+    ),
+]
+StateOption = Annotated[str | None, typer.Option("--state", help="Only these: active or suspended.")]
+FromOption = Annotated[
+    str | None, typer.Option("--from", help="Read the ids from this column of the database: schema.table.column.")
+]
+InOption = Annotated[
+    Path | None,
+    typer.Option("--file", help="Read the ids from this file, an id a line or CSV; - reads standard input."),
+]
+CsvOption = Annotated[
+    str | None, typer.Option("--column", help="The file is CSV with a header: the column with the ids.")
+]
+BatchOption = Annotated[int, typer.Option("--batch", min=1, max=50_000, help="Ids written at once.")]
+
+app = group("tenants", "The tenants of the directory.")
+
+
+@command(app, "list")
+async def list_tenants(
+    session: Session, database: DatabaseOption = None, state: StateOption = None, plan: PlanOption = None
+) -> None:
+    """Every tenant, in the order of the ids."""
+    if state not in (None, "active", "suspended"):
+        raise ConfigError("must be active or suspended", key="--state")
+    rows = session.store.all_tenants(database=database)
+    wanted = (
+        row_of(row) async for row in rows if state in (None, row.state) and (plan is None or row.plan == plan)
+    )
+    await session.out.stream(COLUMNS, wanted, empty="no tenants")
+
+
+@command(app, "show")
+async def show_tenant(session: Session, tenant: TenantArgument) -> None:
+    """One tenant: where it lives, on what terms, and what its database says of it."""
+    row = await standing.find(session, tenant)
+    facts = {**row_of(row), "in_database": await standing.seen_by_database(session, row)}
+    session.out.facts(facts, titles={"id": "tenant", "in_database": "its database says"})
+
+
+@command(app, "add")
+async def add_tenant(
+    session: Session,
+    tenant: TenantArgument,
+    database: HomeOption = None,
+    plan: PlanOption = None,
+    weight: WeightOption = None,
+    connections: ConnectionsOption = None,
+    queue: QueueOption = None,
+    statement_timeout: TimeoutOption = None,
+) -> None:
+    """Sign a tenant up: it can be served when this returns. Adding it again changes nothing."""
+    limits = {k: v for k, v in limits_of(connections, queue, statement_timeout).items() if v}
+    row, new = await standing.add(session, tenant, database, plan, 1.0 if weight is None else weight, limits)
+    session.out.facts(row_of(row), titles={"id": "tenant"})
+    session.out.say(f"tenant {row.id} lives in {row.database}" if new else f"tenant {row.id} was there already")
+
+
+@command(app, "set")
+async def set_tenant(
+    session: Session,
+    tenant: TenantArgument,
+    plan: PlanOption = None,
+    weight: WeightOption = None,
+    connections: ConnectionsOption = None,
+    queue: QueueOption = None,
+    statement_timeout: TimeoutOption = None,
+) -> None:
+    """Change the terms that are given, leave the rest. Routers follow within milliseconds."""
+    row = await standing.find(session, tenant)
+    given = limits_of(connections, queue, statement_timeout)
+    limits = {name: value for name, value in {**row.limits, **given}.items() if value}
+    if not await session.store.set_tenant(row.id, plan=plan, weight=weight, limits=limits if given else None):
+        raise UnknownTenant(tenant)
+    changed = await standing.find(session, tenant)
+    await session.store.record("tenant.changed", session.actor, tenant=row.id, detail=terms_of(changed))
+    session.out.facts(row_of(changed), titles={"id": "tenant"})
+
+
+@command(app, "suspend")
+async def suspend_tenant(
+    session: Session, tenant: TenantArgument, reason: ReasonOption = None, yes: YesOption = False
+) -> None:
+    """Shut a tenant out: its requests fail with TenantSuspended, its data stay."""
+    row = await standing.find(session, tenant)
+    session.out.confirm(f"Suspend tenant {row.id} on {row.database}? Its requests will fail.", yes=yes)
+    await standing.change(session, row, "suspended", reason)
+    session.out.say(f"tenant {row.id} is suspended; `tenantry tenants resume {row.id}` lets it in again")
+
+
+@command(app, "resume")
+async def resume_tenant(session: Session, tenant: TenantArgument, reason: ReasonOption = None) -> None:
+    """Let a suspended tenant in again."""
+    row = await standing.find(session, tenant)
+    await standing.change(session, row, "active", reason)
+    session.out.say(f"tenant {row.id} is active")
+
+
+@command(app, "remove")
+async def remove_tenant(
+    session: Session, tenant: TenantArgument, reason: ReasonOption = None, yes: YesOption = False
+) -> None:
+    """Take a tenant out of the directory and shut it out of its database. Its rows are not deleted."""
+    row = await standing.find(session, tenant)
+    session.out.confirm(f"Remove tenant {row.id}, which lives in {row.database}?", yes=yes)
+    await standing.change(session, row, "removed", reason)
+    session.out.say(f"tenant {row.id} is removed; its rows in {row.database} are still there")
+
+
+@command(app, "import")
+async def import_tenants(
+    session: Session,
+    source: FromOption = None,
+    file: InOption = None,
+    column: CsvOption = None,
+    database: HomeOption = None,
+    plan: PlanOption = None,
+    batch: BatchOption = 5000,
+) -> None:
+    """Adopt the ids of an existing table or file: they live in the database from now on. Repeatable."""
+    if (source is None) == (file is None):
+        raise ConfigError("pass --from schema.table.column, or --file PATH")
+    home = await standing.home_for_new(session, database)
+    ids = adopt.from_table(session, home, source) if source else adopt.from_file(session, file, column)
+    found = await adopt.adopt(session, home, ids, plan=plan, batch=batch)
+    session.out.facts(found._asdict())
+    if found.elsewhere or found.removed:
+        session.out.say("those that live elsewhere or were removed have been left alone")
+    if not found.ids:
+        session.out.error("no ids were found, so nothing was imported")
+        raise typer.Exit(exits.FINDINGS)
+
+
+def row_of(row: TenantRow) -> dict[str, Any]:
+    """A row of the directory with the columns' keys."""
+    return row._asdict()
+
+
+def terms_of(row: TenantRow) -> dict[str, Any]:
+    """What `set` can change."""
+    return {"plan": row.plan, "weight": row.weight, "limits": row.limits}
+
+
+def limits_of(connections: int | None, queue: int | None, statement_timeout: str | None) -> dict[str, int]:
+    """The limits that were given; 0 takes one away.
+
+    Raises:
+        ConfigError: the timeout is no duration.
+    """
+    milliseconds: int | None = None
+    if statement_timeout is not None:
+        try:
+            zero = statement_timeout.strip("0smhd") == ""
+            milliseconds = 0 if zero else max(1, round(duration(_number(statement_timeout)) * 1000))
+        except ValueError as error:
+            raise ConfigError(str(error), key="--statement-timeout") from None
+    given = {"connections": connections, "queue": queue, "statement_timeout": milliseconds}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _number(text: str) -> str:
+    """A bare number means seconds, as in the file."""
+    return f"{text}s" if text.replace(".", "", 1).isdigit() else text
+
+
+def register(root: typer.Typer) -> None:
+    """Add `tenants …`."""
+    root.add_typer(app)

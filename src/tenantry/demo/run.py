@@ -1,0 +1,140 @@
+"""The demo from beginning to end: the stages in their order, and a clean end at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from time import perf_counter
+from types import FrameType
+from typing import Any, Final
+from uuid import uuid4
+
+from tenantry.demo import world as worlds
+from tenantry.demo.load import Load
+from tenantry.demo.product import customers
+from tenantry.demo.stage import Demo, Options
+from tenantry.demo.stages import homes, isolation, leftovers, traffic
+from tenantry.demo.story import Story
+from tenantry.demo.teller import Teller
+from tenantry.demo.world import World
+from tenantry.usage.ledger import Ledger
+from tenantry.usage.meter import Meter
+from tenantry.wiring import Router
+
+#: In the order of the story.
+STAGES: Final[tuple[Callable[[Demo], Awaitable[None]], ...]] = (
+    traffic.run,
+    homes.run,
+    isolation.run,
+    leftovers.run,
+)
+
+
+def run(options: Options, teller: Teller) -> dict[str, Any]:
+    """Run the demo; returns its summary, "ok" among it.
+
+    Ctrl-C (and SIGTERM and SIGHUP, which are treated alike) raises KeyboardInterrupt after everything that was
+    started has been stopped and every folder that was made is gone.
+    """
+    began = perf_counter()
+    story = Story(teller)
+    teller.title(
+        f"tenantry: one API-management product, {len(customers())} customers, on PostgreSQL {options.version}"
+    )
+    with _interruptible():
+        teller.line(f"Starting two PostgreSQL {options.version} servers of our own ...")
+        with worlds.servers(options.version) as world:
+            pids = [world.shared.pid, world.other.pid]
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_tell(options, world, story, began))
+    return {
+        "ok": not story.broken,
+        "postgresql": options.version,
+        "python": platform.python_version(),
+        "uvloop": _loop_factory() is not None,
+        "seconds": round(perf_counter() - began, 2),
+        "servers": pids,
+        "sections": story.sections,
+        "checks": [check._asdict() for check in story.checks],
+    }
+
+
+async def _tell(options: Options, world: World, story: Story, began: float) -> None:
+    await worlds.furnish(world)
+    meter = Meter()
+    async with Router.open(world.config(), sinks=(meter,)) as router:
+        ledger = Ledger(meter, await router.directory.store.pool(), uuid4())
+        router.accompany(ledger.close)
+        for customer in customers():
+            home = worlds.OWNED if customer.name == worlds.OWNED else worlds.SHARED
+            await router.add_tenant(customer.id, plan=customer.plan, database=home)
+        ledger.start()
+        story.teller.line(
+            f"Ready in {perf_counter() - began:.1f} s: roles, schema, policies, "
+            f"{len(customers())} customers signed up."
+        )
+        demo = Demo(options, world, router, ledger, Load(router, customers()), story)
+        for stage in STAGES:
+            await stage(demo)
+        _conclude(story, began)
+        if options.keep:
+            await _keep(demo)
+
+
+def _conclude(story: Story, began: float) -> None:
+    teller = story.teller
+    held, broken = len(story.checks) - len(story.broken), story.broken
+    teller.heading("In the end")
+    teller.verdict(
+        not broken, f"{held} of {len(story.checks)} promises held, in {perf_counter() - began:.0f} s all told."
+    )
+    for check in broken:
+        teller.verdict(False, f"{check.section}: {check.promise}")
+
+
+async def _keep(demo: Demo) -> None:
+    """Tell how to look around, and wait for Ctrl-C."""
+    teller, world = demo.story.teller, demo.world
+    teller.heading("It stays up until Ctrl-C")
+    for name in (worlds.SHARED, worlds.OWNED, worlds.HEAVY, worlds.CONTROL):
+        role = worlds.CONTROL if name == worlds.CONTROL else worlds.APP
+        teller.labelled(name, world.dsn(name, role))
+    teller.labelled("all rows", world.dsn(worlds.SHARED, worlds.OPERATOR))
+    if demo.url is not None:
+        teller.labelled("metrics", demo.url)
+    await asyncio.Event().wait()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP all mean Ctrl-C while the block runs, so that each of them cleans up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def as_ctrl_c(_: int, __: FrameType | None) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, as_ctrl_c)
+    signal.signal(signal.SIGHUP, as_ctrl_c)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

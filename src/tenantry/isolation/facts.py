@@ -1,0 +1,253 @@
+"""Facts about tenant tables that the plan and the audit share. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from tenantry.isolation.catalog import Catalog, Column, Constraint, Index, Policy, Relation
+from tenantry.isolation.effect import ACTIONS, Action, Effects
+from tenantry.isolation.expression import parse, tokens_of
+from tenantry.isolation.meaning import USER
+from tenantry.isolation.policy import POLICY, Tenancy, canonical, derived_name
+from tenantry.isolation.tables import Survey, survey
+from tenantry.isolation.unset import Unbound, together, unbound
+
+#: Name of the policy of observe mode.
+OBSERVE = "tenantry_observe"
+_GENERATED = ("nextval(", "gen_random_uuid(", "uuid_generate_", "uuidv7(", "uuidv4(")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One catalog, looked at with one tenancy and, where given, one application role."""
+
+    catalog: Catalog
+    tenancy: Tenancy
+    role: str | None = None
+
+    @cached_property
+    def survey(self) -> Survey:
+        """Where each table stands."""
+        return survey(self.catalog, self.tenancy)
+
+    @cached_property
+    def effects(self) -> Effects:
+        """What the policies let through."""
+        return Effects(self.catalog, self.tenancy, self.survey, self.role)
+
+    @cached_property
+    def tenant_tables(self) -> tuple[tuple[Relation, Column], ...]:
+        """The tenant tables with their tenant columns, by name."""
+        return tuple((self.catalog.relations[oid], column) for oid, column in self.survey.tenants.items())
+
+    # --- indexes and keys -----------------------------------------------------------------------
+
+    def serves(self, index: Index, column: Column) -> bool:
+        """True for a whole, valid index led by the tenant column (a partial one serves nobody)."""
+        return (
+            index.valid
+            and index.predicate is None
+            and index.method in ("btree", "hash")
+            and index.keys[:1] == (column.number,)
+        )
+
+    def served(self, oid: int, column: Column) -> bool:
+        """True when some index of the table serves the policy."""
+        return any(self.serves(index, column) for index in self.catalog.indexes.get(oid, ()))
+
+    def primary(self, oid: int) -> Index | None:
+        """The primary key's index."""
+        return next((i for i in self.catalog.indexes.get(oid, ()) if i.primary), None)
+
+    def leaf(self, relation: Relation) -> bool:
+        """True for a table that holds rows itself."""
+        return relation.kind == "r"
+
+    def identity_fits(self, relation: Relation, column: Column) -> bool:
+        """True when a row filter on the tenant column would not break UPDATE and DELETE."""
+        if relation.identity == "f":
+            return True
+        for index in self.catalog.indexes.get(relation.oid, ()):
+            chosen = index.identity if relation.identity == "i" else index.primary
+            if relation.identity in ("d", "i") and chosen and column.number in index.keys:
+                return True
+        return False
+
+    def identity_index(self, relation: Relation, column: Column) -> Index | None:
+        """An index that could be the replica identity: unique, whole, NOT NULL, with the tenant."""
+        filled = {
+            known.number
+            for known in self.catalog.columns.get(relation.oid, ())
+            if known.not_null or known.number == column.number
+        }
+        for index in self.catalog.indexes.get(relation.oid, ()):
+            whole = index.predicate is None and index.valid and index.immediate
+            if index.unique and whole and column.number in index.keys and filled >= set(index.keys):
+                return index
+        return None
+
+    def key_wanted(self, relation: Relation, column: Column) -> tuple[str, ...] | None:
+        """The columns of a unique index that the plan makes, where the identity wants one."""
+        primary = self.primary(relation.oid)
+        if primary is None or self.identity_fits(relation, column):
+            return None
+        if self.identity_index(relation, column) is not None or relation.persistence != "p":
+            return None
+        return (column.name, *self.catalog.names(relation.oid, primary.keys))
+
+    def key_name(self, relation: Relation) -> str:
+        """The name of the unique index (tenant, primary key) that the plan makes."""
+        return derived_name(relation.name, "tenantry_key")
+
+    def index_name(self, relation: Relation) -> str:
+        """The name of the plain tenant index that the plan makes."""
+        return derived_name(relation.name, "tenantry_idx")
+
+    # --- references and uniqueness --------------------------------------------------------------
+
+    def crossing(self, oid: int) -> tuple[Constraint, ...]:
+        """Foreign keys between tenant tables that do not compare the tenants."""
+        column = self.survey.tenants.get(oid)
+        if column is None:
+            return ()
+        return tuple(
+            key
+            for key in self.catalog.constraints.get(oid, ())
+            if key.kind == "f"
+            and not key.inherited
+            and (target := self.survey.tenants.get(key.target)) is not None
+            and (column.number, target.number) not in zip(key.columns, key.target_columns, strict=True)
+        )
+
+    def telling(self, oid: int) -> tuple[Index, ...]:
+        """Unique indexes that tell a tenant which values other tenants use.
+
+        Not told of: keys that hold the tenant column; generated ids, which nobody guesses a meaning
+        into; keys with a column that refers to a tenant's row, since that row has one tenant only.
+        """
+        column = self.survey.tenants.get(oid)
+        if column is None:
+            return ()
+        columns = {known.number: known for known in self.catalog.columns.get(oid, ())}
+        referring = {
+            number
+            for key in self.catalog.constraints.get(oid, ())
+            if key.kind == "f" and key.target in self.survey.tenants
+            for number in key.columns
+        }
+        return tuple(
+            index
+            for index in self.catalog.indexes.get(oid, ())
+            if index.unique
+            and index.parent is None
+            and column.number not in index.keys
+            and not referring.intersection(index.keys)
+            and not any(_generated(columns[n]) for n in index.keys if n in columns)
+        )
+
+    # --- policies -------------------------------------------------------------------------------
+
+    def own_policy(self, oid: int) -> Policy | None:
+        """The policy that the template made."""
+        return self._named(oid, POLICY)
+
+    def observing(self, oid: int) -> Policy | None:
+        """The policy of observe mode."""
+        return self._named(oid, OBSERVE)
+
+    def other_policies(self, oid: int) -> tuple[Policy, ...]:
+        """Policies that tenantry did not make."""
+        return tuple(
+            policy for policy in self.catalog.policies.get(oid, ()) if policy.name not in (POLICY, OBSERVE)
+        )
+
+    def drifted(self, policy: Policy, column: Column) -> bool:
+        """True when the template's policy is no longer what the template says."""
+        wanted = {
+            tokens_of(canonical(column.name, self.tenancy, column.type, cast=cast)) for cast in (False, True)
+        }
+        plain = policy.permissive and policy.command == "*" and policy.roles == ("public",)
+        texts = (policy.using, policy.using if policy.check is None else policy.check)
+        return not plain or any(text is None or tokens_of(text) not in wanted for text in texts)
+
+    def unbound(self, oid: int) -> tuple[Unbound, Policy] | None:
+        """The worst that a table's policies do on an unset or empty setting, and which one does it."""
+        worst: tuple[Unbound, Policy] | None = None
+        for action in ACTIONS:
+            policies = self.effects.applicable(oid, action)
+            for state in (None, ""):
+                found = together(
+                    [self.effects.expression(p, action) for p in policies if p.permissive],
+                    [self.effects.expression(p, action) for p in policies if not p.permissive],
+                    self.effects.meanings,
+                    oid,
+                    state,
+                )
+                if found in _BAD and (worst is None or _BAD[found] > _BAD[worst[0]]):
+                    worst = (found, self._culprit(policies, action, found, state))
+        return worst
+
+    def _culprit(self, policies: tuple[Policy, ...], action: Action, found: Unbound, state: str | None) -> Policy:
+        meanings = self.effects.meanings
+        for policy in policies:
+            text = self.effects.expression(policy, action)
+            if unbound(text, meanings, policy.relation, state) is found:
+                return policy
+        return policies[0]
+
+    def foreign_settings(self, policy: Policy) -> frozenset[str]:
+        """Settings other than ours that a policy reads while it does not read ours."""
+        found: set[str] = set()
+        for text in (policy.using, policy.check):
+            if text is not None:
+                found |= self.effects.meanings.sources(parse(text))
+        if self.tenancy.setting in found or USER in found:
+            return frozenset()
+        return frozenset(found)
+
+    def isolates(self, oid: int) -> bool:
+        """True when other people's policies already do the template's work, for every command."""
+        policies = self.other_policies(oid)
+        return (
+            any(policy.permissive for policy in policies)
+            and not any(self.effects.openings(oid, action) for action in ACTIONS)
+            and self.unbound(oid) is None
+            and not any(self.foreign_settings(policy) for policy in policies)
+        )
+
+    def _named(self, oid: int, name: str) -> Policy | None:
+        return next((p for p in self.catalog.policies.get(oid, ()) if p.name == name), None)
+
+    # --- views ----------------------------------------------------------------------------------
+
+    @cached_property
+    def views(self) -> tuple[Relation, ...]:
+        """Views and materialized views that show tenant tables, directly or through other views."""
+        showing: set[int] = set()
+        while True:
+            more = {
+                view
+                for view, read in self.catalog.reads.items()
+                if view in self.catalog.relations
+                and any(oid in self.survey.tenants or oid in showing for oid in read)
+            }
+            if more == showing:
+                break
+            showing = more
+        return tuple(self.catalog.relations[oid] for oid in self.catalog.relations if oid in showing)
+
+    def bypasses(self, role: str) -> bool:
+        """True for a role that row-level security does not hold."""
+        return any(
+            known is not None and (known.superuser or known.bypass)
+            for known in map(self.catalog.roles.get, self.catalog.acts_as(role))
+        )
+
+
+_BAD = {Unbound.ERROR: 1, Unbound.ROWS: 2, Unbound.OPEN: 3}
+
+
+def _generated(column: Column) -> bool:
+    default = column.default or ""
+    return column.type == "uuid" or column.identity != "" or any(word in default for word in _GENERATED)

@@ -1,0 +1,139 @@
+"""RLS on, forced, and one policy: the step that closes a table, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tenantry.isolation.catalog import Column, Policy, Relation
+from tenantry.isolation.effect import ACTIONS
+from tenantry.isolation.facts import OBSERVE, Facts
+from tenantry.isolation.plan.step import Context, Step
+from tenantry.isolation.policy import (
+    POLICY,
+    bound_tenant,
+    identifier,
+    policy_sql,
+)
+from tenantry.isolation.tables import Undecided
+from tenantry.tenant import literal
+
+
+def steps(context: Context) -> Iterator[Step | Undecided]:
+    """Close every tenant table whose own policies do not close it already."""
+    for relation, column in context.facts.tenant_tables:
+        found = policy(context.facts, relation, column)
+        if found is not None:
+            yield found
+
+
+def policy(facts: Facts, relation: Relation, column: Column) -> Step | Undecided | None:
+    """What is to be done about one table's policies, or None."""
+    own, observing = facts.own_policy(relation.oid), facts.observing(relation.oid)
+    others = facts.other_policies(relation.oid)
+    table = f"ALTER TABLE {relation.sql}"
+    switches = [] if relation.rls else [f"{table} ENABLE ROW LEVEL SECURITY"]
+    switches += [] if relation.forced else [f"{table} FORCE ROW LEVEL SECURITY"]
+    dropped = [] if observing is None else [_drop(OBSERVE, relation)]
+    if any(other.permissive for other in others):
+        doubt = _doubt(facts, relation, others)
+        if doubt is not None:
+            return _undecided(facts, relation, column, doubt)
+        if own is None:  # they do the template's work, so theirs is kept
+            return _step(relation, [*switches, *dropped]) if switches or dropped else None
+    drifted = own is not None and facts.drifted(own, column)
+    statements = [*dropped]
+    if own is None or drifted:
+        statements += [_drop(POLICY, relation)] if drifted else []
+        statements += [policy_sql(relation.schema, relation.name, column.name, facts.tenancy, column.type)]
+    statements += switches
+    return _step(relation, statements) if statements else None
+
+
+def observe(context: Context) -> Iterator[Step | Undecided]:
+    """Let every table record what would be refused; tables that refuse already are left alone."""
+    facts = context.facts
+    for relation, column in facts.tenant_tables:
+        if facts.observing(relation.oid) is not None or facts.own_policy(relation.oid) is not None:
+            continue
+        if relation.rls or facts.other_policies(relation.oid):
+            yield Undecided(
+                relation.key,
+                "has policies of its own, beside which one that allows everything would open it",
+                ("plan it without observing",),
+                "policy",
+            )
+            continue
+        table = f"ALTER TABLE {relation.sql}"
+        yield _step(
+            relation,
+            [
+                observing_policy(facts, relation, column),
+                f"{table} ENABLE ROW LEVEL SECURITY",
+                f"{table} FORCE ROW LEVEL SECURITY",
+            ],
+            "allow everything, and record what the policy would refuse",
+        )
+
+
+def observing_policy(facts: Facts, relation: Relation, column: Column) -> str:
+    """A policy that lets everything pass; the sub-select runs at the first foreign row only."""
+    mine = f"{identifier(column.name)} = {bound_tenant(facts.tenancy, column.type)}"
+
+    def expression(kind: str) -> str:
+        called = f"tenantry.observe({literal(relation.key)}, {literal(kind)}, "
+        setting = f"current_setting({literal(facts.tenancy.setting)}, true))"
+        return f"coalesce({mine}, false) OR (SELECT {called}{setting})"
+
+    return (
+        f"CREATE POLICY {OBSERVE} ON {relation.sql} AS PERMISSIVE FOR ALL TO PUBLIC\n"
+        f"    USING ({expression('read')})\n"
+        f"    WITH CHECK ({expression('write')})"
+    )
+
+
+def replacement(facts: Facts, relation: Relation, column: Column) -> tuple[str, ...]:
+    """The template in the place of every permissive policy: the mend for policies that open a
+    table.
+    """
+    gone = [p for p in facts.catalog.policies.get(relation.oid, ()) if p.permissive]
+    table = f"ALTER TABLE {relation.sql}"
+    return (
+        *(_drop(policy.name, relation) for policy in gone),
+        policy_sql(relation.schema, relation.name, column.name, facts.tenancy, column.type),
+        f"{table} ENABLE ROW LEVEL SECURITY",
+        f"{table} FORCE ROW LEVEL SECURITY",
+    )
+
+
+def _doubt(facts: Facts, relation: Relation, others: tuple[Policy, ...]) -> str | None:
+    openings = [o for action in ACTIONS for o in facts.effects.openings(relation.oid, action)]
+    strange = [o for o in openings if o.policy.name not in (POLICY, OBSERVE)]
+    if strange:
+        return f"the policy {strange[0].policy.name!r} lets rows of other tenants through ({strange[0].action})"
+    for other in others:
+        if other.permissive and (foreign := facts.foreign_settings(other)):
+            return f"the policy {other.name!r} reads {', '.join(sorted(foreign))}, not ours"
+    if facts.own_policy(relation.oid) is None and not facts.isolates(relation.oid):
+        return "its policies fail on an unset or empty setting"
+    return None
+
+
+def _undecided(facts: Facts, relation: Relation, column: Column, doubt: str) -> Undecided:
+    return Undecided(
+        relation.key,
+        doubt,
+        (
+            "put the template in its place: " + "; ".join(replacement(facts, relation, column)),
+            "mend it by hand, and plan again",
+        ),
+        "policy",
+    )
+
+
+def _step(relation: Relation, statements: list[str], why: str | None = None) -> Step:
+    why = why or "rows are kept apart by tenant, for the owner too"
+    return Step(relation.key, "policy", tuple(statements), why)
+
+
+def _drop(name: str, relation: Relation) -> str:
+    return f"DROP POLICY {identifier(name)} ON {relation.sql}"

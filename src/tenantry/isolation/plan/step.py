@@ -1,0 +1,81 @@
+"""What a plan is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from tenantry.isolation.facts import Facts
+from tenantry.isolation.tables import Undecided
+
+
+class Mode(StrEnum):
+    """What the policies do."""
+
+    OBSERVE = "observe"
+    """Allow everything and record what would have been refused."""
+    ENFORCE = "enforce"
+
+
+class Step(NamedTuple):
+    """One thing to do, complete in itself: after any step the database is in working order."""
+
+    object: str
+    """`schema.name` of what it changes."""
+    kind: str
+    """index, not null, default, identity, foreign key, grant, policy, view."""
+    statements: tuple[str, ...]
+    """In one transaction, or each on its own when `alone`."""
+    why: str
+    alone: bool = False
+    """True for what PostgreSQL refuses inside a transaction: CREATE INDEX CONCURRENTLY and its kin.
+    """
+    patient: bool = False
+    """True for what may run long and blocks nobody: it gets no lock timeout."""
+    sweep: str | None = None
+    """What to run before a retry of a step that failed half-way: dropping an invalid index."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, what to decide, and what was left alone."""
+
+    steps: tuple[Step, ...]
+    undecided: tuple[Undecided, ...]
+    kept: tuple[str, ...]
+    """Tables whose own policies isolate already."""
+
+    def sql(self) -> str:
+        """The plan as a script for psql."""
+        lines = [f"-- {len(self.steps)} steps, {len(self.undecided)} decisions left to you"]
+        for item in self.undecided:
+            lines.append(f"\n-- DECIDE {item.object}: {_oneline(item.problem)}")
+            lines.extend(f"--     {_oneline(choice)}" for choice in item.choices)
+        for step in self.steps:
+            lines.append(f"\n-- {step.object}: {step.why}")
+            body = [f"{statement};" for statement in step.statements]
+            lines.extend(body if step.alone else ["BEGIN;", *body, "COMMIT;"])
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the phases of a plan look at."""
+
+    facts: Facts
+    nulls: frozenset[int]
+    foreign_keys: bool
+
+    def kept(self) -> tuple[str, ...]:
+        """Tables whose own policies isolate already."""
+        facts = self.facts
+        return tuple(
+            relation.key
+            for relation, _ in facts.tenant_tables
+            if facts.own_policy(relation.oid) is None and facts.isolates(relation.oid)
+        )
+
+
+def _oneline(text: str) -> str:
+    return " ".join(text.split())

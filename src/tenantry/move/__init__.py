@@ -1,0 +1,65 @@
+"""Carries one tenant from one database to another while it works: promote, demote, move.
+
+Read `run.py` first: the list of steps is the procedure. `fence.py` has the one commit that matters.
+"""
+
+from tenantry.move.endpoint import Endpoint
+from tenantry.move.errors import (
+    DataDiffers,
+    Finding,
+    LeaseLost,
+    MoveBusy,
+    MoveError,
+    MoveRefused,
+    MoveStopped,
+    SchemaChanged,
+    UnknownMove,
+    WrongState,
+)
+from tenantry.move.journal import Leftover, MoveRecord
+from tenantry.move.limits import Limits
+from tenantry.move.mover import Mover
+from tenantry.move.plan import Mechanism, MovePlan, TablePlan
+from tenantry.move.progress import (
+    Compared,
+    CopyProgressed,
+    Deleted,
+    FenceTried,
+    Following,
+    Progress,
+    Retrying,
+    StepEnded,
+    StepStarted,
+)
+from tenantry.move.states import State
+
+__all__ = [
+    "Compared",
+    "CopyProgressed",
+    "DataDiffers",
+    "Deleted",
+    "Endpoint",
+    "FenceTried",
+    "Finding",
+    "Following",
+    "LeaseLost",
+    "Leftover",
+    "Limits",
+    "Mechanism",
+    "MoveBusy",
+    "MoveError",
+    "MovePlan",
+    "MoveRecord",
+    "MoveRefused",
+    "MoveStopped",
+    "Mover",
+    "Progress",
+    "Retrying",
+    "SchemaChanged",
+    "State",
+    "StepEnded",
+    "StepStarted",
+    "TablePlan",
+    "UnknownMove",
+    "WrongState",
+]

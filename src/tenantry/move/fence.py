@@ -1,0 +1,256 @@
+"""The fence and the flip: one transaction in the database where the tenant lives.
+
+Order, and why:
+ 1. The server's own timeouts are set first: from then on the fence ends by itself even if we are frozen, dead
+    or cut off. Nothing that we do later is needed to let the tenant go on.
+ 2. The tenant's advisory lock, exclusive. Newcomers are refused from the moment it is asked for (they try, they
+    don't wait), and it is given when the tenant's running transactions have ended.
+ 3. A marker, after the lock and committed in a session of its own: it follows the tenant's last write in the
+    log, so the other side that shows it has everything.
+ 4. The tables' shape, under a lock that keeps DDL off until the commit: what was verified is what is flipped.
+ 5. Seen at the other side, then confirmed as flushed there: a crash of the target can't take rows back.
+ 6. Sequences that have no block of their own, then the way back is opened: everything that the new home must
+    have before its first write.
+ 7. The gate and the placement, and COMMIT: the point of no return. The new placement travels to the other side
+    behind the marker, by the same replication. Until it arrives both sides refuse; so there is one writable
+    home at every instant, and none only for the milliseconds of one small transaction's way.
+
+A crash before the commit leaves nothing but a marker; a crash after it leaves only work that goes forward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import asyncpg
+
+from tenantry import sql
+from tenantry.move import failpoints, follow, gate, publish
+from tenantry.move.endpoint import BROKEN, Connection, session
+from tenantry.move.errors import FenceMissed, MoveStopped
+from tenantry.move.plan import Rule
+from tenantry.move.progress import FenceTried
+from tenantry.move.target import last_value, set_sequences
+from tenantry.move.work import Way, Work
+from tenantry.tenant import literal
+
+
+class Flip(NamedTuple):
+    """How the flip went."""
+
+    attempts: int
+    """Starts at 1; 0: it had happened before."""
+    pause: float
+    """Seconds from asking for the fence's lock to the commit's answer; 0 if unknown."""
+
+
+async def flip(work: Work, way: Way) -> Flip:
+    """Move the tenant's home from `way.here` to `way.there`. Idempotent.
+
+    Raises:
+        MoveStopped: every attempt missed; the tenant goes on where it was.
+    """
+    why = ""
+    for attempt in range(1, work.limits.attempts + 1):
+        if await _decided(work, way):
+            return Flip(attempt - 1, 0.0)
+        await work.lease.check()
+        await _shut_way_back(work, way)
+        await follow.catch_up(work, way)
+        started = time.monotonic()
+        try:
+            pause = await _attempt(work, way)
+        except FenceMissed as missed:
+            why = str(missed)
+        else:
+            work.tell(FenceTried(work.plan.id, attempt, True, pause, None))
+            return Flip(attempt, pause)
+        work.tell(FenceTried(work.plan.id, attempt, False, time.monotonic() - started, why))
+        await asyncio.sleep(min(work.limits.backoff * 2 ** (attempt - 1), 8.0))
+    raise MoveStopped(work.plan.id, f"{work.limits.attempts} fences missed, the last because {why}")
+
+
+async def _decided(work: Work, way: Way) -> bool:
+    """Whether the flip has happened; waits for one whose commit is under way."""
+    async with session(way.here, f"gate {work.plan.id}", lock_timeout="5s") as here:
+        state = await gate.read(work, way, here)
+    if state == gate.CLOSED:
+        raise MoveStopped(work.plan.id, "its gate was closed (aborted, or released)")
+    return state == gate.FLIPPED
+
+
+async def _attempt(work: Work, way: Way) -> float:
+    """One fence. Returns the pause.
+
+    Raises:
+        FenceMissed: it ended without a flip.
+    """
+    purpose = f"fence {work.plan.id}"
+    async with (
+        session(way.here, purpose) as fence,
+        session(way.here, purpose) as beside,
+        session(way.there, purpose) as there,
+    ):
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(work.limits.pause):
+                await _hold(work, fence, beside)
+                failpoints.reach("K13a")
+                await _carry_over(work, way, fence, beside, there)
+                left = work.limits.pause - (time.monotonic() - started)
+                await fence.execute(f"{_timeouts(max(left, 0.02))}; {gate.flip_sql(work, way)}")
+            failpoints.reach("K13g")
+        except (TimeoutError, asyncpg.PostgresError, *BROKEN) as error:
+            fence.terminate()
+            raise FenceMissed(_reason(error)) from error
+        if not await _commit(work, way, fence):
+            raise FenceMissed("its commit failed")
+        return time.monotonic() - started
+
+
+async def _commit(work: Work, way: Way, fence: Connection) -> bool:
+    """Commit. A lost answer is looked up in the gate, where the truth is."""
+    try:
+        commit = asyncio.create_task(fence.execute("COMMIT"))
+        await asyncio.sleep(0)  # the task's first step: the COMMIT is on its way
+        failpoints.reach("K13h")
+        async with asyncio.timeout(work.limits.pause):
+            await asyncio.shield(commit)
+        return True
+    except (TimeoutError, asyncpg.PostgresError, *BROKEN):
+        commit.cancel()
+        fence.terminate()
+        return await _decided(work, way)
+
+
+async def _carry_over(work: Work, way: Way, fence: Connection, beside: Connection, there: Connection) -> None:
+    """Prove that the other side has everything, and give it what it needs for its first write."""
+    number, position = await follow.mark(work, way, beside)
+    failpoints.reach("K13b")
+    if way.direction == "out":
+        names = ", ".join(table.quoted for table in work.plan.tables)
+        await fence.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
+        await follow.unchanged(work.plan, beside)
+    await follow.seen(work, way, there, number)
+    failpoints.reach("K13c")
+    await follow.flushed(work, way, beside, position)
+    failpoints.reach("K13d")
+    followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
+    if followers:
+        await set_sequences(there, [(name, await last_value(beside, name)) for name in followers])
+    failpoints.reach("K13e")
+    if way.direction == "out":
+        await publish.set_carried(there, work.name(work.back), publish.CARRIED)
+    failpoints.reach("K13f")
+
+
+async def _hold(work: Work, fence: Connection, beside: Connection) -> None:
+    """Begin the fence's transaction, with its dead man's switch, and take the tenant's lock."""
+    tenant = literal(work.plan.tenant)
+    lock = int(work.limits.lock * 1000)
+    # Waiting for the lock and then standing idle must not exceed the cap together.
+    idle = work.limits.pause - work.limits.lock
+    try:
+        await fence.execute(
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; {_timeouts(idle, total=work.limits.pause)}; "
+            f"SET LOCAL lock_timeout = {lock}; "
+            f"SELECT pg_advisory_xact_lock(tenantry.lock_space(), tenantry.lock_key({tenant}))"
+        )
+    except asyncpg.LockNotAvailableError:
+        rows = await beside.fetch(sql.query("move/blockers"), work.plan.tenant)
+        who = ", ".join(row["who"] for row in rows) or "a transaction that has ended since"
+        raise FenceMissed(f"the tenant's lock was held for more than {lock} ms by {who}") from None
+    await fence.execute("SET LOCAL lock_timeout = 50")
+
+
+def _timeouts(seconds: float, *, total: float | None = None) -> str:
+    """The dead man's switch: the server ends the transaction when we say nothing for so long."""
+    idle = max(1, int(seconds * 1000))
+    statements = f"SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL statement_timeout = {idle}"
+    if total is None:
+        return statements
+    # 17 and newer can bound the transaction as a whole.
+    whole = (
+        "SELECT set_config('transaction_timeout', "
+        f"'{int(total * 1000)}', true) WHERE current_setting('server_version_num')::int >= 170000"
+    )
+    return f"{statements}; {whole}"
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FenceMissed):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "the other side did not confirm the marker within the pause's cap"
+    return f"{type(error).__name__}: {error}"
+
+
+async def _shut_way_back(work: Work, way: Way) -> None:
+    """Before each attempt: the way back says nothing yet of what comes over this one.
+
+    An attempt that failed after opening it has left it open; then its slot is made anew, since it would hand the
+    tenant's own rows back to where they came from.
+    """
+    if way.direction != "out":
+        return
+    name = work.name(work.back)
+    async with session(way.there, f"way back {work.plan.id}") as there:
+        row = await there.fetchrow(
+            "SELECT pubinsert, (SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1) AS at "
+            "FROM pg_publication WHERE pubname = $1",
+            name,
+        )
+        if row is not None and row["pubinsert"]:
+            await publish.set_carried(there, name, publish.NOTHING)
+            await publish.drop_slot(there, name)
+            await publish.make_slot(there, name)
+        else:
+            # What is skipped now need not be decoded when the way back is opened.
+            await there.execute(f"SELECT pg_replication_slot_advance({literal(name)}, pg_current_wal_flush_lsn())")
+
+
+@contextlib.asynccontextmanager
+async def aligned(work: Work, way: Way) -> AsyncIterator[tuple[Connection, Connection]]:
+    """Two read-only sessions, here and there, whose snapshots show the same state of the tenant.
+
+    The fence stands for the milliseconds that a marker needs to cross, and is gone before anything is read.
+
+    Raises:
+        MoveStopped: no fence could be had.
+    """
+    purpose = f"verify {work.plan.id}"
+    async with session(way.here, purpose) as here, session(way.there, purpose) as there:
+        why = ""
+        for attempt in range(1, work.limits.attempts + 1):
+            try:
+                await _align(work, way, here, there)
+                break
+            except (FenceMissed, TimeoutError, asyncpg.PostgresError) as error:
+                why = _reason(error)
+                for connection in (here, there):
+                    await connection.execute("ROLLBACK")
+                await asyncio.sleep(min(work.limits.backoff * 2 ** (attempt - 1), 8.0))
+        else:
+            raise MoveStopped(work.plan.id, f"no fence for the comparison, because {why}")
+        yield here, there
+
+
+async def _align(work: Work, way: Way, here: Connection, there: Connection) -> None:
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
+    async with (
+        session(way.here, f"align {work.plan.id}") as fence,
+        session(way.here, f"align {work.plan.id}") as beside,
+    ):
+        try:
+            async with asyncio.timeout(work.limits.pause):
+                await _hold(work, fence, beside)
+                number, _ = await follow.mark(work, way, beside)
+                await here.execute(begin)
+                await follow.seen(work, way, there, number)
+                await there.execute(begin)
+        finally:
+            fence.terminate()

@@ -1,0 +1,233 @@
+"""The mover: plans moves, runs them, and takes them back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from tenantry.move import abort as aborting
+from tenantry.move import failpoints, release, rollback
+from tenantry.move.endpoint import Endpoint, session
+from tenantry.move.errors import DataDiffers, MoveBusy, MoveError, MoveRefused, MoveStopped, WrongState
+from tenantry.move.journal import Journal, Leftover, MoveRecord
+from tenantry.move.limits import Limits
+from tenantry.move.plan import Mechanism, MovePlan
+from tenantry.move.progress import Tell, silence
+from tenantry.move.run import PROCEDURE, Result, Step, persist, run
+from tenantry.move.states import State, begin
+from tenantry.move.survey import survey
+from tenantry.move.target import find_pg_dump
+from tenantry.move.work import Work
+
+
+class Mover:
+    """Carries tenants from one database to another while they work. Keeps no state: the journal does.
+
+    Every command can be repeated, and can be taken over by another mover when this one dies.
+    """
+
+    def __init__(
+        self,
+        control_dsn: str,
+        endpoints: Mapping[str, Endpoint],
+        *,
+        column: str = "tenant_id",
+        tables: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        pg_dump: str | None = None,
+    ) -> None:
+        """Args:
+        control_dsn: of the control database, directly.
+        endpoints: the databases by their names in the directory.
+        column: the tenant column.
+        tables: `schema.table` -> its tenant column, "ignore" or "reference".
+        pg_dump: the program; None: the fitting one is looked for.
+        """
+        self._journal = Journal(control_dsn)
+        self._endpoints = dict(endpoints)
+        self._column = column
+        self._tables = dict(tables or {})
+        self._limits = limits or Limits()
+        self._pg_dump = pg_dump
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    async def plan(self, tenant: object, to: str, *, consent: float | None = None) -> MovePlan:
+        """Decide a move of `tenant` to the database `to`. Touches nothing.
+
+        What stands in its way is in the plan's `findings`. `consent`: seconds of pause that the operator accepts
+        where logical replication can't be had.
+
+        Raises:
+            LookupError: no such tenant or database.
+        """
+        text = str(tenant)
+        placed = await self._journal.placement(text)
+        if placed is None:
+            raise LookupError(f"tenant {text} is not in the directory; see `tenantry tenants list`")
+        source, target = self._endpoint(placed[0]), self._endpoint(to)
+        if source.name == target.name:
+            raise MoveError(f"tenant {text} lives in {to} already; nothing to do")
+        return await survey(
+            text,
+            source,
+            target,
+            self._journal,
+            column=self._column,
+            overrides=self._tables,
+            consent=consent,
+            pg_dump=self._pg_dump,
+            pause=self._limits.pause,
+        )
+
+    async def list(self, tenant: object = None) -> list[MoveRecord]:
+        """All moves, or one tenant's; the newest first."""
+        return await self._journal.list(None if tenant is None else str(tenant))
+
+    async def show(self, move: str) -> MoveRecord:
+        """One move, as the journal has it."""
+        return await self._journal.show(move)
+
+    async def leftovers(self) -> Sequence[Leftover]:
+        """What moves have left, or may have left, and no mover is at work on."""
+        return await self._journal.leftovers()
+
+    # -- moving ------------------------------------------------------------------------------------
+
+    async def run(self, plan: MovePlan, progress: Tell = silence) -> MoveRecord:
+        """Run a plan to the tenant's new home. The way back stays open until `release`.
+
+        Raises:
+            MoveRefused: preflight refuses, now or at planning time; nothing was touched.
+            MoveBusy: the tenant is being moved already.
+            MoveStopped: it could not be done; the tenant works where it was. `resume` or `abort` it.
+        """
+        failpoints.reach("K0")
+        if plan.refusals:
+            raise MoveRefused(plan.tenant, plan.target, plan.refusals)
+        if other := await self._journal.unfinished(plan.tenant):
+            raise MoveBusy(other, f"tenant {plan.tenant} is being moved already")
+        await self._journal.open(plan)
+        return await self.resume(plan.id, progress)
+
+    async def resume(self, move: str, progress: Tell = silence) -> MoveRecord:
+        """Go on with a move, whatever it was doing: forward, aborting, rolling back, releasing."""
+        async with self._work(move, progress) as (work, record):
+            if record.state in (State.RUNNING, State.FLIPPED):
+                await self._forward(work, record)
+            else:
+                await self._finish(work, record.state)
+        return await self.show(move)
+
+    async def abort(self, move: str, progress: Tell = silence) -> MoveRecord:
+        """Give a move up and take away what it made.
+
+        After the flip there is nothing to abort: then the move goes forward, and its state says "flipped".
+        """
+        return await self._command(move, "aborted", progress)
+
+    async def rollback(self, move: str, progress: Tell = silence) -> MoveRecord:
+        """Take the tenant back, with every write made since the flip."""
+        return await self._command(move, "rolled back", progress)
+
+    async def release(self, move: str, progress: Tell = silence) -> MoveRecord:
+        """Give the way back up and delete the tenant's rows at its old home."""
+        return await self._command(move, "released", progress)
+
+    # -- how ---------------------------------------------------------------------------------------
+
+    async def _command(self, move: str, wish: str, progress: Tell) -> MoveRecord:
+        async with self._work(move, progress) as (work, record):
+            if record.state is State.FLIPPED:
+                await self._forward(work, record)  # what the last mover left undone comes first
+                if wish == "aborted":
+                    return await self.show(move)
+                record = await self.show(move)
+            if record.state is State.RUNNING and wish == "aborted":
+                await self._journal.enter(work.plan, State.ABORTING)
+            state = begin(move, record.state, wish)
+            if state is not None:
+                self._mechanism_allows(work.plan, state)
+                await self._journal.enter(work.plan, state)
+                await self._finish(work, state)
+        return await self.show(move)
+
+    def _mechanism_allows(self, plan: MovePlan, state: State) -> None:
+        if state is State.ROLLING_BACK and plan.mechanism is Mechanism.COPY:
+            raise WrongState(
+                plan.id, "flipped without a way back", "rolled back", "move the tenant back with a new move"
+            )
+
+    async def _forward(self, work: Work, record: MoveRecord) -> None:
+        """Run what remains; a failed audit takes the tenant back by itself."""
+        try:
+            await run(work, PROCEDURE, record.step)
+        except DataDiffers as error:
+            await self._journal.fail(work.plan.id, str(error))
+            if (await self.show(work.plan.id)).state is State.FLIPPED:
+                await self._journal.enter(work.plan, State.ROLLING_BACK, {"differences": error.differences})
+                await self._finish(work, State.ROLLING_BACK)
+            raise
+        except MoveStopped as error:
+            await self._journal.fail(work.plan.id, error.reason)
+            raise
+
+    async def _finish(self, work: Work, state: State) -> None:
+        """Do what an ending state asks for."""
+        endings = {
+            State.ABORTING: self._abort,
+            State.ROLLING_BACK: self._rollback,
+            State.RELEASING: self._release,
+        }
+        if state in endings:
+            await persist(work, Step(state.value, endings[state]))
+
+    async def _abort(self, work: Work) -> Result:
+        if await aborting.abort(work):
+            await self._journal.enter(work.plan, State.ABORTED)
+        else:
+            await self._journal.enter(work.plan, State.FLIPPED)
+            await run(work, PROCEDURE, "flip")
+        return {}
+
+    async def _rollback(self, work: Work) -> Result:
+        flip = await rollback.rollback(work)
+        await rollback.clean_up(work)
+        await self._journal.complete(work.plan.id, "audit", {"rollback_pause_seconds": round(flip.pause, 4)})
+        await self._journal.enter(work.plan, State.ROLLED_BACK)
+        return {}
+
+    async def _release(self, work: Work) -> Result:
+        rows = await release.release(work)
+        await self._journal.enter(work.plan, State.RELEASED, {"deleted_rows": rows})
+        return {}
+
+    @contextlib.asynccontextmanager
+    async def _work(self, move: str, progress: Tell) -> AsyncIterator[tuple[Work, MoveRecord]]:
+        record = await self.show(move)
+        async with self._journal.lease(move) as lease:
+            record = await self.show(move)
+            plan = record.plan
+            work = Work(
+                plan=plan,
+                source=self._endpoint(plan.source),
+                target=self._endpoint(plan.target),
+                journal=self._journal,
+                lease=lease,
+                limits=self._limits,
+                tell=progress,
+                pg_dump=self._pg_dump or await self._find_pg_dump(plan),
+            )
+            yield work, record
+
+    async def _find_pg_dump(self, plan: MovePlan) -> str | None:
+        if not plan.load_schema:
+            return None
+        async with session(self._endpoint(plan.source), "version") as source:
+            return await find_pg_dump(source.get_server_version().major)
+
+    def _endpoint(self, name: str) -> Endpoint:
+        try:
+            return self._endpoints[name]
+        except KeyError:
+            raise LookupError(f"no database {name} is configured; see `tenantry databases list`") from None

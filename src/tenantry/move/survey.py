@@ -1,0 +1,205 @@
+"""The survey: reads both ends and the journal, and hands values to the rules and the plan."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+
+from tenantry import sql
+from tenantry.move import preflight
+from tenantry.move.catalog import Side, identifier, read_shape, read_side, read_storage
+from tenantry.move.endpoint import Connection, Endpoint, session
+from tenantry.move.follow import digest
+from tenantry.move.journal import Journal
+from tenantry.move.plan import (
+    Mechanism,
+    MovePlan,
+    Rule,
+    Selection,
+    SequencePlan,
+    TablePlan,
+    no_replication,
+    select,
+    sequence_plan,
+    table_plan,
+)
+from tenantry.move.target import find_pg_dump
+from tenantry.tenant import Kind, literal
+
+#: Bytes a second that a copy under the fence is taken to carry, indexes and comparison included, for the
+#: estimate of its pause.
+_COPY_RATE = 20_000_000
+_SMALLEST_PAUSE = 0.5
+_EXISTS = "SELECT to_regclass($1) IS NOT NULL"
+
+
+async def survey(
+    tenant: str,
+    source: Endpoint,
+    target: Endpoint,
+    journal: Journal,
+    *,
+    column: str,
+    overrides: Mapping[str, str],
+    consent: float | None,
+    pg_dump: str | None,
+    pause: float,
+) -> MovePlan:
+    """Read everything, judge it, and decide the plan. Touches nothing."""
+    async with session(source, "preflight") as here, session(target, "preflight") as there:
+        ours, theirs = await read_side(here), await read_side(there)
+        selection = select(ours.tables, column, overrides)
+        mechanism = Mechanism.COPY if _must_copy(ours, theirs, consent) else Mechanism.REPLICATION
+        tables = await _table_plans(here, tenant, selection)
+        references = tuple(table_plan(t, "", int(t.rows)) for t in selection.reference)
+        if target.kind is Kind.SHARED:
+            references = ()  # the shared database has its own
+        block = await journal.next_block()
+        sequences, colliding = _sequences(ours, selection, target.kind, block)
+        if target.kind is Kind.SHARED:
+            colliding = await _collisions(journal, tenant, source, target, there, selection, sequences)
+        names = [t.quoted for t in (*tables, *references)]
+        shape = await read_shape(here, names)
+        far_shape = await read_shape(there, names)
+        estimate = _SMALLEST_PAUSE + sum(t.bytes for t in tables) / _COPY_RATE
+        facts = preflight.Facts(
+            tenant=tenant,
+            source_name=source.name,
+            target_name=target.name,
+            target_kind=target.kind,
+            source=ours,
+            target=theirs,
+            selection=selection if target.kind is Kind.DEDICATED else selection._replace(reference=()),
+            mechanism=mechanism,
+            consent=consent,
+            estimate=estimate,
+            source_home=await _home(here, tenant, ours),
+            source_shape=frozenset(shape),
+            target_shape=frozenset(far_shape),
+            occupied=await _occupied(there, tenant, target.kind, tables, theirs),
+            bypassing=await _bypassing(here, names),
+            colliding=colliding,
+            null_tenants=await _null_tenants(here, tables),
+            pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
+        )
+        storage = await read_storage(here, [t.quoted for t in tables])
+    home = facts.source_home
+    return MovePlan(
+        id="m" + secrets.token_hex(5),
+        tenant=tenant,
+        source=source.name,
+        target=target.name,
+        source_kind=source.kind,
+        target_kind=target.kind,
+        mechanism=mechanism,
+        epoch=home[1] if home else 0,
+        setting=ours.local.setting if ours.local else "",
+        id_type=ours.local.id_type if ours.local else "",
+        tables=tables,
+        references=references,
+        sequences=sequences,
+        load_schema=facts.load_schema,
+        shape=digest(shape),
+        storage=storage,
+        pause=pause if mechanism is Mechanism.REPLICATION else max(consent or 0.0, estimate),
+        findings=preflight.judge(facts),
+    )
+
+
+def _must_copy(ours: Side, theirs: Side, consent: float | None) -> bool:
+    """Copy under the fence only where replication can't be had and the operator has said a pause."""
+    return consent is not None and (no_replication(ours) or no_replication(theirs)) is not None
+
+
+async def _table_plans(here: Connection, tenant: str, selection: Selection) -> tuple[TablePlan, ...]:
+    plans = []
+    for table, column in selection.tenant:
+        where = f"{identifier(column)} = {literal(tenant)}"
+        explained = await here.fetchval(
+            f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table.quoted} WHERE {where}"  # noqa: S608  quoted
+        )
+        plans.append(table_plan(table, column, json.loads(explained)[0]["Plan"]["Plan Rows"]))
+    return tuple(plans)
+
+
+def _sequences(
+    ours: Side, selection: Selection, target_kind: Kind, block: int
+) -> tuple[tuple[SequencePlan, ...], tuple[str, ...]]:
+    feeds = {table.oid: (table, column) for table, column in selection.tenant}
+    plans, colliding = [], []
+    for sequence in ours.sequences:
+        if sequence.table_oid is not None and sequence.table_oid not in feeds:
+            continue
+        table, column = feeds.get(sequence.table_oid or 0, (None, ""))
+        planned = sequence_plan(sequence, table, column, target_kind, block)
+        if planned is None:
+            colliding.append(sequence.quoted)
+        else:
+            plans.append(planned)
+    return tuple(plans), tuple(colliding)
+
+
+async def _collisions(
+    journal: Journal,
+    tenant: str,
+    source: Endpoint,
+    target: Endpoint,
+    there: Connection,
+    selection: Selection,
+    sequences: tuple[SequencePlan, ...],
+) -> tuple[str, ...]:
+    """Sequences whose ids may meet others' in a shared target: unless the tenant came from there, where its low
+    ids were given out, or the target's table is empty."""
+    if await journal.origin(tenant, source.name) == target.name:
+        return ()
+    kept = {s.quoted for s in sequences if s.rule is Rule.KEEP}
+    busy = []
+    for table, column in selection.tenant:
+        exposed = any(column not in key.columns for key in table.keys)
+        if not (exposed and kept and await there.fetchval(_EXISTS, table.quoted)):
+            continue
+        if await there.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted})"):  # noqa: S608  quoted
+            busy.append(table.quoted)
+    return tuple(busy)
+
+
+async def _home(here: Connection, tenant: str, ours: Side) -> tuple[str, int, bool] | None:
+    if ours.local is None:
+        return None
+    row = await here.fetchrow("SELECT home, epoch, suspended FROM tenantry.placement WHERE tenant = $1", tenant)
+    return None if row is None else (row["home"], row["epoch"], row["suspended"])
+
+
+async def _occupied(
+    there: Connection, tenant: str, kind: Kind, tables: tuple[TablePlan, ...], theirs: Side
+) -> tuple[str, ...]:
+    known = {table.quoted for table in theirs.tables}
+    found = []
+    for table in tables:
+        if table.quoted not in known:
+            continue
+        where = "true" if kind is Kind.DEDICATED else table.where(tenant)
+        if await there.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {where})"):  # noqa: S608  quoted
+            found.append(table.quoted)
+    return tuple(found)
+
+
+async def _bypassing(here: Connection, names: list[str]) -> tuple[str, ...]:
+    rows = await here.fetch(sql.query("move/bypassing"), names)
+    return tuple(row["who"] for row in rows)
+
+
+async def _null_tenants(here: Connection, tables: tuple[TablePlan, ...]) -> tuple[str, ...]:
+    found = []
+    for table in tables:
+        nullable = await here.fetchval(
+            "SELECT NOT attnotnull FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2",
+            table.quoted,
+            table.column,
+        )
+        if nullable and await here.fetchval(
+            f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {identifier(table.column)} IS NULL)"  # noqa: S608  quoted
+        ):
+            found.append(table.quoted)
+    return tuple(found)

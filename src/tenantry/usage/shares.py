@@ -1,0 +1,163 @@
+"""Turns the ledger into shares: each tenant's part of each database, day by day."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from tenantry.sql import query
+from tenantry.tenant import Kind
+from tenantry.usage.values import Day, History
+
+#: A day of which less than this part of the denominator is known has no total at all. Above it, what
+#: is not known is presumed to be like the rest of the day.
+LEAST_COVERED: Final = 0.95
+
+
+class Total(NamedTuple):
+    """What one database did on one day."""
+
+    busy: float
+    """Seconds that it was executing, as far as known."""
+    covered: float
+    """How much of the day of the denominator is known, 0 to 1."""
+    reported: float
+    """How much of the day the fleet was reporting, 0 to 1."""
+    source: str
+
+    @property
+    def whole(self) -> float | None:
+        """Seconds of the whole day, or None when too little is known."""
+        return self.busy / self.covered if self.covered >= LEAST_COVERED else None
+
+    @property
+    def coverage(self) -> float:
+        """How much of the day is known from both sides."""
+        return min(self.covered, self.reported)
+
+
+class Used(NamedTuple):
+    """What one tenant used of one database on one day."""
+
+    busy: float
+    held: float
+    waited: float
+    commits: int
+    rollbacks: int
+    errors: int
+    statements: int
+
+
+class Home(NamedTuple):
+    """Where a tenant lives."""
+
+    database: str
+    kind: Kind
+    since: date
+    """UTC day on which it came there."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The ledger of some days, for the tenants that matter."""
+
+    first: date
+    until: date
+    """The first day that is not in it any more."""
+    totals: Mapping[tuple[str, date], Total]
+    """By database and day."""
+    used: Mapping[tuple[str, str, date, str], Used]
+    """By tenant, database, day and source."""
+    homes: Mapping[str, Home]
+    """By tenant."""
+
+    def days(self, tenant: str, database: str) -> dict[date, Day]:
+        """The tenant's days in that database: those of which a total was recorded."""
+        found = {}
+        for number in range((self.until - self.first).days):
+            day = self.first + timedelta(days=number)
+            total = self.totals.get((database, day))
+            if total is not None:
+                used = self.used.get((tenant, database, day, total.source))
+                busy = used.busy if used is not None else 0.0
+                found[day] = Day(day, busy, total.whole, total.coverage, total.source)
+        return found
+
+    def history(self, tenant: str) -> History:
+        """The tenant's days where it lives now: what the rule wants.
+
+        Raises:
+            KeyError: the directory has no such tenant.
+        """
+        home = self.homes[tenant]
+        days = self.days(tenant, home.database)
+        # Use is the better witness: a row made anew (imported history, a directory restored) says
+        # that the tenant came only then.
+        since = min([home.since, *(day for day, used in days.items() if used.busy > 0)])
+        return History(tenant, home.database, home.kind, since, days)
+
+    def database(self, name: str, kind: Kind = Kind.SHARED) -> History:
+        """The days of a whole database: what demotion advice is measured against."""
+        return History("", name, kind, None, self.days("", name))
+
+    def attributed(self, database: str, day: date) -> float:
+        """Busy seconds of the database on that day that belong to the tenants in here."""
+        total = self.totals.get((database, day))
+        return sum(
+            used.busy
+            for (_, where, when, source), used in self.used.items()
+            if total is not None and (where, when, source) == (database, day, total.source)
+        )
+
+
+async def load(
+    control: asyncpg.Pool[asyncpg.Record],
+    first: date,
+    until: date,
+    *,
+    tenants: Iterable[str] | None = None,
+    near: float = 0.1,
+    top: int = 20,
+) -> Shares:
+    """Read the ledger from day `first` to before `until`: four queries, however many tenants.
+
+    Run `upkeep.close_days` before, so that the days' totals are there.
+
+    Args:
+        control: connections to the control database.
+        first: first UTC day.
+        until: first UTC day that is not wanted.
+        tenants: whom to load; None: those near the rule and the largest ones.
+        near: share on any day above which a tenant is loaded.
+        top: so many of each database are loaded in any case.
+    """
+    if tenants is None:
+        rows = await control.fetch(query("usage/leaders"), first, until, near, top)
+        tenants = [row["tenant"] for row in rows]
+    wanted = sorted(set(tenants))
+    totals = {
+        (row["database"], row["day"]): Total(row["busy_seconds"], row["covered"], row["reported"], row["source"])
+        for row in await control.fetch(query("usage/totals"), first, until)
+    }
+    used = {
+        (row["tenant"], row["database"], row["day"], row["source"]): Used(*list(row.values())[4:])
+        for row in await control.fetch(query("usage/days"), first, until, wanted)
+    }
+    homes = {
+        row["id"]: Home(row["database"], Kind(row["kind"]), row["since"])
+        for row in await control.fetch(query("usage/homes"), wanted)
+    }
+    return Shares(first, until, totals, used, homes)
+
+
+def by_database(shares: Shares) -> dict[str, list[str]]:
+    """Tenants by the database where they live, sorted."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for tenant, home in shares.homes.items():
+        found[home.database].append(tenant)
+    return {database: sorted(tenants) for database, tenants in sorted(found.items())}

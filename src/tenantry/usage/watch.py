@@ -1,0 +1,137 @@
+"""Watches one database: takes its totals and samples its sessions, if nobody else in the fleet does.
+
+The leader of a database holds an advisory lock on it, on a connection of its own; the lock goes with
+the connection, so a leader that dies is replaced. It wants a direct connection, past any pooler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import uuid4
+
+import asyncpg
+
+from tenantry.errors import DatabaseUnavailable
+from tenantry.lifecycle import stop
+from tenantry.usage.ledger import RETRIED
+from tenantry.usage.sampler import Activity, Witness, look
+from tenantry.usage.totals import Collector
+
+logger = logging.getLogger("tenantry")
+
+#: Advisory lock on a data database that its leader holds.
+LEADER: Final = 1415071064
+SAMPLE_SECONDS: Final = 1.0
+FLUSH_SECONDS: Final = 10.0
+STANDBY_SECONDS: Final = 15.0
+
+Connect = Callable[[], Awaitable[Any]]
+
+
+class Watch:
+    """One process's candidacy for watching one database. `start` it, and `close` it."""
+
+    # Mutable state: latest (the newest look), _task.
+
+    def __init__(
+        self,
+        database: str,
+        connect: Connect,
+        control: asyncpg.Pool[asyncpg.Record],
+        *,
+        sample: float = SAMPLE_SECONDS,
+        flush: float = FLUSH_SECONDS,
+        standby: float = STANDBY_SECONDS,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Args:
+        database: its name in the directory.
+        connect: opens a direct connection to it; its role is in pg_monitor, or sees nobody.
+        control: connections to the control database.
+        sample: mean seconds between two looks.
+        flush: seconds between writing to the control database and reading the totals.
+        standby: seconds after which one that is not the leader tries again.
+        clock: seconds since 1970 UTC.
+        monotonic: seconds, never steps.
+        chance: 0 to 1; keeps the looks out of step with whatever runs once a second.
+        """
+        self.database = database
+        self.leading = asyncio.Event()
+        """Set while this process is the leader."""
+        self.latest: list[Activity] = []
+        self._connect = connect
+        self._control = control
+        self._sample = sample
+        self._flush = flush
+        self._standby = standby
+        self._clock = clock
+        self._monotonic = monotonic
+        self._chance = chance
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start watching in the background."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"tenantry watch {self.database}")
+
+    async def close(self) -> None:
+        """Stop, give up the lead, and write what was seen. Idempotent."""
+        task, self._task = self._task, None
+        await stop(task)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                connection = await self._connect()
+                try:
+                    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER):
+                        await self._lead(connection)
+                finally:
+                    self.leading.clear()
+                    self.latest = []
+                    with contextlib.suppress(*RETRIED):
+                        await connection.close(timeout=2.0)
+            except (*RETRIED, DatabaseUnavailable) as error:
+                logger.warning("watching %s: %s", self.database, type(error).__name__)
+            await asyncio.sleep(self._standby * (0.75 + 0.5 * self._chance()))
+
+    async def _lead(self, connection: Any) -> None:
+        witness = Witness(self.database, self._control, uuid4(), self._clock())
+        collector = Collector(self.database, self._control)
+        self.leading.set()
+        written = float("-inf")
+        warned = False
+        try:
+            while True:
+                self.latest = await look(connection)
+                witness.saw(self.latest, self._clock())
+                if witness.hidden and not warned:
+                    warned = True
+                    logger.warning(
+                        "watching %s: %d sessions are hidden; GRANT pg_monitor to the role",
+                        self.database,
+                        witness.hidden,
+                    )
+                if self._monotonic() - written >= self._flush:
+                    written = self._monotonic()
+                    await self._write(witness, collector, connection)
+                await asyncio.sleep(self._sample * (0.5 + self._chance()))
+        finally:
+            with contextlib.suppress(DatabaseUnavailable):
+                await witness.flush(self._clock(), last=True)
+
+    async def _write(self, witness: Witness, collector: Collector, connection: Any) -> None:
+        """Write both; a control database that is away delays them, and ends nothing."""
+        try:
+            await witness.flush(self._clock())
+            await collector.collect(connection, self._monotonic())
+        except DatabaseUnavailable:
+            logger.warning("watching %s: the control database is away", self.database)

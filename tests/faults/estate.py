@@ -1,0 +1,163 @@
+"""Two databases with tenants in them, and a mover between them: what every move test starts from."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tenantry.directory.schema import install_control, install_data
+from tenantry.embedded import EmbeddedServer
+from tenantry.move import Endpoint, Limits, Mover
+from tenantry.tenant import IdType, Kind
+from tests.support.databases import drop_database, new_database
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+SETTING = "app.current_tenant"
+#: Quick for tests: a missed fence is tried again soon.
+LIMITS = Limits(backoff=0.1, patience=30.0, catch_up=60.0)
+
+
+@dataclass
+class Estate:
+    """A shared and a dedicated database; the control schema lives in a third, on the shared server."""
+
+    near: EmbeddedServer
+    far: EmbeddedServer
+    shared: str
+    dedicated: str
+    control: str
+    tenants: list[uuid.UUID] = field(default_factory=list)
+
+    @classmethod
+    async def make(cls, near: EmbeddedServer, far: EmbeddedServer, *, tenants: int = 3, rows: int = 200) -> Estate:
+        for server in {near, far}:
+            server.psql(
+                "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+            )
+        estate = cls(
+            near, far, new_database(near, "shared"), new_database(far, "acme"), new_database(near, "control")
+        )
+        control = await asyncpg.connect(estate.control_dsn)
+        await install_control(control)
+        await control.execute(
+            "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config'), "
+            "('acme', 'dedicated', 'config')"
+        )
+        shared = await asyncpg.connect(near.dsn(estate.shared))
+        await install_data(
+            shared, name="shared", kind=Kind.SHARED, setting=SETTING, id_type=IdType.UUID, application_role="app"
+        )
+        await shared.execute(SCHEMA.read_text())
+        for _ in range(tenants):
+            tenant = uuid.uuid4()
+            estate.tenants.append(tenant)
+            await control.execute(
+                "INSERT INTO tenantry.tenant (id, database) VALUES ($1, 'shared')", str(tenant)
+            )
+            await shared.execute("SELECT tenantry.enroll($1, 1)", str(tenant))
+            await fill(shared, tenant, rows)
+        await shared.execute("ANALYZE")
+        await shared.close()
+        await control.close()
+        return estate
+
+    def drop(self) -> None:
+        for server, name in (
+            (self.far, self.dedicated), (self.near, self.shared), (self.near, self.control)
+        ):  # fmt: skip
+            if server.pid is not None:
+                drop_database(server, name)
+
+    @property
+    def tenant(self) -> uuid.UUID:
+        """The one that moves."""
+        return self.tenants[0]
+
+    @property
+    def control_dsn(self) -> str:
+        return self.near.dsn(self.control)
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        return {
+            "shared": Endpoint("shared", Kind.SHARED, self.near.dsn(self.shared)),
+            "acme": Endpoint("acme", Kind.DEDICATED, self.far.dsn(self.dedicated)),
+        }
+
+    def mover(self, **options: Any) -> Mover:
+        return Mover(
+            self.control_dsn, options.pop("endpoints", self.endpoints), limits=options.pop("limits", LIMITS), **options
+        )
+
+    def application_dsns(self) -> dict[str, str]:
+        """What the product's services connect with, by database."""
+        return {
+            "shared": self.near.dsn(self.shared, user="app"),
+            "acme": self.far.dsn(self.dedicated, user="app"),
+        }
+
+    async def fetch(self, database: str, query: str, *args: Any) -> Sequence[asyncpg.Record]:
+        """As superuser, past everything."""
+        dsn = {"control": self.control_dsn} | {n: e.dsn for n, e in self.endpoints.items()}
+        connection = await asyncpg.connect(dsn[database])
+        try:
+            return list(await connection.fetch(query, *args))
+        finally:
+            await connection.close()
+
+    async def checksums(self, database: str) -> dict[tuple[str, uuid.UUID], tuple[int, Any]]:
+        """Rows and hash of each table and tenant, as they are on disk."""
+        found = {}
+        for table in ("account", "entry", '"Blob"'):
+            rows = await self.fetch(
+                database,
+                f"SELECT tenant_id, count(*) AS n, sum(hashtextextended(t::text, 0)) AS h FROM {table} AS t GROUP BY 1",
+            )
+            found.update({(table, r["tenant_id"]): (r["n"], r["h"]) for r in rows})
+        return found
+
+    async def homes(self, tenant: uuid.UUID | None = None) -> dict[str, tuple[str, int] | None]:
+        """What each database, and the directory, say about where the tenant lives."""
+        said: dict[str, tuple[str, int] | None] = {}
+        for database in ("shared", "acme"):
+            there = await self.fetch(database, "SELECT to_regclass('tenantry.placement') IS NOT NULL AS there")
+            said[database] = None
+            if there[0]["there"]:
+                rows = await self.fetch(
+                    database,
+                    "SELECT home, epoch FROM tenantry.placement WHERE tenant = $1",
+                    str(tenant or self.tenant),
+                )
+                said[database] = tuple(rows[0]) if rows else None  # type: ignore[assignment]
+        rows = await self.fetch(
+            "control", "SELECT database, epoch FROM tenantry.tenant WHERE id = $1", str(tenant or self.tenant)
+        )
+        said["control"] = (rows[0]["database"], rows[0]["epoch"])
+        return said
+
+
+async def fill(connection: asyncpg.Connection[asyncpg.Record], tenant: uuid.UUID, rows: int) -> None:
+    """Give a tenant accounts, entries and blobs."""
+    await connection.execute(
+        "INSERT INTO account (tenant_id, id) SELECT $1::uuid, i FROM generate_series(1, 10) AS i ON CONFLICT DO NOTHING",
+        tenant,
+    )
+    await connection.execute(
+        "INSERT INTO entry (tenant_id, op, account, amount, currency, note) SELECT $1::uuid, gen_random_uuid(), 1 + i % 10, 0, "
+        "'EUR', repeat('x', i % 90) FROM generate_series(1, $2::int) AS i",
+        tenant,
+        rows,
+    )
+    await connection.execute(
+        """INSERT INTO "Blob" SELECT $1::uuid, 'k' || i, jsonb_build_object('i', i, 't', repeat('ä', 5)),
+           decode(md5(i::text), 'hex'), ARRAY['a', i::text], i / 7.0, tstzrange(now(), now() + '1 day'),
+           '10.0.0.1', point(i, 1), i / 3.0::float8 FROM generate_series(1, greatest($2 / 10, 1)) AS i
+           ON CONFLICT DO NOTHING""",
+        tenant,
+        rows,
+    )

@@ -1,0 +1,105 @@
+"""F1: the mover is killed at every point; then somebody resumes, aborts, or does nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenantry.move import State
+from tenantry.move.failpoints import POINTS
+from tests.faults.estate import Estate
+from tests.faults.load import Load, check, load
+from tests.faults.process import MoverProcess
+
+#: From here on the tenant lives at the target.
+FLIPPED = frozenset({"K13h", "K14", "K15", "K16"})
+QUICK = [("K8.50", "resume"), ("K13d", "abort"), ("K13g", "nothing"), ("K14", "resume")]
+MATRIX = [(point, then) for point in POINTS for then in ("resume", "abort", "nothing")]
+
+
+async def kill_at(estate: Estate, point: str) -> None:
+    if point == "K16":
+        mover = estate.mover()
+        record = await mover.run(await mover.plan(estate.tenant, "acme"))
+        process = MoverProcess(estate, "release", record.id, failpoints="K16=kill", delete_batch=50)
+    else:
+        process = MoverProcess(estate, "move", str(estate.tenant), failpoints=f"{point}=kill")
+    try:
+        await process.killed()
+    finally:
+        process.end()
+
+
+async def objects_left(estate: Estate) -> list[str]:
+    """Slots, publications and subscriptions of moves, on both sides."""
+    found = []
+    for database in ("shared", "acme"):
+        rows = await estate.fetch(
+            database,
+            "SELECT 'slot ' || slot_name AS what FROM pg_replication_slots WHERE database = current_database() "
+            "UNION ALL SELECT 'publication ' || pubname FROM pg_publication "
+            "UNION ALL SELECT 'subscription ' || subname FROM pg_subscription AS s JOIN pg_database AS d "
+            "ON d.oid = s.subdbid WHERE d.datname = current_database()",
+        )
+        found += [f"{database}: {row['what']}" for row in rows if "_ref" not in row["what"]]
+    return found
+
+
+async def killed_cell(estate: Estate, point: str, then: str) -> None:
+    mover = estate.mover()
+    async with load(estate) as running:
+        await kill_at(estate, point)
+        await running.reach(estate.tenant, 20)  # with no human
+        records = await mover.list()
+        assert len(records) == (0 if point == "K0" else 1)
+        if then == "resume":
+            await resumed(estate, running, point)
+        elif then == "abort" and records:
+            # After the flip an abort has nothing to abort and goes forward, except that a release in
+            # progress goes on being one.
+            if point == "K16":
+                record = await mover.resume(records[0].id)
+                assert record.state is State.RELEASED
+            else:
+                record = await mover.abort(records[0].id)
+                assert record.state is (State.FLIPPED if point in FLIPPED else State.ABORTED)
+                assert (await mover.abort(records[0].id)).state is record.state
+            if record.state is State.ABORTED:
+                assert await objects_left(estate) == []
+                assert await estate.checksums("acme") == {} if point not in ("K0", "K1") else True
+        elif then == "nothing":
+            assert await mover.leftovers() or point in ("K0", "K1", "K3", "K4")
+        await running.reach(estate.tenant, 20)
+    await check(estate, running)
+
+
+async def resumed(estate: Estate, running: Load, point: str) -> None:
+    mover = estate.mover()
+    records = await mover.list()
+    if not records:
+        await mover.run(await mover.plan(estate.tenant, "acme"))
+        return
+    move = records[0].id
+    record = await mover.resume(move)
+    assert (await mover.resume(move)).state is record.state
+    await running.reach(estate.tenant, 20)
+    if point == "K16":
+        assert record.state is State.RELEASED
+    else:
+        assert record.state is State.FLIPPED
+        await mover.release(move)
+    assert await objects_left(estate) == []
+    left = await estate.checksums("shared")
+    assert not [key for key in left if key[1] == estate.tenant]
+
+
+@pytest.mark.parametrize(("point", "then"), QUICK, ids=lambda value: value)
+async def test_killed_mover_leaves_a_working_tenant(estate18: Estate, point: str, then: str) -> None:
+    await killed_cell(estate18, point, then)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("point", "then"), MATRIX, ids=lambda value: value)
+async def test_killed_mover_leaves_a_working_tenant_everywhere(
+    estate: Estate, point: str, then: str
+) -> None:
+    await killed_cell(estate, point, then)

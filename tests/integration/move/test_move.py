@@ -1,0 +1,60 @@
+"""A move from end to end, between two servers."""
+
+from __future__ import annotations
+
+from tenantry.move import State
+from tests.faults.estate import Estate
+from tests.faults.load import check, load
+
+
+async def test_promoted_tenant_lives_at_its_new_home_with_all_its_rows(estate: Estate) -> None:
+    before = await estate.checksums("shared")
+    mover = estate.mover()
+    plan = await mover.plan(estate.tenant, "acme")
+    assert plan.refusals == ()
+    record = await mover.run(plan, print)
+    assert record.state is State.FLIPPED
+    assert await estate.homes() == {"shared": ("acme", 2), "acme": ("acme", 2), "control": ("acme", 2)}
+    after = await estate.checksums("acme")
+    assert after == {key: value for key, value in before.items() if key[1] == estate.tenant}
+
+
+async def test_released_move_leaves_nothing_and_touches_no_other_tenant(estate: Estate) -> None:
+    before = await estate.checksums("shared")
+    mover = estate.mover()
+    record = await mover.run(await mover.plan(estate.tenant, "acme"))
+    record = await mover.release(record.id)
+    assert record.state is State.RELEASED
+    after = await estate.checksums("shared")
+    assert after == {key: value for key, value in before.items() if key[1] != estate.tenant}
+    assert await mover.release(record.id) == record
+
+
+async def test_rollback_takes_back_writes_made_since_the_flip(estate: Estate) -> None:
+    mover = estate.mover()
+    record = await mover.run(await mover.plan(estate.tenant, "acme"))
+    await estate.fetch("acme", "UPDATE account SET balance = balance + 7")
+    await estate.fetch("acme", "INSERT INTO entry (tenant_id, op, account, amount, currency) "
+                       "VALUES ($1, gen_random_uuid(), 1, 7, 'USD')", estate.tenant)  # fmt: skip
+    moved = await estate.checksums("acme")
+    record = await mover.rollback(record.id)
+    assert record.state is State.ROLLED_BACK
+    assert await estate.homes() == {"shared": ("shared", 3), "acme": ("shared", 3), "control": ("shared", 3)}
+    after = await estate.checksums("shared")
+    assert {k: v for k, v in after.items() if k[1] == estate.tenant} == moved
+    assert await estate.checksums("acme") == {}
+
+
+async def test_no_request_fails_and_no_write_is_lost_while_the_tenant_moves_and_comes_back(estate: Estate) -> None:
+    mover = estate.mover()
+    async with load(estate) as running:
+        record = await mover.run(await mover.plan(estate.tenant, "acme"), print)
+        await running.reach(estate.tenant, 30)
+        record = await mover.rollback(record.id)
+        await running.reach(estate.tenant, 30)
+        again = await mover.run(await mover.plan(estate.tenant, "acme"))
+        await running.reach(estate.tenant, 30)
+        await mover.release(again.id)
+    print(await check(estate, running), record.result, again.result)
+    assert all(client.moved == 3 for client in running.clients if client.tenant == estate.tenant)
+    assert running.longest(estate.tenant) < 5

@@ -1,0 +1,202 @@
+"""From scopes to a verdict: the ledger's days, their totals and coverage, and the rule over them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date, timedelta
+from uuid import uuid4
+
+import pytest
+
+from tenantry.events import ScopeEnded
+from tenantry.promotion import Rule, State, judge
+from tenantry.tenant import Kind
+from tenantry.usage import shares, upkeep
+from tenantry.usage.ledger import Ledger, moment
+from tenantry.usage.meter import DAY, HOUR, Meter
+from tests.integration.usage.conftest import Clock, Pool
+
+TODAY = date(2026, 11, 21)
+MIDNIGHT = 1_795_219_200.0  # TODAY at 00:00 UTC
+
+
+async def enter(control: Pool, *tenants: str, days_ago: int = 100) -> None:
+    """Put databases and tenants into the directory."""
+    await control.execute(
+        "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config'), "
+        "('own', 'dedicated', 'config') ON CONFLICT DO NOTHING"
+    )
+    at = moment(MIDNIGHT - days_ago * DAY)
+    await control.executemany(
+        "INSERT INTO tenantry.tenant (id, database, created_at, placed_at) VALUES ($1, 'shared', $2, $2)",
+        [(tenant, at) for tenant in tenants],
+    )
+
+
+async def live(
+    control: Pool,
+    days: int,
+    busy: dict[str, float],
+    *,
+    total: float = 100.0,
+    without_hours: Sequence[int] = (),
+    server_without_hours: Sequence[int] = (),
+) -> None:
+    """Days of life up to midnight: one router, an hour at a time, with those seconds per hour."""
+    clock = Clock(MIDNIGHT - days * DAY)
+    meter = Meter(clock=clock.time)
+    pen = Ledger(meter, control, uuid4(), clock=clock.time, monotonic=clock.monotonic)
+    for hour in range(days * 24):
+        for tenant, seconds in busy.items():
+            meter(ScopeEnded(tenant, "shared", "commit", seconds, seconds, 0.0, 1))
+        clock.pass_(HOUR)
+        if hour in without_hours:
+            meter.take()
+            pen._mark = clock.steady
+        else:
+            await pen.flush()
+    first = int(MIDNIGHT) - days * DAY
+    hours = [first + n * HOUR for n in range(days * 24) if n not in server_without_hours]
+    await control.executemany(
+        "INSERT INTO tenantry.database_usage VALUES ($1, 'shared', $2, 3600)",
+        [(moment(hour), total) for hour in hours],
+    )
+    await pen.close()
+
+
+async def verdict(control: Pool, tenant: str = "heavy", now: float = MIDNIGHT + 60) -> State:
+    await upkeep.close_days(control, now)
+    found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
+    return judge(Rule(), found.history(tenant), TODAY).state
+
+
+async def test_a_fortnight_above_the_threshold_makes_a_candidate(control: Pool) -> None:
+    await enter(control, "heavy", "light")
+    await live(control, 14, {"heavy": 41.0, "light": 9.0})
+
+    assert await verdict(control) is State.CANDIDATE
+    assert await verdict(control, "light") is State.NOT
+    found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
+    assert found.attributed("shared", TODAY - timedelta(days=1)) == pytest.approx(50 * 24)
+
+
+async def test_load_from_outside_the_router_lowers_the_share(control: Pool) -> None:
+    await enter(control, "heavy")
+    await live(control, 14, {"heavy": 41.0}, total=110.0)
+
+    assert await verdict(control) is State.NOT
+
+
+async def test_a_gap_in_the_routers_reports_promotes_nobody(control: Pool) -> None:
+    await enter(control, "heavy")
+    silent = range(5 * 24, 6 * 24 - 4)  # 20 hours of 336: coverage 0.94
+    await live(control, 14, {"heavy": 90.0}, without_hours=silent)
+
+    assert await verdict(control) is State.UNKNOWN
+
+
+async def test_a_gap_in_the_servers_totals_promotes_nobody(control: Pool) -> None:
+    await enter(control, "heavy")
+    await live(control, 14, {"heavy": 90.0}, server_without_hours=range(7 * 24, 7 * 24 + 2))
+
+    assert await verdict(control) is State.UNKNOWN
+
+
+async def test_thirteen_days_are_not_fourteen(control: Pool) -> None:
+    await enter(control, "heavy", days_ago=13)
+    await live(control, 13, {"heavy": 90.0})
+    # The database was there a day longer.
+    await control.execute(
+        "INSERT INTO tenantry.database_usage SELECT hour - interval '13 days', database, busy_seconds, "
+        "covered_seconds FROM tenantry.database_usage WHERE hour >= $1",
+        moment(MIDNIGHT - DAY),
+    )
+
+    assert await verdict(control) is State.BUILDING
+
+
+async def test_a_moved_tenants_past_elsewhere_does_not_count_here(control: Pool) -> None:
+    await enter(control, "heavy", days_ago=3)
+    await live(control, 14, {"other": 10.0})
+    await control.execute(
+        "INSERT INTO tenantry.usage_day (day, database, tenant, busy_seconds) "
+        "SELECT day::date, 'own', 'heavy', 9999 "
+        "FROM generate_series($1::date, $2::date, interval '1 day') AS day",
+        TODAY - timedelta(days=14),
+        TODAY - timedelta(days=4),
+    )
+    found = await shares.load(control, TODAY - timedelta(days=14), TODAY, tenants=["heavy"])
+
+    assert found.homes["heavy"].kind is Kind.SHARED
+    assert sum(day.busy for day in found.history("heavy").days.values()) == 0
+
+
+async def sums(control: Pool) -> list[tuple[object, ...]]:
+    found = await shares.load(control, TODAY - timedelta(days=20), TODAY, tenants=["heavy", "light"])
+    return sorted((*key, *used) for key, used in found.used.items())
+
+
+async def test_rolling_hours_into_days_changes_no_sum_however_often_it_runs(control: Pool) -> None:
+    await enter(control, "heavy", "light")
+    await live(control, 5, {"heavy": 41.0, "light": 0.5})
+    before = await sums(control)
+
+    done = await upkeep.keep_up(control, MIDNIGHT + 60)
+    await asyncio.gather(*(upkeep.keep_up(control, MIDNIGHT + 60) for _ in range(4)))
+
+    assert done.rolled == 3 * 24 * 2
+    assert await control.fetchval("SELECT count(*) FROM tenantry.usage") == 2 * 24 * 2
+    assert await sums(control) == before
+    assert len(before) == 10
+
+
+async def test_two_upkeeps_at_once_roll_every_row_once(control: Pool) -> None:
+    await enter(control, "heavy", "light")
+    await live(control, 4, {"heavy": 41.0, "light": 0.5})
+    before = await sums(control)
+
+    await asyncio.gather(*(upkeep.keep_up(control, MIDNIGHT + 60) for _ in range(6)))
+
+    assert await sums(control) == before
+    assert await control.fetchval("SELECT count(*) FROM tenantry.usage") == 2 * 24 * 2
+
+
+async def test_use_that_arrives_after_its_day_was_rolled_is_added_to_it(control: Pool) -> None:
+    await enter(control, "heavy")
+    await live(control, 5, {"heavy": 10.0})
+    await upkeep.keep_up(control, MIDNIGHT + 60)
+    totals = await control.fetch("SELECT * FROM tenantry.database_usage_day ORDER BY day")
+    clock = Clock(MIDNIGHT - 4 * DAY)
+    meter = Meter(clock=clock.time)
+    meter(ScopeEnded("heavy", "shared", "commit", 7.0, 7.0, 0.0, 1))
+    late = Ledger(meter, control, uuid4(), clock=clock.time, monotonic=clock.monotonic)
+    await late.flush()
+
+    await upkeep.keep_up(control, MIDNIGHT + 60)
+
+    day = TODAY - timedelta(days=4)
+    assert {row[2]: row[4] for row in await sums(control)}[day] == 247.0
+    again = await control.fetch("SELECT * FROM tenantry.database_usage_day ORDER BY day")
+    assert [dict(row) for row in again[:3]] == [dict(row) for row in totals[:3]]
+
+
+async def test_what_is_past_its_time_is_forgotten(control: Pool) -> None:
+    await enter(control, "heavy")
+    await live(control, 5, {"heavy": 10.0})
+
+    await upkeep.keep_up(control, MIDNIGHT + 60, upkeep.Retention(hours=1, days=3, details=2))
+
+    assert await control.fetchval("SELECT min(day) FROM tenantry.usage_day") == TODAY - timedelta(days=3)
+    assert await control.fetchval("SELECT count(*) FROM tenantry.reported") == 48
+    assert await control.fetchval("SELECT count(*) FROM tenantry.reporter") == 1
+
+
+async def test_the_present_days_coverage_is_of_its_part_that_has_passed(control: Pool) -> None:
+    await live(control, 1, {"heavy": 10.0})
+
+    assert await upkeep.reported(control, TODAY - timedelta(days=1), 2, MIDNIGHT + 60) == [
+        pytest.approx(1.0),
+        pytest.approx(1.0),  # the only router said good-bye: nothing to report
+    ]
+    assert await upkeep.reported(control, TODAY - timedelta(days=2), 1, MIDNIGHT) == [0.0]
