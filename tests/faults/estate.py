@@ -36,9 +36,7 @@ class Estate:
     @classmethod
     async def make(cls, near: EmbeddedServer, far: EmbeddedServer, *, tenants: int = 3, rows: int = 200) -> Estate:
         for server in {near, far}:
-            server.psql(
-                "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-            )
+            server.psql("DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
         estate = cls(
             near, far, new_database(near, "shared"), new_database(far, "acme"), new_database(near, "control")
         )
@@ -56,9 +54,7 @@ class Estate:
         for _ in range(tenants):
             tenant = uuid.uuid4()
             estate.tenants.append(tenant)
-            await control.execute(
-                "INSERT INTO tenantry.tenant (id, database) VALUES ($1, 'shared')", str(tenant)
-            )
+            await control.execute("INSERT INTO tenantry.tenant (id, database) VALUES ($1, 'shared')", str(tenant))
             await shared.execute("SELECT tenantry.enroll($1, 1)", str(tenant))
             await fill(shared, tenant, rows)
         await shared.execute("ANALYZE")
@@ -91,7 +87,10 @@ class Estate:
 
     def mover(self, **options: Any) -> Mover:
         return Mover(
-            self.control_dsn, options.pop("endpoints", self.endpoints), limits=options.pop("limits", LIMITS), **options
+            self.control_dsn,
+            options.pop("endpoints", self.endpoints),
+            limits=options.pop("limits", LIMITS),
+            **options,
         )
 
     def application_dsns(self) -> dict[str, str]:
@@ -116,7 +115,8 @@ class Estate:
         for table in ("account", "entry", '"Blob"'):
             rows = await self.fetch(
                 database,
-                f"SELECT tenant_id, count(*) AS n, sum(hashtextextended(t::text, 0)) AS h FROM {table} AS t GROUP BY 1",
+                "SELECT tenant_id, count(*) AS n, sum(hashtextextended(t::text, 0)) AS h "
+                f"FROM {table} AS t GROUP BY 1",
             )
             found.update({(table, r["tenant_id"]): (r["n"], r["h"]) for r in rows})
         return found
@@ -133,7 +133,7 @@ class Estate:
                     "SELECT home, epoch FROM tenantry.placement WHERE tenant = $1",
                     str(tenant or self.tenant),
                 )
-                said[database] = tuple(rows[0]) if rows else None  # type: ignore[assignment]
+                said[database] = tuple(rows[0]) if rows else None
         rows = await self.fetch(
             "control", "SELECT database, epoch FROM tenantry.tenant WHERE id = $1", str(tenant or self.tenant)
         )
@@ -144,12 +144,14 @@ class Estate:
 async def fill(connection: asyncpg.Connection[asyncpg.Record], tenant: uuid.UUID, rows: int) -> None:
     """Give a tenant accounts, entries and blobs."""
     await connection.execute(
-        "INSERT INTO account (tenant_id, id) SELECT $1::uuid, i FROM generate_series(1, 10) AS i ON CONFLICT DO NOTHING",
+        "INSERT INTO account (tenant_id, id) SELECT $1::uuid, i FROM generate_series(1, 10) AS i "
+        "ON CONFLICT DO NOTHING",
         tenant,
     )
     await connection.execute(
-        "INSERT INTO entry (tenant_id, op, account, amount, currency, note) SELECT $1::uuid, gen_random_uuid(), 1 + i % 10, 0, "
-        "'EUR', repeat('x', i % 90) FROM generate_series(1, $2::int) AS i",
+        "INSERT INTO entry (tenant_id, op, account, amount, currency, note) "
+        "SELECT $1::uuid, gen_random_uuid(), 1 + i % 10, 0, 'EUR', repeat('x', i % 90) "
+        "FROM generate_series(1, $2::int) AS i",
         tenant,
         rows,
     )

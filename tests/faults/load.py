@@ -152,7 +152,7 @@ class Load:
         """Wait until so many more operations of the tenant have succeeded."""
         goal = self._succeeded(tenant) + more
         async with asyncio.timeout(30):
-            while self._succeeded(tenant) < goal:
+            while self._succeeded(tenant) < goal:  # noqa: ASYNC110  told by the histories
                 await asyncio.sleep(0.005)
 
     def _succeeded(self, tenant: uuid.UUID) -> int:
@@ -191,7 +191,9 @@ async def check(estate: Estate, done: Load, *, unknown: bool = False) -> dict[st
     for tenant in {client.tenant for client in done.clients}:
         home = await home_of(estate, tenant)
         rows = await estate.fetch(
-            home, "SELECT op, count(*) AS n, sum(amount) AS amount FROM entry WHERE tenant_id = $1 GROUP BY op", tenant
+            home,
+            "SELECT op, count(*) AS n, sum(amount) AS amount FROM entry WHERE tenant_id = $1 GROUP BY op",
+            tenant,
         )
         present = {row["op"]: row["n"] for row in rows}
         acknowledged = {o.id for o in done.operations(tenant) if o.outcome == OK}

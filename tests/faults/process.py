@@ -90,12 +90,12 @@ class MoverProcess:
 
 async def main(order: dict[str, Any]) -> str:
     """What the process does."""
-    endpoints = {
-        name: Endpoint(name, Kind(kind), dsn, peer) for name, kind, dsn, peer in order["endpoints"]
-    }
+    endpoints = {name: Endpoint(name, Kind(kind), dsn, peer) for name, kind, dsn, peer in order["endpoints"]}
     mover = Mover(order["control"], endpoints, limits=Limits(**order["limits"]))
     if order["command"] == "move":
-        record = await mover.run(await mover.plan(order["argument"], "acme"), lambda event: print(event, flush=True))
+        record = await mover.run(
+            await mover.plan(order["argument"], "acme"), lambda event: print(event, flush=True)
+        )
     else:
         record = await getattr(mover, order["command"])(order["argument"])
     return f"{record.state}"

@@ -99,7 +99,5 @@ async def test_killed_mover_leaves_a_working_tenant(estate18: Estate, point: str
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("point", "then"), MATRIX, ids=lambda value: value)
-async def test_killed_mover_leaves_a_working_tenant_everywhere(
-    estate: Estate, point: str, then: str
-) -> None:
+async def test_killed_mover_leaves_a_working_tenant_everywhere(estate: Estate, point: str, then: str) -> None:
     await killed_cell(estate, point, then)

@@ -50,3 +50,8 @@ STYLES = Schema(
     ("acme", "it's"),
 )
 SCHEMAS = (SHOP, LEGACY, STYLES)
+WORKSHOP = Schema(
+    "workshop",
+    Tenancy(tables={"public.countries": "reference", "public.membership": "ignore"}),
+    ("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"),
+)

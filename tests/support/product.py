@@ -23,7 +23,7 @@ from tenantry.tenant import IdType, Kind, TenantId
 from tenantry.wiring import Opening
 from tests.support.databases import drop_database, new_database
 
-APP, OPERATOR = "product_app", "product_operator"
+APP, OPERATOR, GUEST = "product_app", "product_operator", "product_guest"
 Via = Callable[[str], str]
 
 _ROLES = f"""
@@ -31,6 +31,10 @@ DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{APP}') THEN CREATE ROLE {APP} LOGIN; END IF;
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{OPERATOR}') THEN
         CREATE ROLE {OPERATOR} LOGIN BYPASSRLS;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{GUEST}') THEN
+        CREATE ROLE {GUEST};
+        GRANT {GUEST} TO {APP};
     END IF;
 END $$
 """

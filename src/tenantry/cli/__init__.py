@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 #: The modules of this package that hold commands, in the order of `--help`.
 COMMANDS: tuple[str, ...] = (
+    "demo",
     "init",
     "apply",
     "tenants",

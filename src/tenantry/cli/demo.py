@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO, cast
 
 import typer
 from rich.console import Console, Group
@@ -37,7 +37,7 @@ class Screen(Teller):
     """Tells the story on a terminal, in colours, with the load moving. Mutable state: `_live` while it does."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console.file, width=console.width)
+        super().__init__(cast(TextIO, console.file), width=console.width)
         self._console = console
         self._live: Live | None = None
 

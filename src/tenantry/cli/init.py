@@ -83,6 +83,7 @@ async def _install_data(session: Session, database: Database) -> dict[str, Any]:
                 id_type=session.config.tenancy.type,
                 application_role=role,
                 tenant=database.tenant,
+                key=session.config.key(database.name),
             )
     except DatabaseUnavailable as error:
         return _row(database.name, "data", [], role, str(error))

@@ -84,6 +84,8 @@ class Session:
             for key, dsn in _dsns(config):
                 self.out.secrets |= secrets.of_dsn(dsn)
                 check_dsn(dsn, source=str(self.path), key=key)
+            if config.tenancy.secret is not None:
+                self.out.secrets.add(config.tenancy.secret.get_secret_value())
             self._config = config
         return self._config
 

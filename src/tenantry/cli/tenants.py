@@ -51,7 +51,12 @@ TimeoutOption = Annotated[
 ]
 StateOption = Annotated[str | None, typer.Option("--state", help="Only these: active or suspended.")]
 FromOption = Annotated[
-    str | None, typer.Option("--from", help="Read the ids from this column of the database: schema.table.column.")
+    str | None,
+    typer.Option(
+        "--from",
+        envvar="TENANTRY_TENANTS_IMPORT_FROM",
+        help="Read the ids from this column of the database: schema.table.column.",
+    ),
 ]
 InOption = Annotated[
     Path | None,

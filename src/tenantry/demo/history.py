@@ -63,7 +63,7 @@ async def check(world: World, router: Router, load: Load) -> Findings:
 
 
 def compare(book: Book, logged: Counter[UUID], hits: int) -> Findings:
-    """One customer's book against its rows: each operation with how often it is there, and the sum of its counters."""
+    """One customer's book against its rows: how often each operation is there, and the sum of its counters."""
     expected = set(book.logged)
     allowed = expected | set(book.unsure_logged)
     return Findings(

@@ -17,11 +17,14 @@ HEAVY_PART: Final = 0.60
 OWNED_PART: Final = 0.05
 
 _SPACE: Final = UUID("6f0f6c3e-7a0c-5d53-9b0e-0a3f5a6f4c11")
+# fmt: off
 _OTHERS: Final = (
-    "alder apple ash aspen bamboo baobab beech birch cedar cherry chestnut cypress elder elm fig fir hawthorn "
-    "hazel hickory holly juniper larch laurel linden magnolia mahogany maple oak olive pear pine plum poplar "
-    "rowan spruce sycamore walnut willow"
-).split()  # noqa: SIM905  (38 quoted words would be harder to read)
+    "alder", "apple", "ash", "aspen", "bamboo", "baobab", "beech", "birch", "cedar", "cherry", "chestnut",
+    "cypress", "elder", "elm", "fig", "fir", "hawthorn", "hazel", "hickory", "holly", "juniper", "larch",
+    "laurel", "linden", "magnolia", "mahogany", "maple", "oak", "olive", "pear", "pine", "plum", "poplar",
+    "rowan", "spruce", "sycamore", "walnut", "willow",
+)
+# fmt: on
 
 
 class Customer(NamedTuple):

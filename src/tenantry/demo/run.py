@@ -18,7 +18,7 @@ from tenantry.demo import world as worlds
 from tenantry.demo.load import Load
 from tenantry.demo.product import customers
 from tenantry.demo.stage import Demo, Options
-from tenantry.demo.stages import homes, isolation, leftovers, traffic
+from tenantry.demo.stages import homes, isolation, leftovers, promotion, rule, traffic
 from tenantry.demo.story import Story
 from tenantry.demo.teller import Teller
 from tenantry.demo.world import World
@@ -32,6 +32,8 @@ STAGES: Final[tuple[Callable[[Demo], Awaitable[None]], ...]] = (
     homes.run,
     isolation.run,
     leftovers.run,
+    rule.run,
+    promotion.run,
 )
 
 

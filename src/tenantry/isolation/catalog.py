@@ -150,6 +150,8 @@ class Function(NamedTuple):
     returns: int
     """The relation whose row type it returns; 0 for other types."""
     inputs: int
+    result: str
+    """The type that it returns."""
     source: str
 
     @property

@@ -53,6 +53,13 @@ async def _empty(work: Work) -> None:
     finds it whole."""
     plan = work.plan
     async with session(work.target, f"abort {plan.id}") as there:
+        # A copy under the fence that died may have left the target's row pointing at itself; see consented.py.
+        await there.execute(
+            "UPDATE tenantry.placement SET home = $2 WHERE tenant = $1 AND epoch = $3",
+            plan.tenant,
+            plan.source,
+            plan.epoch,
+        )
         home = await there.fetchval("SELECT home FROM tenantry.placement WHERE tenant = $1", plan.tenant)
         loaded = await there.fetchval("SELECT count(*) FROM tenantry.move_loaded WHERE move = $1", plan.id)
     if home == work.target.name:

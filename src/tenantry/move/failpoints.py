@@ -11,6 +11,7 @@ import signal
 from typing import Final
 
 VARIABLE: Final = "TENANTRY_FAILPOINTS"
+_passed: set[str] = set()  # mutable state: each point acts once in a process
 _ACTIONS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 #: Every point, in the order of the procedure.
@@ -27,5 +28,6 @@ def reach(point: str) -> None:
         return
     for entry in wanted.split(","):
         name, _, action = entry.partition("=")
-        if name == point:
+        if name == point and point not in _passed:
+            _passed.add(point)
             os.kill(os.getpid(), _ACTIONS[action])

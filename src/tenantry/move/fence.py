@@ -56,7 +56,7 @@ async def flip(work: Work, way: Way) -> Flip:
     """
     why = ""
     for attempt in range(1, work.limits.attempts + 1):
-        if await _decided(work, way):
+        if await decided(work, way):
             return Flip(attempt - 1, 0.0)
         await work.lease.check()
         await _shut_way_back(work, way)
@@ -74,7 +74,7 @@ async def flip(work: Work, way: Way) -> Flip:
     raise MoveStopped(work.plan.id, f"{work.limits.attempts} fences missed, the last because {why}")
 
 
-async def _decided(work: Work, way: Way) -> bool:
+async def decided(work: Work, way: Way) -> bool:
     """Whether the flip has happened; waits for one whose commit is under way."""
     async with session(way.here, f"gate {work.plan.id}", lock_timeout="5s") as here:
         state = await gate.read(work, way, here)
@@ -98,21 +98,21 @@ async def _attempt(work: Work, way: Way) -> float:
         started = time.monotonic()
         try:
             async with asyncio.timeout(work.limits.pause):
-                await _hold(work, fence, beside)
+                await hold(work, fence, beside)
                 failpoints.reach("K13a")
                 await _carry_over(work, way, fence, beside, there)
                 left = work.limits.pause - (time.monotonic() - started)
-                await fence.execute(f"{_timeouts(max(left, 0.02))}; {gate.flip_sql(work, way)}")
+                await fence.execute(f"{timeouts(max(left, 0.02))}; {gate.flip_sql(work, way)}")
             failpoints.reach("K13g")
         except (TimeoutError, asyncpg.PostgresError, *BROKEN) as error:
             fence.terminate()
-            raise FenceMissed(_reason(error)) from error
-        if not await _commit(work, way, fence):
+            raise FenceMissed(reason(error)) from error
+        if not await commit(work, way, fence):
             raise FenceMissed("its commit failed")
         return time.monotonic() - started
 
 
-async def _commit(work: Work, way: Way, fence: Connection) -> bool:
+async def commit(work: Work, way: Way, fence: Connection) -> bool:
     """Commit. A lost answer is looked up in the gate, where the truth is."""
     try:
         commit = asyncio.create_task(fence.execute("COMMIT"))
@@ -124,7 +124,7 @@ async def _commit(work: Work, way: Way, fence: Connection) -> bool:
     except (TimeoutError, asyncpg.PostgresError, *BROKEN):
         commit.cancel()
         fence.terminate()
-        return await _decided(work, way)
+        return await decided(work, way)
 
 
 async def _carry_over(work: Work, way: Way, fence: Connection, beside: Connection, there: Connection) -> None:
@@ -148,7 +148,7 @@ async def _carry_over(work: Work, way: Way, fence: Connection, beside: Connectio
     failpoints.reach("K13f")
 
 
-async def _hold(work: Work, fence: Connection, beside: Connection) -> None:
+async def hold(work: Work, fence: Connection, beside: Connection) -> None:
     """Begin the fence's transaction, with its dead man's switch, and take the tenant's lock."""
     tenant = literal(work.plan.tenant)
     lock = int(work.limits.lock * 1000)
@@ -156,7 +156,7 @@ async def _hold(work: Work, fence: Connection, beside: Connection) -> None:
     idle = work.limits.pause - work.limits.lock
     try:
         await fence.execute(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; {_timeouts(idle, total=work.limits.pause)}; "
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; {timeouts(idle, total=work.limits.pause)}; "
             f"SET LOCAL lock_timeout = {lock}; "
             f"SELECT pg_advisory_xact_lock(tenantry.lock_space(), tenantry.lock_key({tenant}))"
         )
@@ -167,7 +167,7 @@ async def _hold(work: Work, fence: Connection, beside: Connection) -> None:
     await fence.execute("SET LOCAL lock_timeout = 50")
 
 
-def _timeouts(seconds: float, *, total: float | None = None) -> str:
+def timeouts(seconds: float, *, total: float | None = None) -> str:
     """The dead man's switch: the server ends the transaction when we say nothing for so long."""
     idle = max(1, int(seconds * 1000))
     statements = f"SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL statement_timeout = {idle}"
@@ -181,7 +181,7 @@ def _timeouts(seconds: float, *, total: float | None = None) -> str:
     return f"{statements}; {whole}"
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     if isinstance(error, FenceMissed):
         return str(error)
     if isinstance(error, TimeoutError):
@@ -230,7 +230,7 @@ async def aligned(work: Work, way: Way) -> AsyncIterator[tuple[Connection, Conne
                 await _align(work, way, here, there)
                 break
             except (FenceMissed, TimeoutError, asyncpg.PostgresError) as error:
-                why = _reason(error)
+                why = reason(error)
                 for connection in (here, there):
                     await connection.execute("ROLLBACK")
                 await asyncio.sleep(min(work.limits.backoff * 2 ** (attempt - 1), 8.0))
@@ -247,7 +247,7 @@ async def _align(work: Work, way: Way, here: Connection, there: Connection) -> N
     ):
         try:
             async with asyncio.timeout(work.limits.pause):
-                await _hold(work, fence, beside)
+                await hold(work, fence, beside)
                 number, _ = await follow.mark(work, way, beside)
                 await here.execute(begin)
                 await follow.seen(work, way, there, number)

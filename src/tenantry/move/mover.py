@@ -6,14 +6,15 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from tenantry.move import abort as aborting
-from tenantry.move import failpoints, release, rollback
+from tenantry.move import consented, failpoints, release, rollback
+from tenantry.move import run as replicated
 from tenantry.move.endpoint import Endpoint, session
 from tenantry.move.errors import DataDiffers, MoveBusy, MoveError, MoveRefused, MoveStopped, WrongState
 from tenantry.move.journal import Journal, Leftover, MoveRecord
 from tenantry.move.limits import Limits
 from tenantry.move.plan import Mechanism, MovePlan
 from tenantry.move.progress import Tell, silence
-from tenantry.move.run import PROCEDURE, Result, Step, persist, run
+from tenantry.move.run import Result, Step, persist, run
 from tenantry.move.states import State, begin
 from tenantry.move.survey import survey
 from tenantry.move.target import find_pg_dump
@@ -161,7 +162,7 @@ class Mover:
     async def _forward(self, work: Work, record: MoveRecord) -> None:
         """Run what remains; a failed audit takes the tenant back by itself."""
         try:
-            await run(work, PROCEDURE, record.step)
+            await run(work, _procedure(work.plan), record.step)
         except DataDiffers as error:
             await self._journal.fail(work.plan.id, str(error))
             if (await self.show(work.plan.id)).state is State.FLIPPED:
@@ -187,7 +188,7 @@ class Mover:
             await self._journal.enter(work.plan, State.ABORTED)
         else:
             await self._journal.enter(work.plan, State.FLIPPED)
-            await run(work, PROCEDURE, "flip")
+            await run(work, _procedure(work.plan), "flip")
         return {}
 
     async def _rollback(self, work: Work) -> Result:
@@ -231,3 +232,7 @@ class Mover:
             return self._endpoints[name]
         except KeyError:
             raise LookupError(f"no database {name} is configured; see `tenantry databases list`") from None
+
+
+def _procedure(plan: MovePlan) -> tuple[Step, ...]:
+    return consented.PROCEDURE if plan.mechanism is Mechanism.COPY else replicated.PROCEDURE

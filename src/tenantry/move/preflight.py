@@ -130,11 +130,17 @@ def privileges(facts: Facts) -> Iterator[Finding]:
                 f"role {role} on {name} would see no rows of tables with row-level security",
                 f'ALTER ROLE "{role}" BYPASSRLS',
             )
-        if facts.mechanism is Mechanism.REPLICATION:
+        if not side.server["quiets_triggers"]:
             yield Finding(
-                "no-superuser",
-                f"role {role} on {name} can't pause triggers (session_replication_role) or subscribe",
-                f'ALTER ROLE "{role}" SUPERUSER, for the time of the move',
+                "no-replica-role",
+                f"role {role} on {name} can't keep triggers from firing on copied rows",
+                f'GRANT SET ON PARAMETER session_replication_role TO "{role}"',
+            )
+        if facts.mechanism is Mechanism.REPLICATION and not side.server["subscribes"]:
+            yield Finding(
+                "no-subscription",
+                f"role {role} may not subscribe in {name}",
+                f'GRANT pg_create_subscription TO "{role}" (16 and newer), or ALTER ROLE "{role}" SUPERUSER',
             )
         if not side.server["replicates"] and facts.mechanism is Mechanism.REPLICATION:
             yield Finding(

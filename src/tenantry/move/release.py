@@ -59,7 +59,8 @@ async def _delete_batch(work: Work, connection: Connection, table: TablePlan) ->
     order = ", ".join(f"t.{identifier(name)}" for name in table.key)
     batch = (
         f"SELECT t.tableoid AS oid, t.ctid AS row FROM {table.quoted} AS t "  # noqa: S608  quoted
-        f"WHERE {table.where(work.plan.tenant)} {f'ORDER BY {order}' if order else ''} LIMIT {work.limits.delete_batch}"
+        f"WHERE {table.where(work.plan.tenant)} "
+        f"{f'ORDER BY {order}' if order else ''} LIMIT {work.limits.delete_batch}"
     )
     status = await connection.execute(
         f"DELETE FROM {table.quoted} AS gone USING ({batch}) AS old "  # noqa: S608  quoted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tenantry import sql
 from tenantry.move import preflight
@@ -52,6 +53,8 @@ async def survey(
         selection = select(ours.tables, column, overrides)
         mechanism = Mechanism.COPY if _must_copy(ours, theirs, consent) else Mechanism.REPLICATION
         tables = await _table_plans(here, tenant, selection)
+        if mechanism is Mechanism.COPY:
+            tables = tuple(replace(table, identity=None) for table in tables)
         references = tuple(table_plan(t, "", int(t.rows)) for t in selection.reference)
         if target.kind is Kind.SHARED:
             references = ()  # the shared database has its own

@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 from tenantry.proof import bind_proof
 from tenantry.tenant import literal
 
-_UNLOCK: Final = "pg_advisory_unlock_all()"
+_UNLOCK: Final = "pg_catalog.pg_advisory_unlock_all()"  # a scope may have put its own before it
 _RESET_ALL_BUT_LOCKS: Final = (
     "CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD SEQUENCES; DISCARD TEMP"
 )

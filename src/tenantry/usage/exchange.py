@@ -167,13 +167,8 @@ async def get(control: asyncpg.Pool[asyncpg.Record], first: date, until: date) -
             yield Row(*row.values())
 
 
-def write(file: TextIO) -> CsvWriter:
-    """Start a CSV file with its header."""
-    return CsvWriter(file)
-
-
 class CsvWriter:
-    """Writes rows as CSV."""
+    """Writes rows as CSV, with a header."""
 
     def __init__(self, file: TextIO) -> None:
         self._writer = csv.writer(file, lineterminator="\n")

@@ -41,6 +41,18 @@ async def role(connection: Connection) -> AsyncIterator[str]:
         await connection.execute(f"DROP ROLE {identifier(name)}")
 
 
+@pytest.fixture
+async def other_role(connection: Connection) -> AsyncIterator[str]:
+    """Another role, which nobody logs in as."""
+    name = f"other {os.getpid()} {next(_roles)}"
+    await connection.execute(f"CREATE ROLE {identifier(name)}")
+    try:
+        yield name
+    finally:
+        await connection.execute(f"DROP OWNED BY {identifier(name)} CASCADE")
+        await connection.execute(f"DROP ROLE {identifier(name)}")
+
+
 async def install(connection: Connection, id_type: IdType, *, setting: str = "app.current_tenant") -> None:
     """Make the tenantry schema, as `tenantry init` does."""
     for step in migrations("data"):

@@ -9,7 +9,7 @@ import pytest
 
 from tenantry.promotion import Rule, State, judge, reasons
 from tenantry.tenant import IdType
-from tenantry.usage import exchange, shares
+from tenantry.usage import exchange, shares, upkeep
 from tenantry.usage.exchange import BadHistory, Row
 from tests.integration.usage.conftest import Pool
 from tests.integration.usage.test_shares import MIDNIGHT, TODAY, enter, live
@@ -59,8 +59,6 @@ async def test_imported_history_never_mixes_with_what_was_measured(control: Pool
     await live(control, 3, {"heavy": 10.0})
 
     await exchange.put(control, history(0.9), "simulated")
-    from tenantry.usage import upkeep
-
     await upkeep.close_days(control, MIDNIGHT + 60)
     found = await shares.load(control, FORTNIGHT[0], TODAY)
     days = found.history("heavy").days
@@ -73,7 +71,7 @@ async def test_imported_history_never_mixes_with_what_was_measured(control: Pool
 async def test_what_is_exported_can_be_imported(control: Pool) -> None:
     await exchange.put(control, history(), "old billing")
     file = io.StringIO()
-    out = exchange.write(file)
+    out = exchange.CsvWriter(file)
     async for row in exchange.get(control, FORTNIGHT[0], TODAY):
         out.row(row)
     file.seek(0)

@@ -23,7 +23,7 @@ def _column(number: int, name: str, kind: str = "uuid") -> Column:
 
 
 def _function(oid: int, name: str, source: str, *, language: str = "sql") -> Function:
-    return Function(oid, "app", name, "", "f", "o", False, "s", language, (), False, 0, 0, source)
+    return Function(oid, "app", name, "", "f", "o", False, "s", language, (), False, 0, 0, "uuid", source)
 
 
 CATALOG = Catalog(

@@ -72,8 +72,8 @@ def _tell_speed(demo: Demo, section: Section, sample: Sample) -> None:
 
 async def _tell_use(demo: Demo, sample: Sample) -> None:
     section = demo.story.section("use", "Who used how much")
-    section.claim("The router meters every customer: the seconds that the database worked for it.")
-    section.did("The use of these seconds was written to the ledger, in the control database, and read back.")
+    section.claim("The router meters every customer: for how long its statements ran, as the service saw it.")
+    section.did("What the load used was written to the ledger, in the control database, and read back.")
     await demo.ledger.flush()
     pool = await demo.router.directory.store.pool()
     rows = await pool.fetch(
@@ -86,7 +86,7 @@ async def _tell_use(demo: Demo, sample: Sample) -> None:
     whole = sum(busy) or 1.0
     requests = len(sample.taken[0]) / (sample.requests or 1)
     section.saw(
-        f"{whole:.1f} s of database time, {busy[0] / whole:.0%} of it for {HEAVY}, which made "
+        f"{whole:.1f} s of statements running side by side, {busy[0] / whole:.0%} of it for {HEAVY}, which made "
         f"{requests:.0%} of the requests:"
     )
     section.bars(list(bars_of([customer.name for customer in demo.load.customers], busy, shown=8)))

@@ -5,6 +5,7 @@ SELECT f.oid::bigint AS oid, n.nspname::text AS schema, f.proname::text AS name,
        f.provolatile::text AS volatility, l.lanname::text AS language,
        coalesce(f.proconfig, '{}')::text[] AS config, f.proretset AS returns_set,
        t.typrelid::bigint AS returns, f.pronargs::int AS inputs,
+       format_type(f.prorettype, NULL) AS result,
        CASE WHEN f.prosqlbody IS NULL THEN f.prosrc ELSE pg_get_function_sqlbody(f.oid) END AS source
 FROM pg_proc AS f
 JOIN pg_namespace AS n ON n.oid = f.pronamespace

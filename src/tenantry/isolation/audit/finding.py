@@ -1,0 +1,147 @@
+"""What an audit says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from functools import cached_property
+from typing import NamedTuple
+
+from tenantry.isolation.catalog import Column, Policy, Relation
+from tenantry.isolation.facts import OBSERVE, Facts
+from tenantry.isolation.plan import Plan, Step, plan
+from tenantry.isolation.policy import identifier, predicate
+
+
+class Severity(StrEnum):
+    """How bad it is."""
+
+    ERROR = "error"
+    """Rows can cross between tenants, or a tenant's own rows can't be reached."""
+    WARNING = "warning"
+    """Isolation holds today, by a condition that nobody guards."""
+    NOTICE = "notice"
+    """It costs time, or tells something small."""
+
+
+class Rule(NamedTuple):
+    """One kind of fault; `docs/audit/<code>.md` is its page."""
+
+    code: str
+    """Stable: baselines and suppressions name it."""
+    name: str
+    severity: Severity
+    hurts: str
+    """Why it hurts, in one sentence."""
+
+
+class Found(NamedTuple):
+    """One place where a rule is broken."""
+
+    object: str
+    """What is at fault, by a name that stays the same: the key of baselines."""
+    message: str
+    mend: tuple[str, ...] = ()
+    """SQL that mends it, one statement each; empty where only people can decide."""
+
+
+class Finding(NamedTuple):
+    """A rule and a place."""
+
+    rule: Rule
+    object: str
+    message: str
+    mend: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """How a baseline names it."""
+        return f"{self.rule.code} {self.object}"
+
+
+class Subject(Facts):
+    """The facts, and the plan whose steps are most rules' mends."""
+
+    @cached_property
+    def wanted(self) -> Plan:
+        """What would bring everything to the standard."""
+        return plan(self.catalog, self.tenancy, role=self.role)
+
+    @cached_property
+    def _steps(self) -> Mapping[tuple[str, str], tuple[Step, ...]]:
+        found: dict[tuple[str, str], list[Step]] = {}
+        for step in self.wanted.steps:
+            found.setdefault((step.object, step.kind), []).append(step)
+        return {key: tuple(steps) for key, steps in found.items()}
+
+    def steps(self, relation: Relation, *kinds: str) -> tuple[str, ...]:
+        """The plan's statements for a table, and for its partitions where it has some."""
+        keys = [relation.key]
+        if relation.kind == "p":
+            keys += [self.catalog.relations[oid].key for oid in self._below(relation.oid)]
+        return tuple(
+            statement
+            for kind in kinds
+            for step in self.wanted.steps
+            if step.kind == kind and step.object in keys
+            for statement in step.statements
+        )
+
+    def _below(self, oid: int) -> Iterator[int]:
+        for child in self.catalog.children.get(oid, ()):
+            yield child
+            yield from self._below(child)
+
+    @cached_property
+    def tops(self) -> tuple[tuple[Relation, Column], ...]:
+        """Tenant tables that are nobody's partition or child."""
+        return tuple(
+            (relation, column)
+            for relation, column in self.tenant_tables
+            if not any(oid in self.survey.tenants for oid in self.catalog.ancestors(relation.oid))
+        )
+
+    @cached_property
+    def guarded(self) -> tuple[tuple[Relation, Column], ...]:
+        """Tenant tables whose policies are in force."""
+        return tuple((relation, column) for relation, column in self.tenant_tables if relation.rls)
+
+    def policies(self) -> Iterator[tuple[Relation, Column, Policy]]:
+        """The policies in force on tenant tables, observe mode's left out."""
+        for relation, column in self.guarded:
+            for policy in self.catalog.policies.get(relation.oid, ()):
+                if policy.name != OBSERVE:
+                    yield relation, column, policy
+
+    def rewritten(self, relation: Relation, column: Column, policy: Policy) -> tuple[str, ...]:
+        """The template's expression in the place of a policy's own."""
+        text = predicate(column.name, self.tenancy, column.type)
+        clauses = [] if policy.command == "a" else [f"USING ({text})"]
+        clauses += [] if policy.command in ("r", "d") else [f"WITH CHECK ({text})"]
+        return (f"ALTER POLICY {identifier(policy.name)} ON {relation.sql} {' '.join(clauses)}",)
+
+    def reached(self, kind: str, oid: int, owner: str, *privileges: str) -> frozenset[str]:
+        """Grantees with one of the privileges: those that matter to the role, or all but the owner."""
+        held = self.catalog.privileges.get((kind, oid), {})
+        if self.role is not None:
+            who = {"public", *self.catalog.acts_as(self.role)}
+        else:
+            who = {name for name in held if name != owner and not self._superuser(name)}
+        return frozenset(name for name, what in held.items() if name in who and not what.isdisjoint(privileges))
+
+    def _superuser(self, name: str) -> bool:
+        known = self.catalog.roles.get(name)
+        return known is not None and known.superuser
+
+
+Check = Callable[[Subject], Iterator[Found]]
+
+
+def grantee(name: str) -> str:
+    """A grantee in SQL."""
+    return "PUBLIC" if name == "public" else identifier(name)
+
+
+def grantees(names: frozenset[str]) -> str:
+    """Grantees in SQL, in a stable order."""
+    return ", ".join(grantee(name) for name in sorted(names))

@@ -1,0 +1,113 @@
+"""An audit's report for people, programs, code scanners and GitHub. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenantry.isolation.audit import Report, rules
+from tenantry.isolation.audit.finding import Finding, Severity
+
+HEADER = ("code", "severity", "object", "finding", "mend")
+_PAGES = "https://github.com/tenantry/tenantry/blob/main/docs/audit"
+_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "note"}
+_ANNOTATIONS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "notice"}
+
+
+def rows(report: Report) -> list[tuple[str, str, str, str, str]]:
+    """Plain rows, in the order of `HEADER`."""
+    return [(f.rule.code, f.rule.severity.value, f.object, f.message, script(f)) for f in report.findings]
+
+
+def script(finding: Finding) -> str:
+    """The mend as one text for psql."""
+    return "".join(f"{statement};\n" for statement in finding.mend).rstrip("\n")
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The whole report with stable keys."""
+    return {
+        "clean": report.clean,
+        "tables": report.tables,
+        "findings": [_finding(finding) for finding in report.findings],
+        "accepted": [finding.key for finding in report.accepted],
+        "stale": list(report.stale),
+        "unchecked": list(report.unchecked),
+    }
+
+
+def to_sarif(report: Report, *, artifact: str = "database") -> dict[str, Any]:
+    """SARIF 2.1.0.
+
+    Args:
+        artifact: the file that scanners shall hang the findings on, for example the schema's dump.
+    """
+    known = [rule for rule, _ in rules()]
+    place = {"artifactLocation": {"uri": artifact}, "region": {"startLine": 1}}
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "tenantry rls audit",
+                        "rules": [
+                            {
+                                "id": rule.code,
+                                "name": rule.name,
+                                "shortDescription": {"text": rule.hurts},
+                                "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+                                "helpUri": f"{_PAGES}/{rule.code}.md",
+                            }
+                            for rule in known
+                        ],
+                    }
+                },
+                "results": [
+                    {
+                        "ruleId": finding.rule.code,
+                        "level": _LEVELS[finding.rule.severity],
+                        "message": {"text": f"{finding.object}: {finding.message}"},
+                        "partialFingerprints": {"tenantry/v1": finding.key},
+                        "locations": [
+                            {
+                                "physicalLocation": place,
+                                "logicalLocations": [{"fullyQualifiedName": finding.object}],
+                            }
+                        ],
+                    }
+                    for finding in report.findings
+                ],
+            }
+        ],
+    }
+
+
+def to_github(report: Report) -> list[str]:
+    """Workflow commands that GitHub shows as annotations."""
+    return [
+        f"::{_ANNOTATIONS[f.rule.severity]} "
+        f"title={_property(f'{f.rule.code} {f.rule.name}')}::{_data(f'{f.object}: {f.message}')}"
+        for f in report.findings
+    ]
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.rule.code,
+        "name": finding.rule.name,
+        "severity": finding.rule.severity.value,
+        "object": finding.object,
+        "key": finding.key,
+        "message": finding.message,
+        "hurts": finding.rule.hurts,
+        "mend": list(finding.mend),
+    }
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,48 @@
+"""Sorts the policies that let foreign rows through: always, on a condition, or for writing only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tenantry.isolation.audit.finding import Subject
+from tenantry.isolation.catalog import Column, Policy, Relation
+from tenantry.isolation.effect import ACTIONS, Action, Opening
+from tenantry.isolation.facts import OBSERVE
+from tenantry.isolation.meaning import Verdict
+
+Place = tuple[Relation, Column, Policy, list[Action]]
+_CHECKS = ("insert", "update check")
+
+
+def opened(subject: Subject, *, beside: bool) -> Iterator[Place]:
+    """Policies that let every row through; `beside` those that undo another one."""
+    for relation, column, policy, openings in _grouped(subject, Verdict.OPEN):
+        reading = any(opening.action not in _CHECKS for opening in openings)
+        if reading and any(opening.beside for opening in openings) == beside:
+            yield relation, column, policy, [opening.action for opening in openings]
+
+
+def opened_for_writing(subject: Subject) -> Iterator[Place]:
+    """Policies that let foreign rows be written only."""
+    for relation, column, policy, openings in _grouped(subject, Verdict.OPEN):
+        if all(opening.action in _CHECKS for opening in openings):
+            yield relation, column, policy, [opening.action for opening in openings]
+
+
+def gated(subject: Subject) -> Iterator[Place]:
+    """Policies that let every row through on a condition, and never without one."""
+    always = {policy for _, _, policy, _ in _grouped(subject, Verdict.OPEN)}
+    for relation, column, policy, openings in _grouped(subject, Verdict.GATED):
+        if policy not in always:
+            yield relation, column, policy, [opening.action for opening in openings]
+
+
+def _grouped(subject: Subject, verdict: Verdict) -> Iterator[tuple[Relation, Column, Policy, list[Opening]]]:
+    for relation, column in subject.guarded:
+        found: dict[Policy, list[Opening]] = {}
+        for action in ACTIONS:
+            for opening in subject.effects.openings(relation.oid, action):
+                if opening.verdict is verdict and opening.policy.name != OBSERVE:
+                    found.setdefault(opening.policy, []).append(opening)
+        for policy, openings in found.items():
+            yield relation, column, policy, openings

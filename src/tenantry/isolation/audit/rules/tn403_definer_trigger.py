@@ -1,0 +1,31 @@
+"""A trigger on a tenant table that runs as an owner whom no policy holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
+from tenantry.isolation.audit.functions import touches
+
+RULE = Rule(
+    "TN403",
+    "definer-trigger",
+    Severity.ERROR,
+    "What the trigger reads and writes is not kept apart by tenant, whoever fires it.",
+)
+
+
+def check(subject: Subject) -> Iterator[Found]:
+    """Enabled triggers on tenant tables with a definer function of a bypassing owner."""
+    for relation, _ in subject.tenant_tables:
+        for trigger in subject.catalog.triggers.get(relation.oid, ()):
+            function = subject.catalog.functions.get(trigger.function)
+            if function is None or not trigger.enabled or not function.definer:
+                continue
+            ours = function.schema == "tenantry"
+            if not ours and subject.bypasses(function.owner) and touches(subject, function):
+                yield Found(
+                    f"{relation.key}.{trigger.name}",
+                    f"runs {function.key} as {function.owner}, whom no policy holds",
+                    (f"ALTER FUNCTION {function.sql} SECURITY INVOKER",),
+                )

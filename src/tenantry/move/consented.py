@@ -1,0 +1,141 @@
+"""The copy under the fence: for sources without logical replication, with the operator's consent to the pause.
+
+Everything happens while the tenant waits: copy, comparison, flip. There is no replication, so neither a way
+back nor a flip that travels. The target's row is therefore written before the source's commit. That is safe only
+because no router is told of the target before that commit: routers learn of it from the source's row, or from the directory
+afterwards. Written after the commit instead, a mover that died in between would leave a tenant without a home; G17
+is worth more here than refusing a router that guesses. If the commit fails, the row is taken back at once, or by
+resume and abort.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+
+import asyncpg
+
+from tenantry.move import copy, fence, settle, target
+from tenantry.move.endpoint import BROKEN, Connection, session
+from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
+from tenantry.move.follow import unchanged
+from tenantry.move.gate import flip_sql
+from tenantry.move.plan import Rule
+from tenantry.move.progress import FenceTried
+from tenantry.move.run import Result, Step, identity, prepare_target
+from tenantry.move.states import State
+from tenantry.move.verify import compare_table
+from tenantry.move.work import Work
+
+
+async def whole_schema(work: Work) -> Result:
+    await target.load(work, target.POST_DATA)
+    await target.start_sequences(work)
+    return {}
+
+
+async def flipping(work: Work) -> Result:
+    """Copy, compare and flip under one fence; tried again, with growing waits, when it was missed."""
+    work = dataclasses.replace(work, limits=dataclasses.replace(work.limits, pause=work.plan.pause))
+    await work.journal.mean(work.plan.id, work.plan.target, "rows", work.plan.tenant)
+    why = ""
+    for attempt in range(1, work.limits.attempts + 1):
+        if await fence.decided(work, work.out):
+            break
+        await work.lease.check()
+        await point_back(work)
+        await copy.clear(work, work.target, (*work.plan.tables, *work.plan.references))
+        started = time.monotonic()
+        try:
+            pause = await _attempt(work)
+        except FenceMissed as missed:
+            why = str(missed)
+            work.tell(FenceTried(work.plan.id, attempt, False, time.monotonic() - started, why))
+            await asyncio.sleep(min(work.limits.backoff * 2 ** (attempt - 1), 8.0))
+            continue
+        work.tell(FenceTried(work.plan.id, attempt, True, pause, None))
+        await work.journal.enter(work.plan, State.FLIPPED, {"pause": round(pause, 4)})
+        return {"pause_seconds": round(pause, 4), "fences": attempt}
+    else:
+        await point_back(work)
+        raise MoveStopped(work.plan.id, f"{work.limits.attempts} fences missed, the last because {why}")
+    await work.journal.enter(work.plan, State.FLIPPED)
+    return {}
+
+
+async def _attempt(work: Work) -> float:
+    purpose = f"fence {work.plan.id}"
+    way = work.out
+    async with (
+        session(way.here, purpose) as holder,
+        session(way.here, purpose) as beside,
+        session(way.there, purpose) as there,
+    ):
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(work.limits.pause):
+                await fence.hold(work, holder, beside)
+                await _carry(work, beside, there)
+                left = work.limits.pause - (time.monotonic() - started)
+                await _point(work, there, work.plan.target)
+                await holder.execute(f"{fence.timeouts(max(left, 0.02))}; {flip_sql(work, way)}")
+        except DataDiffers:
+            raise
+        except (TimeoutError, asyncpg.PostgresError, ExceptionGroup, *BROKEN) as error:
+            holder.terminate()
+            await point_back(work)
+            raise FenceMissed(fence.reason(error)) from error
+        if not await fence.commit(work, way, holder):
+            await point_back(work)
+            raise FenceMissed("its commit failed")
+        return time.monotonic() - started
+
+
+async def _carry(work: Work, beside: Connection, there: Connection) -> None:
+    """Copy and compare, on one snapshot taken under the lock."""
+    await beside.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    snapshot = await beside.fetchval("SELECT pg_export_snapshot()")
+    await unchanged(work.plan, beside)
+    await copy.copy_all(work, str(snapshot))
+    differences: list[str] = []
+    for table in work.plan.tables:
+        differences += (await compare_table(work, table, beside, there))[1]
+    if differences:
+        raise DataDiffers(work.plan.id, differences)
+    followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
+    if followers:
+        values = [(name, await target.last_value(beside, name)) for name in followers]
+        await target.set_sequences(there, values)
+
+
+async def point_back(work: Work) -> None:
+    """Let the target say again that the tenant lives in the source."""
+    async with session(work.target, f"guard {work.plan.id}") as there:
+        await _point(work, there, work.plan.source)
+
+
+async def _point(work: Work, there: Connection, home: str) -> None:
+    """Change the target's row without a new epoch, which only the source's flip gives."""
+    await there.execute(
+        "UPDATE tenantry.placement SET home = $2 WHERE tenant = $1 AND epoch = $3",
+        work.plan.tenant,
+        home,
+        work.plan.epoch,
+    )
+
+
+async def settling(work: Work) -> Result:
+    await work.journal.enter(work.plan, State.FLIPPED)
+    await settle.admit(work, work.out)
+    await work.journal.place(work.plan.tenant, work.plan.target, work.plan.epoch + 1)
+    return {}
+
+
+PROCEDURE = (
+    Step("target", prepare_target),
+    Step("identity", identity),
+    Step("schema", whole_schema),
+    Step("flip", flipping),
+    Step("settle", settling),
+)

@@ -1,0 +1,42 @@
+"""F2: the mover is frozen inside the fence; the server's dead man's switch lets the tenant go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenantry.move import State
+from tests.faults.estate import Estate
+from tests.faults.load import check, load
+from tests.faults.process import MoverProcess
+
+POINTS = ["K13a", "K13b", "K13c", "K13d", "K13e", "K13f", "K13g", "K13h"]
+
+
+async def frozen_cell(estate: Estate, point: str) -> None:
+    async with load(estate) as running:
+        process = MoverProcess(estate, "move", str(estate.tenant), failpoints=f"{point}=stop")
+        try:
+            await process.stopped()
+            await running.reach(estate.tenant, 30)  # while the mover is frozen
+            process.go_on()
+            code, output = await process.ended()
+        finally:
+            process.end()
+        assert code == 0, output
+        (record,) = await estate.mover().list()
+        assert record.state is State.FLIPPED
+        await running.reach(estate.tenant, 20)
+    print(await check(estate, running))
+    # The server's cap, and what a client needs for its next try on a busy machine.
+    assert running.longest(estate.tenant) < 2.5
+
+
+@pytest.mark.parametrize("point", ["K13g"])
+async def test_frozen_mover_does_not_hold_the_tenant(estate18: Estate, point: str) -> None:
+    await frozen_cell(estate18, point)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("point", POINTS)
+async def test_frozen_mover_does_not_hold_the_tenant_anywhere(estate: Estate, point: str) -> None:
+    await frozen_cell(estate, point)

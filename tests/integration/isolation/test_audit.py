@@ -1,0 +1,300 @@
+"""The audit: right, not loud. From a clean database one thing is broken, found, mended."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import asyncpg
+import pytest
+
+from tenantry.isolation import audit as auditing
+from tenantry.isolation.apply import adopt
+from tenantry.isolation.audit import Report, rules
+from tenantry.isolation.catalog import read
+from tenantry.isolation.policy import identifier
+from tenantry.sql import query
+from tests.integration.isolation.conftest import Connection, enroll, install
+from tests.schemas import SCHEMAS, SHOP, WORKSHOP, Schema
+
+SETTING = "nullif(current_setting('app.current_tenant', true), '')::uuid"
+
+
+class Break(NamedTuple):
+    """How to break one thing, and what the audit then says."""
+
+    code: str
+    object: str
+    sql: str
+    replan: bool = False
+    """True where the mend makes a tenant table, which is then planned like any other."""
+
+
+BREAKS = [
+    Break("TN101", "public.orders", "ALTER TABLE orders DISABLE ROW LEVEL SECURITY"),
+    Break("TN102", "public.orders", "ALTER TABLE orders NO FORCE ROW LEVEL SECURITY"),
+    Break("TN103", "public.orders", "DROP POLICY tenantry_tenant ON orders"),
+    Break(
+        "TN104",
+        "public.orders.tenantry_tenant",
+        "ALTER POLICY tenantry_tenant ON orders USING (true) WITH CHECK (true)",
+    ),
+    Break(
+        "TN104",
+        "public.orders.tenantry_tenant",
+        "ALTER POLICY tenantry_tenant ON orders"
+        " USING (current_setting('app.current_tenant', true) IS NOT NULL) WITH CHECK (id > 0)",
+    ),
+    Break("TN105", "public.orders.everybody", "CREATE POLICY everybody ON orders USING (id IS NOT NULL)"),
+    Break("TN105", "public.notes.readers", "CREATE POLICY readers ON notes FOR SELECT USING (true)"),
+    Break(
+        "TN106",
+        "public.orders.tenantry_tenant",
+        "ALTER POLICY tenantry_tenant ON orders USING (tenant_id = current_setting('app.current_tenant')::uuid)",
+    ),
+    Break(
+        "TN106",
+        "public.notes.mine",
+        "ALTER POLICY mine ON notes USING (tenant_id = current_setting('app.current_tenant', true)::uuid)",
+    ),
+    Break(
+        "TN106",
+        "public.notes.mine",
+        f"ALTER POLICY mine ON notes USING (app.tenant() IS NULL OR tenant_id = {SETTING})",
+    ),
+    Break(
+        "TN107",
+        "public.notes.mine",
+        "CREATE FUNCTION app.bound() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER"
+        " SET search_path = pg_catalog AS $$ SELECT app.tenant() $$;"
+        "ALTER POLICY mine ON notes USING (tenant_id = app.bound())",
+    ),
+    Break(
+        "TN107",
+        "public.notes.mine",
+        "ALTER POLICY mine ON notes USING (EXISTS (SELECT FROM orders WHERE orders.id = notes.id))",
+    ),
+    Break("TN108", "public.notes.mine", "ALTER POLICY mine ON notes WITH CHECK (true)"),
+    Break(
+        "TN109",
+        "public.notes.mine",
+        "CREATE FUNCTION app.odd(t uuid) RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT t > t $$;"
+        "ALTER POLICY mine ON notes USING (app.odd(tenant_id))",
+    ),
+    Break(
+        "TN110",
+        "public.orders.tenantry_tenant",
+        f"ALTER POLICY tenantry_tenant ON orders USING (tenant_id = {SETTING})",
+    ),
+    Break(
+        "TN111",
+        "public.notes.mine",
+        "ALTER POLICY mine ON notes USING (tenant_id = app.tenant() OR current_setting('app.staff', true) = 'on')",
+    ),
+    Break(
+        "TN112",
+        "public.notes.mine",
+        "ALTER POLICY mine ON notes USING (tenant_id::text = nullif(current_setting('app.org', true), ''))",
+    ),
+    Break("TN113", "public.shared_notes.held", "GRANT INSERT ON membership TO {role}"),
+    Break(
+        "TN114",
+        "public.orders",
+        query("isolation/observe") + ";DROP POLICY tenantry_tenant ON orders;"
+        "CREATE POLICY tenantry_observe ON orders"
+        f" USING (coalesce(tenant_id = {SETTING}, false) OR (SELECT tenantry.observe("
+        "'public.orders', 'read', current_setting('app.current_tenant', true))))",
+    ),
+    Break("TN201", "public.log", "DROP INDEX log_tenantry_idx"),
+    Break(
+        "TN202",
+        "public.log",
+        "DROP INDEX log_tenantry_idx;CREATE INDEX log_tenantry_idx ON log (tenant_id) WHERE line IS NOT NULL",
+    ),
+    Break("TN202", "public.log", "DROP INDEX log_tenantry_idx; CREATE INDEX ON log (line, tenant_id)"),
+    Break("TN203", "public.log", "ALTER TABLE log ALTER tenant_id DROP NOT NULL"),
+    Break(
+        "TN204",
+        "public.lines",
+        "CREATE TABLE lines (id bigint PRIMARY KEY, order_id bigint REFERENCES orders (id))",
+        replan=True,
+    ),
+    Break("TN205", "public.padded", "CREATE TABLE padded (tenant_id char(36))", replan=True),
+    Break("TN207", "public.countries", "GRANT INSERT ON countries TO {role}"),
+    Break(
+        "TN301",
+        "public.events_1",
+        "ALTER TABLE events_1 DISABLE ROW LEVEL SECURITY; GRANT SELECT ON events_1 TO {role}",
+    ),
+    Break(
+        "TN302",
+        "public.everything",
+        "CREATE VIEW everything AS SELECT * FROM order_list; GRANT SELECT ON everything TO {role};"
+        "GRANT SELECT ON order_list TO {role}",
+    ),
+    Break("TN303", "public.totals", "GRANT SELECT ON totals TO {role}"),
+    Break(
+        "TN305",
+        "public.orders.loose",
+        "ALTER TABLE orders ADD CONSTRAINT loose FOREIGN KEY (customer_id) REFERENCES customers (id)",
+    ),
+    Break("TN306", "public.customers.names", "CREATE UNIQUE INDEX names ON customers (name)"),
+    Break(
+        "TN306",
+        "public.customers.names",
+        "ALTER TABLE customers ADD CONSTRAINT names UNIQUE (name)",
+    ),
+    Break(
+        "TN401",
+        "app.count_orders()",
+        "CREATE FUNCTION app.count_orders() RETURNS bigint LANGUAGE sql SECURITY DEFINER"
+        " SET search_path = pg_catalog, pg_temp AS $$ SELECT count(*) FROM public.orders $$",
+    ),
+    Break(
+        "TN402",
+        "app.loose()",
+        "CREATE FUNCTION app.loose() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS $$ SELECT 1 $$;"
+        "ALTER FUNCTION app.loose() OWNER TO {other}",
+    ),
+    Break(
+        "TN403",
+        "public.orders.fired",
+        "CREATE FUNCTION app.fired() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER"
+        " SET search_path = pg_catalog, pg_temp AS"
+        " $$ BEGIN INSERT INTO public.log VALUES (new.tenant_id, 'x'); RETURN new; END $$;"
+        "CREATE TRIGGER fired BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION app.fired()",
+    ),
+    Break("TN404", "public.orders", "GRANT TRUNCATE ON orders TO {role}"),
+    Break("TN404", "public.orders", "GRANT REFERENCES (id) ON orders TO PUBLIC"),
+    Break("TN405", "{plain_role} NOBYPASSRLS", "ALTER ROLE {role} BYPASSRLS"),
+    Break("TN405", "{plain_role} NOREPLICATION", "ALTER ROLE {role} REPLICATION"),
+    Break(
+        "TN405",
+        "{plain_role} in {plain_other}",
+        "ALTER ROLE {other} BYPASSRLS; GRANT {other} TO {role}",
+    ),
+    Break(
+        "TN405",
+        "{plain_role} in pg_read_server_files",
+        "GRANT pg_read_server_files TO {role}",
+    ),
+    Break("TN406", "public.log", "ALTER TABLE log OWNER TO {role}"),
+    Break("TN407", "public.customers_id_seq", "GRANT UPDATE ON SEQUENCE customers_id_seq TO {role}"),
+    Break("TN408", "large objects", "SELECT lo_create(4242); GRANT SELECT ON LARGE OBJECT 4242 TO {role}"),
+    Break("TN501", "public.orders", "ALTER TABLE orders REPLICA IDENTITY DEFAULT"),
+]
+
+
+async def look(connection: Connection, schema: Schema, role: str | None) -> Report:
+    """The audit of a server that has every fix: the embedded ones may lack some."""
+    catalog = await read(connection)
+    newest = dataclasses.replace(catalog, version=catalog.version // 10000 * 10000 + 99)
+    return auditing.audit(newest, schema.tenancy, role=role)
+
+
+async def clean(connection: Connection, schema: Schema, role: str) -> None:
+    await install(connection, schema.tenancy.id_type, setting=schema.tenancy.setting)
+    await connection.execute("SELECT tenantry.grant_application($1)", role)
+    await connection.execute(schema.sql)
+    await enroll(connection, *schema.tenants)
+    await adopt(connection, schema.tenancy, role=role, foreign_keys=True)
+
+
+@pytest.mark.parametrize("schema", [*SCHEMAS, WORKSHOP], ids=lambda schema: schema.name)
+async def test_after_a_plan_is_applied_the_audit_is_clean(
+    connection: Connection, role: str, schema: Schema
+) -> None:
+    await clean(connection, schema, role)
+    report = await look(connection, schema, role)
+    assert report.findings == ()
+    assert report.clean
+    assert report.unchecked == ()
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: f"{broken.code}-{BREAKS.index(broken)}")
+async def test_what_is_broken_is_found_and_nothing_else_and_our_mend_mends_it(
+    connection: Connection, role: str, other_role: str, broken: Break
+) -> None:
+    names = {
+        "role": identifier(role),
+        "other": identifier(other_role),
+        "plain_role": role,
+        "plain_other": other_role,
+    }
+
+    def filled(text: str) -> str:
+        for name, value in names.items():
+            text = text.replace(f"{{{name}}}", value)
+        return text
+
+    await clean(connection, WORKSHOP, role)
+    await connection.execute(filled(broken.sql))
+    report = await look(connection, WORKSHOP, role)
+    assert [finding.key for finding in report.findings] == [f"{broken.code} {filled(broken.object)}"]
+    (finding,) = report.findings
+    assert finding.mend
+    for statement in finding.mend:
+        await connection.execute(statement)
+    if broken.replan:
+        await adopt(connection, WORKSHOP.tenancy, role=role, foreign_keys=True)
+    assert (await look(connection, WORKSHOP, role)).findings == ()
+
+
+def test_every_rule_is_broken_by_some_test() -> None:
+    assert {broken.code for broken in BREAKS} | {"TN502"} == {rule.code for rule, _ in rules()}
+
+
+async def test_an_audit_needs_no_right_but_to_connect(
+    connection: Connection, role: str, dsn: Callable[[str], str]
+) -> None:
+    await clean(connection, WORKSHOP, role)
+    plain = await asyncpg.connect(dsn(role))
+    try:
+        async with plain.transaction(readonly=True):
+            catalog = await read(plain)
+    finally:
+        await plain.close()
+    mine = await read(connection)
+    assert dataclasses.replace(catalog, user=mine.user) == mine
+
+
+async def test_a_server_that_lacks_a_fix_is_named_with_its_cves(connection: Connection, role: str) -> None:
+    catalog = await read(connection)
+
+    def found(version: int) -> list[str]:
+        report = auditing.audit(dataclasses.replace(catalog, version=version), WORKSHOP.tenancy, role=role)
+        return [f.message for f in report.findings if f.rule.code == "TN502"]
+
+    assert found(180007) == []
+    assert found(190000) == []
+    (message,) = found(180004)
+    assert message.startswith("PostgreSQL 18.4 has CVE-2026-120154; upgrade to 18.7")
+    (message,) = found(160002)
+    assert "CVE-2024-4317" in message
+    assert "16.16" in message
+    (message,) = found(130001)
+    assert "a supported major version" in message
+
+
+async def test_an_audit_of_a_hundred_and_fifty_tables_takes_less_than_two_seconds(
+    connection: Connection, role: str
+) -> None:
+    await clean(connection, SHOP, role)
+    await connection.execute(
+        "DO $do$ BEGIN FOR n IN 1..40 LOOP EXECUTE format("
+        "'CREATE TABLE more_%s (id bigint PRIMARY KEY, tenant_id uuid)', n); END LOOP; END $do$"
+    )
+    started = time.perf_counter()
+    report = await look(connection, SHOP, role)
+    assert time.perf_counter() - started < 2
+    assert report.tables >= 150
+    assert len([f for f in report.findings if f.rule.code == "TN101"]) == 40
+
+
+async def test_an_audit_that_looked_at_nothing_is_not_clean(connection: Connection) -> None:
+    report = await look(connection, WORKSHOP, None)
+    assert report.findings == ()
+    assert not report.clean
+    assert any("any table" in reason for reason in report.unchecked)
