@@ -123,7 +123,7 @@ class Facts:
     def telling(self, oid: int) -> tuple[Index, ...]:
         """Unique indexes that tell a tenant which values other tenants use.
 
-        Not told of: keys that hold the tenant column; generated ids, which nobody guesses a meaning
+        Left out: keys that hold the tenant column; generated ids, which nobody guesses a meaning
         into; keys with a column that refers to a tenant's row, since that row has one tenant only.
         """
         column = self.survey.tenants.get(oid)
@@ -143,7 +143,7 @@ class Facts:
             and index.parent is None
             and column.number not in index.keys
             and not referring.intersection(index.keys)
-            and not any(_generated(columns[n]) for n in index.keys if n in columns)
+            and not any(_generated(columns[n], index.primary) for n in index.keys if n in columns)
         )
 
     # --- policies -------------------------------------------------------------------------------
