@@ -12,7 +12,14 @@ from heapq import nlargest
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -178,3 +185,8 @@ class _Pools(Collector):
                 connections.add_metric([name, state], count)
             waiting.add_metric([name], pool.admission.waiting)
         return [connections, waiting]
+
+
+def exposition(registry: CollectorRegistry | None = None) -> tuple[str, bytes]:
+    """What a scrape gets: the content type and the text. None: the global registry."""
+    return CONTENT_TYPE_LATEST, generate_latest(REGISTRY if registry is None else registry)

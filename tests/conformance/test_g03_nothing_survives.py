@@ -30,8 +30,9 @@ LEAKS = {
     "the search path": Leak("SET search_path = pg_temp", "SHOW search_path", '"$user", public'),
     "transaction defaults": Leak(
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
-        "SELECT current_setting('default_transaction_read_only') || current_setting('transaction_isolation')",
-        "offread committed",
+        "SELECT current_setting('transaction_read_only') || ' ' || current_setting('default_transaction_read_only') "
+        "|| ' ' || current_setting('transaction_isolation')",
+        "off off read committed",
     ),
     "a role": Leak(f"SET ROLE {GUEST}", "SELECT current_user::text", APP),
     "a session authorization": Leak(f"SET SESSION AUTHORIZATION {APP}", "SELECT session_user::text", APP),
@@ -50,9 +51,9 @@ LEAKS = {
     ),
     "a LISTEN": Leak("LISTEN gossip", "SELECT count(*) FROM pg_listening_channels()", 0),
     "a cursor WITH HOLD": Leak(
-        "DECLARE loot CURSOR WITH HOLD FOR SELECT name FROM students", "SELECT count(*) FROM pg_cursors", 0
+        "DECLARE loot CURSOR WITH HOLD FOR SELECT name FROM students", "SELECT count(*) FROM pg_cursors WHERE name = 'loot'", 0
     ),
-    "a cursor": Leak("DECLARE loot CURSOR FOR SELECT name FROM students", "SELECT count(*) FROM pg_cursors", 0),
+    "a cursor": Leak("DECLARE loot CURSOR FOR SELECT name FROM students", "SELECT count(*) FROM pg_cursors WHERE name = 'loot'", 0),
     "lastval": Leak("INSERT INTO students (name) VALUES ('x')", "SELECT lastval()", LookupError),
     "a statement prepared in SQL": Leak(
         "PREPARE loot AS SELECT 'x'", "SELECT count(*) FROM pg_prepared_statements WHERE name = 'loot'", 0
@@ -69,7 +70,8 @@ class LeaveByError(Exception):
 
 async def look(connection: Any, leak: Leak) -> Any:
     try:
-        return await connection.fetchval(leak.find)
+        async with connection.transaction():
+            return await connection.fetchval(leak.find)
     except MISSING:
         return LookupError
 
@@ -237,7 +239,7 @@ async def test_what_would_stay_on_the_connection_is_refused(direct: Product, nam
         [tenant] = await direct.signed_up(router)
         async with router.tenant(tenant) as conn:
             with pytest.raises(asyncpg.InterfaceError, match="not available inside a scope"):
-                await getattr(conn, name)("x", lambda *_: None)
+                getattr(conn, name)("x")
             assert await conn.fetchval("SELECT 1") == 1
 
 

@@ -41,6 +41,7 @@ COMMANDS: tuple[str, ...] = (
     "demo",
     "init",
     "apply",
+    "check",
     "tenants",
     "databases",
 )

@@ -7,18 +7,19 @@ import platform
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from time import perf_counter
 from types import FrameType
 from typing import Any, Final
 from uuid import uuid4
 
+from tenantry.demo import endpoint
 from tenantry.demo import world as worlds
 from tenantry.demo.load import Load
 from tenantry.demo.product import customers
 from tenantry.demo.stage import Demo, Options
-from tenantry.demo.stages import homes, isolation, leftovers, promotion, rule, traffic
+from tenantry.demo.stages import homes, isolation, leftovers, promotion, rule, scrape, traffic
 from tenantry.demo.story import Story
 from tenantry.demo.teller import Teller
 from tenantry.demo.world import World
@@ -32,6 +33,7 @@ STAGES: Final[tuple[Callable[[Demo], Awaitable[None]], ...]] = (
     homes.run,
     isolation.run,
     leftovers.run,
+    scrape.run,
     rule.run,
     promotion.run,
 )
@@ -80,12 +82,13 @@ async def _tell(options: Options, world: World, story: Story, began: float) -> N
             f"Ready in {perf_counter() - began:.1f} s: roles, schema, policies, "
             f"{len(customers())} customers signed up."
         )
-        demo = Demo(options, world, router, ledger, Load(router, customers()), story)
-        for stage in STAGES:
-            await stage(demo)
-        _conclude(story, began)
-        if options.keep:
-            await _keep(demo)
+        async with endpoint.serving() as url:
+            demo = Demo(options, world, router, ledger, Load(router, customers()), story, url)
+            for stage in STAGES:
+                await stage(demo)
+            _conclude(story, began)
+            if options.keep:
+                await _keep(demo)
 
 
 def _conclude(story: Story, began: float) -> None:
@@ -102,14 +105,15 @@ def _conclude(story: Story, began: float) -> None:
 async def _keep(demo: Demo) -> None:
     """Tell how to look around, and wait for Ctrl-C."""
     teller, world = demo.story.teller, demo.world
-    teller.heading("It stays up until Ctrl-C")
+    teller.heading("It stays up")
     for name in (worlds.SHARED, worlds.OWNED, worlds.HEAVY, worlds.CONTROL):
         role = worlds.CONTROL if name == worlds.CONTROL else worlds.APP
         teller.labelled(name, world.dsn(name, role))
     teller.labelled("all rows", world.dsn(worlds.SHARED, worlds.OPERATOR))
-    if demo.url is not None:
-        teller.labelled("metrics", demo.url)
-    await asyncio.Event().wait()
+    teller.labelled("metrics", demo.url)
+    teller.line("  Press Ctrl-C to end it.")
+    with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends, not a failure
+        await asyncio.Event().wait()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

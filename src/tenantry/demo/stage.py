@@ -33,7 +33,7 @@ class Demo:
     ledger: Ledger
     load: Load
     story: Story
-    url: str | None = None
-    """Of the metrics, once they are served."""
+    url: str
+    """Where this process's metrics are served."""
     rate: float = 0.0
     """Requests a second that the load at full speed reached."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -104,6 +105,7 @@ class _Unreadable(Exception):
     pass
 
 
+@lru_cache(maxsize=4096)  # the rules ask for the same few expressions again and again
 def parse(text: str) -> Node:
     """Read one expression; what can't be read at all comes back as one `Opaque`."""
     try:
@@ -115,6 +117,7 @@ def parse(text: str) -> Node:
     return node
 
 
+@lru_cache(maxsize=4096)
 def tokens_of(text: str) -> tuple[str, ...]:
     """The words and marks of an expression, for comparing two spellings of it."""
     try:

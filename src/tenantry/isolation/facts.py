@@ -248,6 +248,12 @@ class Facts:
 _BAD = {Unbound.ERROR: 1, Unbound.ROWS: 2, Unbound.OPEN: 3}
 
 
-def _generated(column: Column) -> bool:
+def _generated(column: Column, primary: bool) -> bool:
+    """True for ids that something counts or draws; a number in a primary key is taken for one."""
     default = column.default or ""
-    return column.type == "uuid" or column.identity != "" or any(word in default for word in _GENERATED)
+    return (
+        column.type == "uuid"
+        or (primary and column.type in ("smallint", "integer", "bigint"))
+        or column.identity != ""
+        or any(word in default for word in _GENERATED)
+    )

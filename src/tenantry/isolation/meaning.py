@@ -222,11 +222,13 @@ class _Judge:
         if constant:
             return Verdict.OPEN
         if isinstance(node, Select) and node.value is not None:
-            return self._session(node.value, sources)
+            return self.judge(node.value)
         if isinstance(node, Call) and self.meanings.function(node) is not None:
             return Verdict.GATED
         equals = isinstance(node, Op) and node.name == "="
         bound = sources == {self.meanings.tenancy.setting}
+        if bound and isinstance(node, Op) and (node.name == "IS NULL" or Const("") in node.args):
+            return Verdict.TIED  # no bound session passes it; `unset` looks at the others
         return Verdict.OPEN if bound and not equals else Verdict.GATED
 
     def _reached(self, select: Select, *, tied: bool) -> Verdict:

@@ -2,10 +2,10 @@
 
 Everything happens while the tenant waits: copy, comparison, flip. There is no replication, so neither a way
 back nor a flip that travels. The target's row is therefore written before the source's commit. That is safe only
-because no router is told of the target before that commit: routers learn of it from the source's row, or from the directory
-afterwards. Written after the commit instead, a mover that died in between would leave a tenant without a home; G17
-is worth more here than refusing a router that guesses. If the commit fails, the row is taken back at once, or by
-resume and abort.
+because no router is told of the target before that commit: routers learn of it from the source's row, or from the
+directory afterwards. Written after the commit instead, a mover that died in between would leave a tenant without
+a home; G17 is worth more here than refusing a router that guesses. If the commit fails, the row is taken back at
+once, or by resume and abort.
 """
 
 from __future__ import annotations

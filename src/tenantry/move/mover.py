@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from tenantry.move import abort as aborting
-from tenantry.move import consented, failpoints, release, rollback
+from tenantry.move import consented, failpoints, fence, release, rollback
 from tenantry.move import run as replicated
 from tenantry.move.endpoint import Endpoint, session
 from tenantry.move.errors import DataDiffers, MoveBusy, MoveError, MoveRefused, MoveStopped, WrongState
@@ -162,7 +162,7 @@ class Mover:
     async def _forward(self, work: Work, record: MoveRecord) -> None:
         """Run what remains; a failed audit takes the tenant back by itself."""
         try:
-            await run(work, _procedure(work.plan), record.step)
+            await run(work, _procedure(work.plan), await _reached(work, record))
         except DataDiffers as error:
             await self._journal.fail(work.plan.id, str(error))
             if (await self.show(work.plan.id)).state is State.FLIPPED:
@@ -232,6 +232,17 @@ class Mover:
             return self._endpoints[name]
         except KeyError:
             raise LookupError(f"no database {name} is configured; see `tenantry databases list`") from None
+
+
+async def _reached(work: Work, record: MoveRecord) -> str | None:
+    """The last complete step. A flip that no journal has heard of is complete: its mover died at the commit."""
+    if record.state is not State.RUNNING or record.step is None:
+        return record.step
+    if not await fence.decided(work, work.out):
+        return record.step
+    await work.journal.enter(work.plan, State.FLIPPED)
+    await work.journal.complete(work.plan.id, "flip")
+    return "flip"
 
 
 def _procedure(plan: MovePlan) -> tuple[Step, ...]:

@@ -18,6 +18,7 @@ _NOT_HERE = {
     "add_log_listener": "it would stay on the connection for the next tenant",
     "add_termination_listener": "it would stay on the connection for the next tenant",
     "add_query_logger": "it would see the next tenant's statements",
+    "query_logger": "it would see the next tenant's statements",
     "set_type_codec": "it would stay for the next tenant; pass on_connect= to Router.open",
     "set_builtin_type_codec": "it would stay for the next tenant; pass on_connect= to Router.open",
     "reset_type_codec": "it would stay for the next tenant; pass on_connect= to Router.open",
@@ -56,11 +57,14 @@ class ScopedConnection(_ConnectionProxy):
             raise asyncpg.InterfaceError("this scope is over: ask the router for a new one")
         return self._con
 
+    def _look_for_prepare(self, query: object) -> None:
+        if isinstance(query, str) and "prepare" in query.lower() and _PREPARE.search(query) is not None:
+            self.tainted = True
+
     async def fetch(self, query: str, *args: Any, **options: Any) -> list[Any]:
         """As `asyncpg.Connection.fetch`."""
         connection = self._live()
-        if "prepare" in query.lower() and _PREPARE.search(query) is not None:
-            self.tainted = True
+        self._look_for_prepare(query)
         started = perf_counter()
         try:
             rows: list[Any] = await connection.fetch(query, *args, **options)
@@ -75,8 +79,7 @@ class ScopedConnection(_ConnectionProxy):
     async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
         """As `asyncpg.Connection.fetchrow`."""
         connection = self._live()
-        if "prepare" in query.lower() and _PREPARE.search(query) is not None:
-            self.tainted = True
+        self._look_for_prepare(query)
         started = perf_counter()
         try:
             return await connection.fetchrow(query, *args, **options)
@@ -90,8 +93,7 @@ class ScopedConnection(_ConnectionProxy):
     async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
         """As `asyncpg.Connection.fetchval`."""
         connection = self._live()
-        if "prepare" in query.lower() and _PREPARE.search(query) is not None:
-            self.tainted = True
+        self._look_for_prepare(query)
         started = perf_counter()
         try:
             return await connection.fetchval(query, *args, **options)
@@ -104,12 +106,12 @@ class ScopedConnection(_ConnectionProxy):
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
         """As `asyncpg.Connection.execute`."""
-        if "prepare" in query.lower() and _PREPARE.search(query) is not None:
-            self.tainted = True
+        self._look_for_prepare(query)
         return str(await self._timed("execute", query, *args, **options))
 
     async def executemany(self, command: str, args: Iterable[Sequence[Any]], **options: Any) -> None:
         """As `asyncpg.Connection.executemany`."""
+        self._look_for_prepare(command)
         await self._timed("executemany", command, args, **options)
 
     async def copy_from_query(self, query: str, *args: Any, **options: Any) -> str:
@@ -168,6 +170,7 @@ class ScopedConnection(_ConnectionProxy):
 
     async def prepare(self, query: str, **options: Any) -> ScopedStatement:
         """As `asyncpg.Connection.prepare`; the statement ends with the scope."""
+        self._look_for_prepare(query)
         return ScopedStatement(self, await self._timed("prepare", query, **options))
 
     def terminate(self) -> None:
@@ -181,7 +184,15 @@ class ScopedConnection(_ConnectionProxy):
             raise AttributeError(name)
         # What is left may run statements that this class does not see: cursors, transactions, COPY.
         self.doubtful = True
-        return getattr(self._live(), name)
+        attribute = getattr(self._live(), name)
+        if not callable(attribute):
+            return attribute
+
+        def method(*args: Any, **options: Any) -> Any:
+            self._look_for_prepare(args[0] if args else options.get("query"))
+            return getattr(self._live(), name)(*args, **options)  # asked again: it may have been kept
+
+        return method
 
     def detach(self) -> None:
         """The scope is over. Idempotent."""

@@ -56,6 +56,8 @@ class Parking:
             role = PROBER
         elif role != PROBER:
             role = GUEST
+        if role == PROBER:
+            place.lifted.clear()  # it may be set by a change that did not help
         try:
             left = deadline - loop.time()
             if role == PROBER:

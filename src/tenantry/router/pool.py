@@ -57,7 +57,7 @@ class Ticket:
 class Slot:
     """One connection with what must be known of it."""
 
-    __slots__ = ("connection", "dirty", "seal", "since", "tainted")
+    __slots__ = ("connection", "dirty", "dropped", "seal", "since", "tainted")
 
     def __init__(self, connection: Connection, seal: scope.Seal, now: float) -> None:
         self.connection = connection
@@ -66,6 +66,8 @@ class Slot:
         """Loop time at which it was taken, or put back."""
         self.dirty = False
         """It is in a transaction, or keeps what a scope left: to be rolled back and reset before use."""
+        self.dropped = False
+        """The pool has parted with it; whoever still has it in hand must not bring it back."""
         self.tainted = False
         """It holds what no reset undoes: to be closed when the scope ends, not handed on."""
 
@@ -172,6 +174,8 @@ class Pool:
         try:
             await future
         except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                future.exception()  # retrieved: the cancellation is what the caller sees
             if not self.admission.withdraw(ticket, ticket.tenant) and ticket.slot is not None:
                 self._unwanted(ticket)
             raise
@@ -219,6 +223,8 @@ class Pool:
         """
         heir = self._heir(slot, ticket)
         message = scope.closing(verb, heir.opening if heir else None, slot.seal, doubtful=doubtful)
+        if slot.tainted:
+            message = f"{message}; {scope.FORGET_PREPARED}"
         slot.dirty = True
         error: BaseException | None = None
         try:
@@ -240,6 +246,7 @@ class Pool:
         """Give the ticket's place up, and choose who gets its connection."""
         now = self._loop.time()
         self.admission.leave(ticket.tenant, now - slot.since, now)
+        slot.since = now
         if slot.tainted or self._closing or self._must_yield():
             return None
         return self._next(now)
@@ -247,7 +254,7 @@ class Pool:
     def _read(self, slot: Slot, error: BaseException | None, heir: Ticket | None) -> scope.Answer:
         closed = slot.connection.is_closed()
         return scope.read_answer(
-            sqlstate=error.sqlstate if isinstance(error, asyncpg.PostgresError) else None,
+            sqlstate=_sqlstate(error),
             failed=error is not None,
             closed=closed,
             in_transaction=not closed and slot.connection.is_in_transaction(),
@@ -273,7 +280,7 @@ class Pool:
             return
         if heir is None:
             self._put(slot)
-        elif answer is scope.Answer.ENDED_NEXT_REFUSED:
+        elif answer is scope.Answer.ENDED_NEXT_REFUSED and _sqlstate(error) in scope.REFUSALS:
             self._leave(slot, heir.tenant)
             if heir.future is not None and not heir.future.done():
                 assert error is not None
@@ -356,6 +363,8 @@ class Pool:
             async with asyncio.timeout(CLEANUP):
                 await driver.settle(slot.connection)
                 await slot.connection.execute(scope.ROLLBACK_AND_RESET)
+                if slot.tainted:
+                    await slot.connection.execute(scope.FORGET_PREPARED)
         except BaseException as error:
             self._drop(slot, "broken")
             if not isinstance(error, Exception):
@@ -365,7 +374,10 @@ class Pool:
         self._put(slot)
 
     def _drop(self, slot: Slot, reason: str, *, graceful: bool = False) -> None:
-        """Part with a connection; its permit comes back when it is gone."""
+        """Part with a connection, once; its permit comes back when it is gone."""
+        if slot.dropped:
+            return
+        slot.dropped = True
         self._busy.discard(slot)
         if self._closing and not self._busy:
             self._vacant.set()
@@ -496,3 +508,7 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.database} {self.state()} of {self.size}, {self.admission.waiting} waiting>"
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    return error.sqlstate if isinstance(error, asyncpg.PostgresError) else None

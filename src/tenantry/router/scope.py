@@ -42,10 +42,21 @@ RESET: Final = f"SELECT {_UNLOCK}; {_RESET_ALL_BUT_LOCKS}"
 #: Brings a connection in any state back to a clean one. ROLLBACK outside a transaction only warns.
 ROLLBACK_AND_RESET: Final = f"ROLLBACK; {RESET}"
 
+#: Forgets what SQL's own PREPARE has left, and spares asyncpg's statements. The connection is closed as well,
+#: but a pooler in between keeps the server process, and gives it to the next tenant.
+FORGET_PREPARED: Final = (
+    "DO $$ DECLARE left_over text; BEGIN FOR left_over IN SELECT name FROM pg_catalog.pg_prepared_statements "
+    "WHERE from_sql LOOP EXECUTE pg_catalog.format('DEALLOCATE %I', left_over); END LOOP; END $$"
+)
+
 #: In a transaction that has failed, fails with 25P02 and so keeps PostgreSQL from answering COMMIT with a
 #: silent rollback. Sent only when some statement of the scope has failed: it is then the first statement of
 #: the message, and nothing else in the message can fail with that code.
 ASSERT_ALIVE: Final = "SELECT 1; "
+
+#: How `tenantry.bind` refuses: not here, fenced, suspended, bad proof, and a placement that changed under the
+#: snapshot. Any other error on the way is nobody's answer: the next caller's own message tries again.
+REFUSALS: Final = frozenset({"TN001", "TN002", "TN003", "TN004", "40001"})
 
 _LEVELS: Final = {
     "read_committed": "READ COMMITTED",
@@ -115,10 +126,13 @@ class Opening(NamedTuple):
         """Ends what is open by `ending`, resets, and opens this scope.
 
         Session locks are given back in the statement that binds: a SELECT of its own costs more than the
-        rest of the reset together.
+        rest of the reset together. The reset is a transaction of its own: a BEGIN that follows statements of
+        the same message goes on with their transaction, so this scope would run at the isolation level that
+        the last one has set for the session, and its ROLLBACK would bring back what the reset has undone.
         """
         message = (
-            f"{ending}; {_RESET_ALL_BUT_LOCKS}; {self.begin}; SELECT {_UNLOCK}, {self._bind(seal)}{self.after}"
+            f"{ending}; BEGIN; {_RESET_ALL_BUT_LOCKS}; COMMIT; "
+            f"{self.begin}; SELECT {_UNLOCK}, {self._bind(seal)}{self.after}"
         )
         return message if self.key is None else seal.padding + message
 

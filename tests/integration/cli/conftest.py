@@ -1,4 +1,4 @@
-"""A fleet for the command line: a control and two data databases, roles with passwords, a file, and the program."""
+"""A fleet for the command line: control and data databases, roles with passwords, a file, the program."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
+from tenantry.isolation.effect import ACTIONS
 from tenantry.isolation.unset import Unbound
 
 RULE = Rule(
@@ -26,8 +27,8 @@ def check(subject: Subject) -> Iterator[Found]:
         if found is None or subject.observing(relation.oid) is not None:
             continue
         worst, policy = found
-        if worst is Unbound.OPEN and subject.effects.openings(relation.oid, "select"):
-            continue  # it opens with a tenant bound, too: TN104 or TN105
+        if worst is Unbound.OPEN and any(subject.effects.openings(relation.oid, action) for action in ACTIONS):
+            continue  # it opens with a tenant bound, too: TN104, TN105 or TN108
         yield Found(
             f"{relation.key}.{policy.name}",
             f"without a bound tenant it {worst.value}",

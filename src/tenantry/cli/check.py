@@ -1,0 +1,84 @@
+"""`tenantry check`: everything that an operator asks first."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tenantry.cli import exits
+from tenantry.cli.checkup.facts import FleetFacts, Reached, gather
+from tenantry.cli.checkup.rules import Finding, judge
+from tenantry.cli.command import command
+from tenantry.cli.render import Column
+from tenantry.cli.session import Session
+
+DATABASES = (
+    Column("database"),
+    Column("kind"),
+    Column("reachable"),
+    Column("server"),
+    Column("role"),
+    Column("pooled"),
+    Column("tls", "TLS"),
+    Column("schema", right=True),
+)
+FINDINGS = (
+    Column("severity", style="bold"),
+    Column("database"),
+    Column("code"),
+    Column("problem"),
+    Column("mend"),
+)
+ProcessesOption = Annotated[
+    int, typer.Option("--processes", min=1, help="Router processes of the fleet, for the budgets of connections.")
+]
+
+
+async def check(session: Session, processes: ProcessesOption = 1) -> None:
+    """Look at the configuration, the databases, their roles, versions, schemas and clocks. Exit 1 on findings."""
+    config = session.config
+    facts = await gather(session)
+    findings = judge(facts, config, processes)
+    databases = list(_databases(facts))
+    if session.out.as_json:
+        listed = [finding._asdict() for finding in findings]
+        session.out.tree({"ok": not findings, "databases": databases, "findings": listed})
+    else:
+        _tell(session, databases, findings)
+    if findings:
+        raise typer.Exit(exits.FINDINGS)
+
+
+def _tell(session: Session, databases: list[dict[str, Any]], findings: list[Finding]) -> None:
+    session.out.rows(DATABASES, databases)
+    if not findings:
+        session.out.say(f"{len(databases)} databases looked at, nothing found", style="green")
+        return
+    session.out.text("")
+    session.out.rows(FINDINGS, [finding._asdict() for finding in findings])
+
+
+def _databases(facts: FleetFacts) -> list[dict[str, Any]]:
+    control = _row("control", "control", facts.control, facts.listen)
+    rest = [_row(one.database.name, one.database.kind.value, one.router, one.operator) for one in facts.databases]
+    return [control, *rest]
+
+
+def _row(name: str, kind: str, reached: Reached, other: Reached | None) -> dict[str, Any]:
+    schema = reached.schema if reached.schema is not None or other is None else other.schema
+    return {
+        "database": name,
+        "kind": kind,
+        "reachable": reached.error is None,
+        "server": reached.version_text,
+        "role": reached.role,
+        "pooled": reached.pooled,
+        "tls": reached.tls,
+        "schema": schema,
+    }
+
+
+def register(root: typer.Typer) -> None:
+    """Add `check`."""
+    command(root, "check")(check)

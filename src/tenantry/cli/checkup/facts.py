@@ -1,0 +1,198 @@
+"""Asks every database of the fleet, some at a time; a database that does not answer is a fact, no error."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import asyncpg
+
+from tenantry import sql
+from tenantry.cli.session import Database, Session
+from tenantry.directory import DatabaseRow
+from tenantry.errors import DatabaseUnavailable, TenantryError
+from tenantry.move.journal import Journal
+from tenantry.router.driver import Connection
+from tenantry.router.roles import problems
+
+#: Databases asked at once.
+AT_ONCE: Final = 16
+
+_LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.ProtocolViolationError)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What one DSN led to."""
+
+    error: str | None = None
+    """Why it can't be used; None: it can."""
+    statement_pooler: bool = False
+    pooled: bool = False
+    version: int = 0
+    """As server_version_num: 160014."""
+    version_text: str | None = None
+    role: str | None = None
+    cluster: str | None = None
+    """Which server it is: databases with the same one share its connections."""
+    replica: bool = False
+    max_connections: int = 0
+    reserved: int = 0
+    skew: float = 0.0
+    """Seconds that the server's clock is ahead of ours, beyond what the round trip explains."""
+    tls: bool | None = None
+    installed: bool = False
+    role_problems: tuple[tuple[str, str], ...] = ()
+    """Ways past row-level security, each with its mend."""
+    schema: int | None = None
+    """Number of the last migration; None: not readable by this role."""
+    local: dict[str, Any] | None = None
+    """The row of tenantry.local; None: not readable, or not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """One database."""
+
+    database: Database
+    router: Reached
+    """By the routers' DSN."""
+    operator: Reached | None
+    """By the operator's; None: none is configured."""
+    direct: Reached | None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """All that was found out."""
+
+    control: Reached
+    listen: Reached | None
+    """By control.direct_dsn; None: none is configured."""
+    databases: tuple[DatabaseFacts, ...]
+    directory: tuple[DatabaseRow, ...] | None
+    """None: the directory can't be read."""
+    leftovers: tuple[str, ...] = ()
+    """What unfinished moves have left, one sentence each."""
+    why_no_directory: str | None = field(default=None)
+
+
+async def gather(session: Session) -> FleetFacts:
+    """Ask everything. Raises ConfigError only."""
+    control = session.config.control
+    gate = asyncio.Semaphore(AT_ONCE)
+    listening = control.direct_dsn is not None
+    asked = [
+        reach(session, gate, "control", control.dsn.get_secret_value(), "control"),
+        reach(session, gate, "control", control.listen_dsn, "control") if listening else _nothing(),
+    ]
+    first, listen = await asyncio.gather(*asked)
+    assert first is not None
+    directory, why = await _directory(session)
+    databases = await session.databases() if directory is not None else _of_file(session)
+    found = await asyncio.gather(*(_ask(session, gate, database) for database in databases.values()))
+    leftovers = await _leftovers(session) if directory is not None else ()
+    return FleetFacts(first, listen, tuple(found), directory, leftovers, why)
+
+
+async def _ask(session: Session, gate: asyncio.Semaphore, database: Database) -> DatabaseFacts:
+    def by(dsn: str | None) -> Any:
+        return _nothing() if dsn is None else reach(session, gate, database.name, dsn, "data")
+
+    router, operator, direct = await asyncio.gather(
+        by(database.dsn), by(database.operator_dsn), by(database.direct_dsn)
+    )
+    lost = Reached(error=f"{database.reference} leads nowhere on this machine")
+    return DatabaseFacts(database, router or lost, operator, direct)
+
+
+async def reach(session: Session, gate: asyncio.Semaphore, name: str, dsn: str, side: str) -> Reached:
+    """What one DSN leads to."""
+    async with gate:
+        try:
+            async with session.connect(name, dsn) as connection:
+                return await _look(session, connection, side)
+        except DatabaseUnavailable as error:
+            return Reached(error=str(error))
+        except _LOST as error:
+            # PgBouncer in statement mode cuts the connection at BEGIN, and says why.
+            return Reached(error=session.why(error), statement_pooler="statement pooling" in str(error))
+        except (asyncpg.PostgresError, TimeoutError, TenantryError) as error:
+            return Reached(error=session.why(error))
+
+
+async def _look(session: Session, connection: Connection, side: str) -> Reached:
+    await connection.execute("BEGIN")
+    sent = time.time()
+    server = await connection.fetchrow(sql.query("check/server"))
+    received = time.time()
+    assert server is not None
+    roles = await connection.fetchrow(sql.query("roles"), session.config.tenancy.column)
+    assert roles is not None
+    installed = server["installed"] if side == "control" else roles["installed"]
+    schema, local = await _schema(connection, side, installed=server["installed"])
+    await connection.execute("ROLLBACK")
+    middle, half = (sent + received) / 2, (received - sent) / 2
+    off = server["clock"] - middle
+    return Reached(
+        pooled=server["backend"] != connection.get_server_pid(),
+        version=server["version"],
+        version_text=server["version_text"].partition(" ")[0],
+        role=server["role"],
+        cluster=server["cluster"],
+        replica=server["replica"],
+        max_connections=server["max_connections"],
+        reserved=server["reserved"],
+        skew=0.0 if abs(off) <= half else off - half if off > 0 else off + half,
+        tls=_tls(connection),
+        installed=installed,
+        role_problems=tuple(problems(dict(roles))),
+        schema=schema,
+        local=local,
+    )
+
+
+async def _schema(
+    connection: Connection, side: str, *, installed: bool
+) -> tuple[int | None, dict[str, Any] | None]:
+    """Number of the last migration, and the row of tenantry.local, where this role may read them."""
+    if not installed:
+        return 0, None
+    try:
+        async with connection.transaction():
+            number = await connection.fetchval(sql.query("check/schema"), side)
+            row = await connection.fetchrow(sql.query("check/local")) if side == "data" else None
+            return number, None if row is None else dict(row)
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError):
+        return None, None
+
+
+def _tls(connection: Connection) -> bool | None:
+    """Whether the connection is encrypted, as far as our side knows."""
+    transport = getattr(connection, "_transport", None)
+    return None if transport is None else transport.get_extra_info("ssl_object") is not None
+
+
+async def _directory(session: Session) -> tuple[tuple[DatabaseRow, ...] | None, str | None]:
+    try:
+        return tuple(await session.store.databases()), None
+    except (TenantryError, asyncpg.PostgresError, TimeoutError) as error:
+        return None, str(error)
+
+
+async def _leftovers(session: Session) -> tuple[str, ...]:
+    try:
+        found = await Journal(session.config.control.listen_dsn).leftovers()
+    except (TenantryError, asyncpg.PostgresError, OSError, TimeoutError):
+        return ()
+    return tuple(f"move {one.move} ({one.state}) left {one.kind} {one.name} in {one.database}" for one in found)
+
+
+def _of_file(session: Session) -> dict[str, Database]:
+    return {name: session.in_file(name) for name in session.config.databases}
+
+
+async def _nothing() -> None:
+    return None

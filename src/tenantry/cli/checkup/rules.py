@@ -1,0 +1,245 @@
+"""What is wrong with a fleet, from facts alone: no I/O, no clock. One function per question."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from tenantry import sql
+from tenantry.cli.checkup.facts import DatabaseFacts, FleetFacts, Reached
+from tenantry.config import Config
+from tenantry.isolation.audit.rules.tn502_server_outdated import FIXES
+
+ERROR: Final = "error"
+WARNING: Final = "warning"
+
+OLDEST: Final = 15
+NEWEST: Final = 18
+#: Seconds that clocks may differ: the ledger's hours and the leases of moves are counted by them.
+SKEW: Final = 2.0
+#: Connections that a process holds to the control database: the store's and the listener.
+CONTROL_CONNECTIONS: Final = 4
+
+_SAFE_MODES: Final = ("require", "verify-ca", "verify-full")
+_LOCAL: Final = ("", "localhost", "127.0.0.1", "[::1]")
+
+
+class Finding(NamedTuple):
+    """Something that an operator should know."""
+
+    database: str
+    severity: str
+    """"error": something will not work or is not safe. "warning": it may bite later."""
+    code: str
+    """Stable."""
+    problem: str
+    mend: str
+
+
+def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
+    """Everything that is wrong, the database's name first."""
+    found = [*_control(facts, config)]
+    for one in facts.databases:
+        found += _reachable(one)
+        found += _role(one)
+        found += _schema(one, config)
+        found += _tls(one)
+    found += _servers(facts)
+    found += _budgets(facts, config, processes)
+    found += _directory(facts, config)
+    order = {ERROR: 0, WARNING: 1}
+    return sorted(set(found), key=lambda finding: (order[finding.severity], finding))
+
+
+def _control(facts: FleetFacts, config: Config) -> Iterator[Finding]:
+    control, listen = facts.control, facts.listen
+    yield from _poolers("control", control, "control.dsn")
+    if control.error is not None:
+        if not control.statement_pooler:
+            yield Finding("control", ERROR, "unreachable", control.error, "see that it runs, and the DSN")
+        return
+    if listen is not None and listen.error is not None:
+        yield Finding("control", ERROR, "direct-unreachable", listen.error, "see control.direct_dsn")
+    if (listen or control).pooled:
+        yield Finding(
+            "control",
+            WARNING,
+            "control-pooled",
+            "it is reached through a pooler only, so changes are seen by polling, not at once",
+            "set control.direct_dsn to its direct address",
+        )
+    yield from _version("control", control.schema if listen is None else listen.schema, "control")
+    for key, dsn in (("dsn", config.control.dsn), ("direct_dsn", config.control.direct_dsn)):
+        if dsn is not None:
+            yield from _plaintext("control", f"control.{key}", dsn.get_secret_value())
+
+
+def _reachable(one: DatabaseFacts) -> Iterator[Finding]:
+    name = one.database.name
+    yield from _poolers(name, one.router, "its dsn")
+    if one.router.error is not None and not one.router.statement_pooler:
+        yield Finding(name, ERROR, "unreachable", one.router.error, "see that it runs, and the DSN")
+    if one.router.replica:
+        yield Finding(name, ERROR, "read-only", "its dsn leads to a standby", "point it at the primary")
+    if one.operator is None and one.direct is None:
+        mend = f"set databases.{name}.operator_dsn, or --operator-env"
+        yield Finding(name, WARNING, "no-operator", "init, suspend and moves can't reach it", mend)
+    for code, reached in (("operator", one.operator), ("direct", one.direct)):
+        if reached is not None and reached.error is not None:
+            yield Finding(name, ERROR, f"{code}-unreachable", reached.error, f"see its {code}_dsn")
+    if one.direct is not None and one.direct.pooled:
+        yield Finding(
+            name, ERROR, "direct-pooled", "its direct_dsn goes through a pooler", "name the server itself"
+        )
+
+
+def _poolers(name: str, reached: Reached, what: str) -> Iterator[Finding]:
+    if reached.statement_pooler:
+        yield Finding(
+            name,
+            ERROR,
+            "statement-pooler",
+            f"{what} leads to a pooler in statement mode, which has no transactions, so no scopes",
+            "set pool_mode = transaction",
+        )
+
+
+def _role(one: DatabaseFacts) -> Iterator[Finding]:
+    for problem, mend in one.router.role_problems:
+        yield Finding(one.database.name, ERROR, "unsafe-role", f"role {one.router.role}: {problem}", mend)
+
+
+def _schema(one: DatabaseFacts, config: Config) -> Iterator[Finding]:
+    name, reached = one.database.name, one.router
+    known = next((r for r in (one.direct, one.operator, reached) if r and r.schema is not None), None)
+    if reached.error is None and not reached.installed:
+        yield Finding(name, ERROR, "not-installed", "the tenantry schema is not installed", "run `tenantry init`")
+        return
+    if known is None:
+        return
+    yield from _version(name, known.schema, "data")
+    if known.local is not None:
+        yield from _identity(one, known.local, config)
+
+
+def _version(name: str, version: int | None, side: str) -> Iterator[Finding]:
+    ours = sql.migrations(side)[-1].number
+    if version == 0:
+        yield Finding(name, ERROR, "not-installed", "the tenantry schema is not installed", "run `tenantry init`")
+    elif version is not None and version < ours:
+        problem = f"its schema is at {version}, this tenantry knows {ours}"
+        yield Finding(name, ERROR, "schema-old", problem, "run `tenantry init`")
+    elif version is not None and version > ours:
+        problem = f"its schema is at {version}, newer than the {ours} of this tenantry"
+        yield Finding(name, WARNING, "schema-new", problem, "upgrade tenantry here")
+
+
+def _identity(one: DatabaseFacts, local: dict[str, object], config: Config) -> Iterator[Finding]:
+    wanted = {
+        "name": one.database.name,
+        "kind": one.database.kind.value,
+        "setting": config.tenancy.setting,
+        "id_type": config.tenancy.type.value,
+        "hardened": config.tenancy.hardened,
+    }
+    for key, value in wanted.items():
+        if local.get(key, value) != value:
+            problem = f"it was installed with {key} {local[key]}, the configuration says {value}"
+            mend = (
+                "check the DSN: it may lead elsewhere" if key == "name" else "correct it, or run `tenantry init`"
+            )
+            yield Finding(one.database.name, ERROR, "differs", problem, mend)
+
+
+def _tls(one: DatabaseFacts) -> Iterator[Finding]:
+    for key in ("dsn", "operator_dsn", "direct_dsn"):
+        dsn = getattr(one.database, key)
+        if dsn is not None:
+            yield from _plaintext(one.database.name, key, dsn)
+
+
+def _plaintext(name: str, key: str, dsn: str) -> Iterator[Finding]:
+    parts = urlsplit(dsn)
+    hosts = [host if host.endswith("]") else host.partition(":")[0] for host in _hosts(parts.netloc)]
+    query = parse_qs(parts.query)
+    hosts += [host for value in query.get("host", ()) for host in value.split(",")]
+    remote = [host for host in hosts if host not in _LOCAL and not host.startswith(("/", "%2F"))]
+    if remote and query.get("sslmode", ["prefer"])[-1] not in _SAFE_MODES:
+        yield Finding(
+            name,
+            WARNING,
+            "no-tls",
+            f"{key} reaches {remote[0]} over the network without insisting on TLS",
+            "add sslmode=verify-full (or require) to it",
+        )
+
+
+def _hosts(netloc: str) -> list[str]:
+    return [
+        host.rpartition(":")[0] if host.rpartition("]")[2].startswith(":") and "]" in host else host
+        for host in netloc.rpartition("@")[2].split(",")
+    ]
+
+
+def _servers(facts: FleetFacts) -> Iterator[Finding]:
+    named = [("control", facts.control)] + [(one.database.name, one.router) for one in facts.databases]
+    for name, reached in named:
+        if reached.error is not None:
+            continue
+        major, minor = divmod(reached.version, 10_000)
+        if major < OLDEST:
+            problem = f"PostgreSQL {reached.version_text} is older than {OLDEST}"
+            yield Finding(name, ERROR, "version-unsupported", problem, f"upgrade to {OLDEST} or later")
+        elif major > NEWEST:
+            problem = f"PostgreSQL {reached.version_text} is newer than what this tenantry was tested with"
+            yield Finding(name, WARNING, "version-untested", problem, "upgrade tenantry")
+        holes = {cve: fixed[major] for cve, fixed in FIXES.items() if minor < fixed.get(major, 0)}
+        if holes:
+            problem = f"PostgreSQL {reached.version_text} has {', '.join(sorted(holes))} in row-level security"
+            yield Finding(name, WARNING, "server-outdated", problem, f"upgrade to {major}.{max(holes.values())}")
+        if abs(reached.skew) > SKEW:
+            problem = f"its clock is {abs(reached.skew):.1f} s {'ahead of' if reached.skew > 0 else 'behind'} ours"
+            yield Finding(name, WARNING, "clock-skew", problem, "run NTP on both machines")
+
+
+def _budgets(facts: FleetFacts, config: Config, processes: int) -> Iterator[Finding]:
+    """What `processes` routers may open on each server, against what it lets in."""
+    wanted: dict[str, int] = defaultdict(int)
+    servers: dict[str, tuple[list[str], Reached]] = {}
+    for name, reached, size in [
+        *((one.database.name, one.router, one.database.size) for one in facts.databases),
+        ("control", facts.control, 0),
+    ]:
+        if reached.error is None and reached.cluster is not None and not reached.pooled:
+            wanted[reached.cluster] += size
+            servers.setdefault(reached.cluster, ([], reached))[0].append(name)
+    for cluster, (names, reached) in servers.items():
+        each = min(wanted[cluster], config.router.connections)
+        each += CONTROL_CONNECTIONS if "control" in names else 0
+        most, room = each * processes, reached.max_connections - reached.reserved
+        if most > room:
+            problem = (
+                f"{processes} processes may open {most} connections to the server of {', '.join(sorted(names))}, "
+                f"which lets in {room}"
+            )
+            mend = (
+                f"raise max_connections to {most + reached.reserved}, lower pool.max, or put a pooler in between"
+            )
+            yield Finding(sorted(names)[0], WARNING, "max-connections", problem, mend)
+
+
+def _directory(facts: FleetFacts, config: Config) -> Iterator[Finding]:
+    if facts.directory is None:
+        if facts.control.error is None and (facts.control.schema or 0) > 0:
+            problem = facts.why_no_directory or "the directory can't be read"
+            yield Finding(
+                "control", ERROR, "no-directory", problem, "run `tenantry init`: it grants what is needed"
+            )
+        return
+    there = {row.name for row in facts.directory}
+    for name in sorted(set(config.databases) - there):
+        yield Finding(name, WARNING, "not-in-directory", "only the file knows it", "run `tenantry apply`")
+    for sentence in facts.leftovers:
+        yield Finding("control", WARNING, "move-leftover", sentence, "`tenantry moves resume` or `abort` it")

@@ -1,0 +1,123 @@
+"""`check`: finds what an operator would otherwise find at 3 a.m."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.integration.cli.conftest import Fleet
+from tests.support.pgbouncer import PgBouncer
+
+#: The servers that the tests run on are not of the newest minor.
+EXPECTED = {"server-outdated"}
+
+
+def codes(fleet: Fleet, *arguments: object) -> dict[str, list[dict[str, Any]]]:
+    """Findings by code, without those that depend on the server's minor version."""
+    ran = fleet.run("check", "--json", *arguments)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for finding in ran.json["findings"]:
+        found.setdefault(finding["code"], []).append(finding)
+    assert ran.code == (1 if found else 0)
+    assert ran.json["ok"] is not bool(found)
+    return {code: findings for code, findings in found.items() if code not in EXPECTED}
+
+
+def test_a_fleet_in_order_has_no_findings_but_the_servers_age(installed: Fleet) -> None:
+    assert codes(installed) == {"unsafe-role": []} or codes(installed) == {}
+    facts = installed.run("check", "--json").json
+    by_name = {one["database"]: one for one in facts["databases"]}
+    assert set(by_name) == {"control", "shared", "acme"}
+    assert by_name["shared"]["role"] == installed.role
+    assert by_name["shared"]["schema"] > 0
+    assert set(facts["databases"][0]) == {
+        "database",
+        "kind",
+        "reachable",
+        "server",
+        "role",
+        "pooled",
+        "tls",
+        "schema",
+    }
+
+
+def test_check_prints_tables_for_people(installed: Fleet) -> None:
+    out = installed.run("check").out
+    assert "DATABASE" in out
+    assert "shared" in out
+
+
+def test_before_init_it_says_to_run_init(fleet: Fleet) -> None:
+    found = codes(fleet)
+    assert {finding["database"] for finding in found["not-installed"]} == {"control", "shared", "acme"}
+    assert "tenantry init" in found["not-installed"][0]["mend"]
+
+
+def test_a_superuser_as_the_routers_role_is_found_with_its_mend(installed: Fleet) -> None:
+    installed.set("TENANTRY_SHARED_DSN", installed.environment["TENANTRY_SHARED_OPERATOR_DSN"])
+    (finding,) = codes(installed)["unsafe-role"]
+    assert finding["database"] == "shared"
+    assert finding["severity"] == "error"
+    assert "NOSUPERUSER" in finding["mend"]
+
+
+def test_a_dead_database_is_a_finding_and_the_rest_is_looked_at(installed: Fleet) -> None:
+    installed.set("TENANTRY_ACME_DSN", "postgresql://app:Zxq7-canary-S3cret@127.0.0.1:1/acme")
+    ran = installed.run("check", "--json")
+    by_name = {one["database"]: one for one in ran.json["databases"]}
+    assert by_name["acme"]["reachable"] is False
+    assert by_name["shared"]["reachable"] is True
+    assert [f["database"] for f in ran.json["findings"] if f["code"] == "unreachable"] == ["acme"]
+
+
+def test_a_dead_control_database_is_a_finding_and_the_file_is_looked_at(installed: Fleet) -> None:
+    installed.set("TENANTRY_CONTROL_DSN", "postgresql://app:Zxq7-canary-S3cret@127.0.0.1:1/control")
+    found = codes(installed)
+    assert [finding["database"] for finding in found["unreachable"]] == ["control"]
+
+
+def test_a_schema_that_is_older_or_newer_than_ours_is_found(installed: Fleet) -> None:
+    installed.server.psql("DELETE FROM tenantry.migration WHERE side = 'data' AND number > 1", installed.shared)
+    installed.server.psql(
+        "INSERT INTO tenantry.migration (side, number, name) VALUES ('data', 99, 'future')", installed.acme
+    )
+    found = codes(installed)
+    assert found["schema-old"][0]["database"] == "shared"
+    assert found["schema-new"][0]["database"] == "acme"
+    assert found["schema-new"][0]["severity"] == "warning"
+
+
+def test_a_dsn_that_leads_to_another_database_is_found(installed: Fleet) -> None:
+    installed.set("TENANTRY_ACME_DSN", installed.environment["TENANTRY_SHARED_DSN"])
+    installed.set("TENANTRY_ACME_OPERATOR_DSN", installed.environment["TENANTRY_SHARED_OPERATOR_DSN"])
+    assert {finding["database"] for finding in codes(installed)["differs"]} == {"acme"}
+
+
+def test_a_database_that_only_the_file_knows_is_found(installed: Fleet) -> None:
+    installed.server.psql("DELETE FROM tenantry.database WHERE name = 'acme'", installed.control)
+    assert codes(installed)["not-in-directory"][0]["database"] == "acme"
+
+
+def test_budgets_beyond_the_servers_connections_are_found(installed: Fleet) -> None:
+    assert "max-connections" not in codes(installed, "--processes", 2)
+    (finding,) = codes(installed, "--processes", 100)["max-connections"]
+    assert "4400" in finding["problem"]
+
+
+def test_a_pooler_in_statement_mode_is_found(installed: Fleet) -> None:
+    with PgBouncer.start(installed.server, "statement") as bouncer:
+        installed.set("TENANTRY_SHARED_DSN", bouncer.dsn(installed.shared, installed.role))
+        found = codes(installed)
+    assert found["statement-pooler"][0]["database"] == "shared"
+    assert "unreachable" not in found
+
+
+def test_a_pooler_in_transaction_mode_is_no_finding_for_data_but_for_control(installed: Fleet) -> None:
+    with PgBouncer.start(installed.server, "transaction") as bouncer:
+        installed.set("TENANTRY_SHARED_DSN", bouncer.dsn(installed.shared, installed.role))
+        assert codes(installed) == {}
+        installed.set("TENANTRY_CONTROL_DSN", bouncer.dsn(installed.control))
+        assert set(codes(installed)) == {"control-pooled"}
+        direct = installed.server.dsn(installed.control)
+        installed.write(installed.path.read_text().replace("databases:", f"  direct_dsn: {direct}\ndatabases:"))
+        assert codes(installed) == {}

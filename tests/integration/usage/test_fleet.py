@@ -1,0 +1,156 @@
+"""Seen from outside: four processes under skewed load, one of them killed, against independent tallies.
+
+TENANTRY_FLEET_SECONDS sets how long the load runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from tenantry.embedded import EmbeddedServer
+from tenantry.usage import sampler
+from tenantry.usage.watch import Watch
+from tests.support.product import Product, product_on
+
+SECONDS = float(os.environ.get("TENANTRY_FLEET_SECONDS", "12"))
+EVERY, CALLERS = 1.0, 3
+
+
+class Scope(NamedTuple):
+    """A line of a tally."""
+
+    end: float
+    tenant: str
+    seconds: float
+
+
+class Service:
+    """One process of the fleet, from outside."""
+
+    def __init__(self, number: int, product: Product, tenants: list[str], folder: Path) -> None:
+        self.tally = folder / f"tally-{number}"
+        self.settings = {
+            "config": {
+                "tenancy": {"type": "uuid"},
+                "control": {"dsn": product.server.dsn(product.database)},
+                "databases": {"shared": {"kind": "shared", "dsn": product.dsn(), "pool": {"max": 4}}},
+            },
+            "tenants": tenants,
+            "seed": number,
+            "every": EVERY,
+            "callers": CALLERS,
+            "tally": str(self.tally),
+        }
+        self.process: asyncio.subprocess.Process
+        self.router: UUID
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            Path(__file__).with_name("fleet_process.py"),
+            json.dumps(self.settings),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        self.router = UUID((await self.process.stdout.readline()).decode().strip())
+
+    async def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert await self.process.wait() == 0
+
+    async def kill(self) -> float:
+        self.process.send_signal(signal.SIGKILL)
+        at = time.time()
+        await self.process.wait()
+        return at
+
+    def scopes(self) -> list[Scope]:
+        lines = [line.split() for line in self.tally.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [Scope(float(end), tenant, float(seconds)) for end, tenant, seconds in lines]
+
+
+@pytest.mark.timeout(SECONDS * 3 + 60)
+async def test_the_ledger_and_the_witness_agree_with_the_load_generators_own_tally(
+    pg18: EmbeddedServer, tmp_path: Path
+) -> None:
+    with product_on(pg18) as product:
+        async with product.admin() as control, asyncpg.create_pool(pg18.dsn(product.database), min_size=0) as pool:
+            tenants = [str(product.new_id()) for _ in range(8)]
+            async with product.open() as router:
+                for tenant in tenants:
+                    await router.add_tenant(UUID(tenant), database="shared")
+            watch = Watch(
+                "shared", lambda: asyncpg.connect(pg18.dsn(product.database)), pool, sample=0.05, flush=1.0
+            )
+            watch.start()
+            await watch.leading.wait()
+            services = [Service(number, product, tenants, tmp_path) for number in range(4)]
+            await asyncio.gather(*(service.start() for service in services))
+            began = time.time()
+            await asyncio.sleep(SECONDS / 2)  # the load's length, not a synchronisation
+            killed = await services[0].kill()
+            await asyncio.sleep(SECONDS / 2)
+            await asyncio.gather(*(service.stop() for service in services[1:]))
+            await watch.close()
+            await judge(control, pool, services, tenants[0], began, killed)
+
+
+async def judge(
+    control: asyncpg.Connection[asyncpg.Record],
+    pool: asyncpg.Pool[asyncpg.Record],
+    services: list[Service],
+    heavy: str,
+    began: float,
+    killed: float,
+) -> None:
+    rows = await control.fetch(
+        "SELECT tenant, sum(busy_seconds) AS busy, sum(commits)::bigint AS commits, "
+        "sum(rollbacks + errors)::bigint AS others FROM tenantry.usage GROUP BY tenant"
+    )
+    until = await control.fetchval(
+        "SELECT extract(epoch FROM reported_until)::float8 FROM tenantry.reporter WHERE id = $1",
+        services[0].router,
+    )
+    lost = [scope for scope in services[0].scopes() if scope.end > until]
+    kept = [scope for scope in services[0].scopes() if scope.end <= until]
+    kept += [scope for service in services[1:] for scope in service.scopes()]
+    tally: Counter[str] = Counter()
+    for scope in [*kept, *lost]:
+        tally[scope.tenant] += scope.seconds  # type: ignore[assignment]
+    told = tally[heavy] / sum(tally.values())
+
+    ledger = {row["tenant"]: row["busy"] for row in rows}
+    share = ledger[heavy] / sum(ledger.values())
+    seen = (await sampler.witnessed(pool, began - 3600, killed + 7200))["shared"]
+    tagged = sum(seen.seen(tenant) for tenant in seen.sessions if tenant)
+    witness = seen.seen(heavy) / tagged
+    commits = sum(row["commits"] for row in rows)
+    total = await control.fetchval("SELECT sum(busy_seconds) FROM tenantry.database_usage")
+    print(
+        f"\nheavy tenant's share: tally {told:.4f}, ledger {share:.4f}, witness {witness:.4f} "
+        f"({seen.samples} samples, {tagged} sessions); scopes: tally {len(kept)} + {len(lost)} lost with the "
+        f"killed process, ledger {commits}; killed {killed - until:.2f} s after its last flush; busy: tally "
+        f"{sum(tally.values()):.1f} s, ledger {sum(ledger.values()):.1f} s, database {total:.1f} s"
+    )
+    assert abs(share - told) < 0.02
+    assert abs(witness - told) < 0.03
+    # At most the last interval is lost, which is 1.25 times EVERY long at most, and what a flush takes.
+    assert killed - until < 1.25 * EVERY + 1.0
+    # Nothing else is lost, nothing is counted twice: but for scopes at the very moment of the last flush,
+    # and those that were cut off by the end of the load.
+    assert abs(commits - len(kept)) <= len(services) * CALLERS
+    assert total >= 0.5 * sum(ledger.values())
