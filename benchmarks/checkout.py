@@ -13,14 +13,9 @@ from benchmarks.rounds import Rates, Work, by_turns
 CONNECTIONS: Final = 8
 TENANTS: Final = 50
 ROWS: Final = 200
-TENANTRY, HAND, PLAIN = "tenantry", "hand-written wrapper", "plain asyncpg pool"
+TENANTRY, HARDENED = "tenantry", "tenantry hardened"
+HAND, PLAIN = "hand-written wrapper", "plain asyncpg pool"
 PSYCOPG, SQLALCHEMY, ROLES = "psycopg_pool", "SQLAlchemy", "sqlalchemy-tenants"
-SCHEMA: Final = """
-    CREATE TABLE {table} (tenant_id uuid NOT NULL, id bigint NOT NULL, name text NOT NULL,
-                          PRIMARY KEY (tenant_id, id));
-    INSERT INTO {table}
-        SELECT t::uuid, n, 'student ' || n FROM unnest($1::text[]) AS t, generate_series(1, $2::int) AS n
-"""
 
 
 async def run(options: Options) -> list[Row]:
@@ -28,9 +23,11 @@ async def run(options: Options) -> list[Row]:
     rounds, seconds = (2, 0.2) if options.quick else (15, 0.6)
     with stage.server(options.version) as server:
         scene = await stage.prepare(server)
+        fortress = await stage.prepare(server, "fortress", secret="benchmark " * 4)
         errands = await fill(scene)
+        await fill_hardened(fortress)
         found = {}
-        async with contestants(scene, errands) as (works, missing):
+        async with contestants(scene, fortress, errands) as (works, missing):
             for callers in (8, 32, 128):
                 found[callers] = await by_turns(works, callers=callers, rounds=rounds, seconds=seconds)
     return rows(found, missing, f"{rounds} rounds of {seconds} s by turns, PostgreSQL {options.version}")
@@ -41,16 +38,23 @@ async def fill(scene: stage.Stage) -> sides.Errands:
     tenants = stage.tenant_ids(TENANTS)
     async with scene.owner() as connection:
         await stage.settle(connection, tenants)
-        for table in ("ours", "simple", "open", "by_role"):
-            create, insert = SCHEMA.format(table=table).split(";", 1)
-            await connection.execute(create)
-            await connection.execute(insert, [str(tenant) for tenant in tenants], ROWS)
+        await stage.fill(connection, ("ours", "simple", "open", "by_role"), tenants, rows=ROWS)
         await stage.protect(connection, "ours")
         await stage.protect_simply(connection, "simple")
         await connection.execute(f"GRANT SELECT ON open TO {stage.APP}")
         await role_per_tenant(connection, [str(tenant) for tenant in tenants])
         await connection.execute("VACUUM ANALYZE")
     return [(tenants[(n * 31) % TENANTS], n * 17 % ROWS + 1) for n in range(TENANTS * 64)]
+
+
+async def fill_hardened(scene: stage.Stage) -> None:
+    """The same rows once more."""
+    tenants = stage.tenant_ids(TENANTS)
+    async with scene.owner() as connection:
+        await stage.settle(connection, tenants)
+        await stage.fill(connection, ("ours",), tenants, rows=ROWS)
+        await stage.protect(connection, "ours", hardened=True)
+        await connection.execute("VACUUM ANALYZE")
 
 
 async def role_per_tenant(connection: Any, tenants: list[str]) -> None:
@@ -71,7 +75,7 @@ async def role_per_tenant(connection: Any, tenants: list[str]) -> None:
 
 @asynccontextmanager
 async def contestants(
-    scene: stage.Stage, errands: sides.Errands
+    scene: stage.Stage, fortress: stage.Stage, errands: sides.Errands
 ) -> AsyncIterator[tuple[dict[str, Work], list[str]]]:
     """Everybody's pool, open and warm, and the names of those that are not installed here."""
     dsn = scene.app_dsn
@@ -79,6 +83,9 @@ async def contestants(
         works = {
             TENANTRY: await opened.enter_async_context(
                 sides.tenantry(scene.config(size=CONNECTIONS), errands, "ours")
+            ),
+            HARDENED: await opened.enter_async_context(
+                sides.tenantry(fortress.config(size=CONNECTIONS), errands, "ours")
             ),
             HAND: await opened.enter_async_context(sides.handwritten(dsn, errands, "simple", CONNECTIONS)),
             PLAIN: await opened.enter_async_context(sides.plain(dsn, errands, "open", CONNECTIONS)),
@@ -99,23 +106,29 @@ async def contestants(
 
 def rows(found: dict[int, Rates], missing: list[str], how: str) -> list[Row]:
     """The table's lines."""
-    lines = [line(rates, callers, HAND, 1.4 if callers == 8 else 1.8, missing, how) for callers, rates in found.items()]
-    lines += [line(rates, callers, PLAIN, 0.95, missing, how) for callers, rates in found.items() if callers > 8]
+    lines = []
+    for callers, rates in found.items():
+        lines.append(line(rates, callers, TENANTRY, HAND, 1.4 if callers == 8 else 1.8, missing, how))
+        if callers > 8:
+            lines.append(line(rates, callers, TENANTRY, PLAIN, 0.95, missing, how))
+        lines.append(line(rates, callers, HARDENED, HAND, 1.2, missing, how))
     return lines
 
 
-def line(rates: Rates, callers: int, base: str, bound: float, missing: list[str], how: str) -> Row:
-    """One claim: tenantry against `base`."""
-    ratio = rates.ratio(TENANTRY, base)
-    others = [f"{name} {rates.ratio(name, base):.2f} x" for name in rates.by_side if name not in (TENANTRY, base)]
-    others += [f"{name} not installed" for name in missing]
+def line(
+    rates: Rates, callers: int, side: str, base: str, bound: float, missing: list[str], how: str
+) -> Row:
+    """One claim: `side` against `base`, and where the others stand."""
+    ratio = rates.ratio(side, base)
+    others = [f"{name} {rates.ratio(name, base):.2f} x" for name in rates.by_side if name not in (side, base)]
+    others += [f"{name}: not installed here" for name in missing]
     return Row(
-        claim=f"scopes per second, {callers} callers on {CONNECTIONS} connections, against the {base}",
-        measured=f"{ratio:.2f} x ({rates.rate(TENANTRY):,.0f}/s against {rates.rate(base):,.0f}/s)",
+        claim=f"{side}: scopes per second, {callers} callers on {CONNECTIONS} connections, against the {base}",
+        measured=f"{ratio:.2f} x ({rates.rate(side):,.0f}/s against {rates.rate(base):,.0f}/s)",
         bound=f"at least {bound} x",
         verdict=verdict(ratio >= bound),
         beside=", ".join(others),
-        note=f"{how}; middle half of the rounds {rates.spread(TENANTRY, base)}",
+        note=f"{how}; middle half of the rounds {rates.spread(side, base)}",
         figures={
             "ratio": round(ratio, 4),
             **{f"{name} per second": round(rates.rate(name), 1) for name in rates.by_side},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from tenantry import Config
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.isolation.policy import Tenancy, table_sql
+from tenantry.proof import database_key
 from tenantry.tenant import IdType, Kind
 
 SETTING = "app.current_tenant"
@@ -34,6 +35,8 @@ class Stage:
 
     server: EmbeddedServer
     database: str = "shared"
+    secret: str | None = None
+    """Hardened mode's; None: plain mode."""
 
     @property
     def owner_dsn(self) -> str:
@@ -54,12 +57,23 @@ class Stage:
         finally:
             await connection.close()
 
-    def config(self, *, size: int = 8, router: Mapping[str, Any] | None = None) -> Config:
-        """Of a router with one shared database, the control schema in it."""
+    def config(
+        self, *, size: int = 8, app_dsn: str | None = None, router: Mapping[str, Any] | None = None
+    ) -> Config:
+        """Of a router with one shared database, the control schema in it.
+
+        Args:
+            size: connections of the pool.
+            app_dsn: where the data are, if not straight here: through a proxy.
+            router: the section `router:`.
+        """
         return Config.parse(
             {
+                "tenancy": {"hardened": True, "secret": self.secret} if self.secret else {},
                 "control": {"dsn": self.owner_dsn},
-                "databases": {"shared": {"kind": "shared", "dsn": self.app_dsn, "pool": {"max": size}}},
+                "databases": {
+                    "shared": {"kind": "shared", "dsn": app_dsn or self.app_dsn, "pool": {"max": size}}
+                },
                 "router": dict(router or {}),
             }
         )
@@ -72,12 +86,15 @@ def server(version: int, settings: Mapping[str, str] | None = None) -> Iterator[
         yield running
 
 
-async def prepare(running: EmbeddedServer, *, hardened: bool = False) -> Stage:
-    """The application role, a database, tenantry's schema in it."""
-    stage = Stage(running)
+async def prepare(running: EmbeddedServer, database: str = "shared", *, secret: str | None = None) -> Stage:
+    """A database with tenantry's schema in it, control and data, hardened where there is a secret; the
+    application role too.
+    """
+    stage = Stage(running, database, secret)
     async with stage.owner("postgres") as connection:
-        await connection.execute(f"CREATE ROLE {APP} LOGIN")
-        await connection.execute(f"CREATE DATABASE {stage.database}")
+        if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", APP):
+            await connection.execute(f"CREATE ROLE {APP} LOGIN")
+        await connection.execute(f"CREATE DATABASE {database}")
     async with stage.owner() as connection:
         await install_control(connection)
         await install_data(
@@ -87,6 +104,7 @@ async def prepare(running: EmbeddedServer, *, hardened: bool = False) -> Stage:
             setting=SETTING,
             id_type=IdType.UUID,
             application_role=APP,
+            key=database_key(secret, "shared") if secret else None,
         )
         await connection.execute(
             "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config')"
@@ -111,9 +129,27 @@ def tenant_ids(count: int, seed: int = 1) -> list[UUID]:
     return [uuid.UUID(int=dice.getrandbits(128), version=4) for _ in range(count)]
 
 
-async def protect(connection: Any, table: str) -> None:
+SCHEMA = """
+    CREATE TABLE {table} (tenant_id uuid NOT NULL, id bigint NOT NULL, name text NOT NULL,
+                          PRIMARY KEY (tenant_id, id))
+"""
+
+
+async def fill(connection: Any, tables: Sequence[str], tenants: list[UUID], *, rows: int) -> None:
+    """The same rows in each of the tables, `rows` per tenant."""
+    for table in tables:
+        await connection.execute(SCHEMA.format(table=table))
+        await connection.execute(
+            f"INSERT INTO {table} SELECT t::uuid, n, 'student ' || n "
+            "FROM unnest($1::text[]) AS t, generate_series(1, $2::int) AS n",
+            [str(tenant) for tenant in tenants],
+            rows,
+        )
+
+
+async def protect(connection: Any, table: str, *, hardened: bool = False) -> None:
     """Bring a table to tenantry's standard."""
-    for statement in table_sql("public", table, "tenant_id", Tenancy(), role=APP):
+    for statement in table_sql("public", table, "tenant_id", Tenancy(hardened=hardened), role=APP):
         await connection.execute(statement)
 
 

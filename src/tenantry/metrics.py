@@ -190,3 +190,85 @@ class _Pools(Collector):
 def exposition(registry: CollectorRegistry | None = None) -> tuple[str, bytes]:
     """What a scrape gets: the content type and the text. None: the global registry."""
     return CONTENT_TYPE_LATEST, generate_latest(REGISTRY if registry is None else registry)
+
+
+class FleetNumbers(NamedTuple):
+    """What the control database knows of the whole fleet, read by `tenantry.server` before each scrape."""
+
+    up: bool = False
+    """The control database answered. Else what was last known stands in the counters, and nothing elsewhere."""
+    uses: Mapping[tuple[str, str], tuple[float, float, Mapping[str, int]]] = MappingProxyType({})
+    """By tenant label and database: busy seconds, seconds waited, and scopes by outcome, since the start."""
+    busy: Mapping[str, float] = MappingProxyType({})
+    """By database: seconds that it was executing, since the start."""
+    coverage: float | None = None
+    """How much of the last complete hour the fleet was reporting, 0 to 1; None: not known."""
+    shares: Mapping[tuple[str, str], float] = MappingProxyType({})
+    """By tenant and database, of the last complete bucket, 0 to 1: tenants with a label only."""
+    streaks: Mapping[str, int] = MappingProxyType({})
+    """By tenant: days in a row for which it has satisfied the rule."""
+    candidates: frozenset[str] = frozenset()
+    """Tenants that the rule would promote."""
+    tenants: Mapping[tuple[str, str], int] = MappingProxyType({})
+    """By database and state: how many tenants live there."""
+    moves: Mapping[str, str] = MappingProxyType({})
+    """By tenant: the phase of its unfinished move."""
+
+
+class FleetCollector(Collector):
+    """The fleet's view: `numbers` as they were last set."""
+
+    # Mutable state: numbers, replaced as a whole.
+
+    def __init__(self) -> None:
+        self.numbers = FleetNumbers()
+
+    def describe(self) -> Iterable[Metric]:
+        """Names only."""
+        return [metric for metric in self._families()]
+
+    def collect(self) -> Iterable[Metric]:
+        """One sample for every number."""
+        now = self.numbers
+        busy, scopes, waits, database, coverage, share, streak, candidate, tenants, phase, up = self._families()
+        for (tenant, name), (seconds, waited, outcomes) in now.uses.items():
+            busy.add_metric([tenant, name], seconds)
+            waits.add_metric([tenant, name], waited)
+            for outcome, count in outcomes.items():
+                scopes.add_metric([tenant, name, outcome], count)
+        for name, seconds in now.busy.items():
+            database.add_metric([name], seconds)
+        if now.coverage is not None:
+            coverage.add_metric([], now.coverage)
+        for (tenant, name), ratio in now.shares.items():
+            share.add_metric([tenant, name], ratio)
+        for tenant, days in now.streaks.items():
+            streak.add_metric([tenant], days)
+            candidate.add_metric([tenant], tenant in now.candidates)
+        for (name, state), count in now.tenants.items():
+            tenants.add_metric([name, state], count)
+        for tenant, name in now.moves.items():
+            phase.add_metric([tenant, name], 1)
+        up.add_metric([], now.up)
+        return [busy, scopes, waits, database, coverage, share, streak, candidate, tenants, phase, up]
+
+    def _families(self) -> tuple[Any, ...]:
+        def gauge(name: str, text: str, *labels: str) -> Any:
+            return GaugeMetricFamily(f"tenantry_{name}", text, labels=labels)
+
+        def counter(name: str, text: str, *labels: str) -> Any:
+            return CounterMetricFamily(f"tenantry_{name}", text, labels=labels)
+
+        return (
+            counter("tenant_busy_seconds", "Seconds that statements ran", "tenant", "database"),
+            counter("tenant_transactions", "Scopes ended", "tenant", "database", "outcome"),
+            counter("tenant_wait_seconds", "Seconds waited for a scope", "tenant", "database"),
+            counter("database_busy_seconds", "Seconds that the database was executing", "database"),
+            gauge("ledger_coverage_ratio", "Part of the last complete hour that the fleet reported"),
+            gauge("tenant_share_ratio", "Part of the database in the last complete bucket", "tenant", "database"),
+            gauge("promotion_streak_days", "Days in a row that satisfy the rule", "tenant"),
+            gauge("promotion_candidate", "1 if the rule would promote the tenant", "tenant"),
+            gauge("directory_tenants", "Tenants by database and state", "database", "state"),
+            gauge("move_phase", "1 for the phase of the tenant's unfinished move", "tenant", "phase"),
+            gauge("control_up", "1 if the control database answered this scrape"),
+        )

@@ -51,9 +51,15 @@ LEAKS = {
     ),
     "a LISTEN": Leak("LISTEN gossip", "SELECT count(*) FROM pg_listening_channels()", 0),
     "a cursor WITH HOLD": Leak(
-        "DECLARE loot CURSOR WITH HOLD FOR SELECT name FROM students", "SELECT count(*) FROM pg_cursors WHERE name = 'loot'", 0
+        "DECLARE loot CURSOR WITH HOLD FOR SELECT name FROM students",
+        "SELECT count(*) FROM pg_cursors WHERE name = 'loot'",
+        0,
     ),
-    "a cursor": Leak("DECLARE loot CURSOR FOR SELECT name FROM students", "SELECT count(*) FROM pg_cursors WHERE name = 'loot'", 0),
+    "a cursor": Leak(
+        "DECLARE loot CURSOR FOR SELECT name FROM students",
+        "SELECT count(*) FROM pg_cursors WHERE name = 'loot'",
+        0,
+    ),
     "lastval": Leak("INSERT INTO students (name) VALUES ('x')", "SELECT lastval()", LookupError),
     "a statement prepared in SQL": Leak(
         "PREPARE loot AS SELECT 'x'", "SELECT count(*) FROM pg_prepared_statements WHERE name = 'loot'", 0

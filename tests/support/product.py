@@ -73,6 +73,10 @@ class Product:
         self.via = via
         """Turns the DSN of a server into that of whatever stands in front of it."""
 
+    def behind(self, via: Via) -> Product:
+        """The same product, reached another way."""
+        return Product(self.server, self.database, self.ids, via)
+
     def new_id(self) -> TenantId:
         """A tenant that nobody has used yet."""
         if self.ids is IdType.UUID:

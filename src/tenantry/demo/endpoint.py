@@ -31,8 +31,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             status = "200 OK"
         else:
             kind, body, status = "text/plain", b"The metrics are at /metrics.\n", "404 Not Found"
-        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        writer.write(head.encode() + body)
+        head = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close"]
+        writer.write("\r\n".join([*head, "", ""]).encode() + body)
         await asyncio.wait_for(writer.drain(), _SECONDS)
     writer.close()
 

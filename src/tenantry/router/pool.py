@@ -222,7 +222,9 @@ class Pool:
             asyncpg.PostgresError, OSError: why the COMMIT failed, or that nobody knows.
         """
         heir = self._heir(slot, ticket)
-        message = scope.closing(verb, heir.opening if heir else None, slot.seal, doubtful=doubtful)
+        message = scope.closing(
+            verb, heir.opening if heir else None, slot.seal, doubtful=doubtful, tainted=slot.tainted
+        )
         if slot.tainted:
             message = f"{message}; {scope.FORGET_PREPARED}"
         slot.dirty = True

@@ -143,7 +143,7 @@ class Opening(NamedTuple):
         return f"tenantry.bind({literal(self.tenant)}, '{proof}')"
 
 
-def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = False) -> str:
+def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = False, tainted: bool = False) -> str:
     """The message that ends a scope, and opens the next one when somebody is waiting.
 
     Args:
@@ -151,8 +151,12 @@ def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = Fal
         heir: the opening of the next caller, or None.
         seal: the connection's.
         doubtful: a statement of the scope has failed; make sure that the transaction is alive.
+        tainted: the scope has used SQL's PREPARE, and the connection will be closed. A pooler behind it keeps
+            the server's side, which must not keep the statements.
     """
     ending = ASSERT_ALIVE + verb if doubtful and verb == "COMMIT" else verb
+    if tainted:
+        return f"{ending}; {RESET}; DEALLOCATE ALL"
     return f"{ending}; {RESET}" if heir is None else heir.message_after(ending, seal)
 
 

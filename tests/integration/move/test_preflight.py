@@ -102,7 +102,7 @@ async def test_a_mover_without_privileges_is_told_the_statement_that_mends_it(
     for server, database in ((estate18.near, estate18.shared), (estate18.far, estate18.dedicated)):
         server.psql("DROP ROLE IF EXISTS carrier", database)
         server.psql(f"CREATE ROLE carrier LOGIN {attributes}; GRANT pg_monitor TO carrier", database)
-    grants = "GRANT USAGE ON SCHEMA tenantry TO carrier; GRANT SELECT ON ALL TABLES IN SCHEMA tenantry, public TO carrier"
+    grants = "GRANT USAGE ON SCHEMA tenantry TO carrier; GRANT SELECT ON ALL TABLES IN SCHEMA tenantry TO carrier"
     estate18.near.psql(grants, estate18.shared)
     try:
         ends = estate18.endpoints

@@ -71,7 +71,9 @@ async def test_corruption_after_the_flip_is_found_by_the_audit_which_takes_the_t
     # As if the disk had done it: the way back carries no change that has an origin of its own.
     unseen = "SELECT pg_replication_origin_create('disk'), pg_replication_origin_session_setup('disk'); "
     async with load(estate18) as running:
-        _, record = await stopped_move(estate18, "audit", "acme", unseen + CORRUPTIONS["one byte"], DataDiffers)
+        _, record = await stopped_move(
+            estate18, "audit", "acme", unseen + CORRUPTIONS["NULL for a value"], DataDiffers
+        )
         await running.reach(estate18.tenant, 20)
     estate18.far.psql("SELECT pg_replication_origin_drop('disk')")
     assert record.state is State.ROLLED_BACK

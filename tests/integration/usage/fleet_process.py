@@ -27,7 +27,7 @@ async def call(router: Router, tenants: list[UUID], chance: random.Random, tally
     while True:
         heavy = chance.random() < 0.5
         tenant = tenants[0] if heavy else chance.choice(tenants[1:])
-        pause = chance.expovariate(1 / (0.02 if heavy else 0.01))
+        pause = chance.expovariate(1 / (0.08 if heavy else 0.04))
         async with router.tenant(tenant) as connection:
             began = time.perf_counter()
             await connection.fetchval(WORK, pause)

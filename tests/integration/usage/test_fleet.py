@@ -24,7 +24,7 @@ from tenantry.usage import sampler
 from tenantry.usage.watch import Watch
 from tests.support.product import Product, product_on
 
-SECONDS = float(os.environ.get("TENANTRY_FLEET_SECONDS", "12"))
+SECONDS = float(os.environ.get("TENANTRY_FLEET_SECONDS", "20"))
 EVERY, CALLERS = 1.0, 3
 
 

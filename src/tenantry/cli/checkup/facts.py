@@ -160,13 +160,14 @@ async def _schema(
     """Number of the last migration, and the row of tenantry.local, where this role may read them."""
     if not installed:
         return 0, None
+    await connection.execute("SAVEPOINT here")
     try:
-        async with connection.transaction():
-            number = await connection.fetchval(sql.query("check/schema"), side)
-            row = await connection.fetchrow(sql.query("check/local")) if side == "data" else None
-            return number, None if row is None else dict(row)
+        number = await connection.fetchval(sql.query("check/schema"), side)
+        row = await connection.fetchrow(sql.query("check/local")) if side == "data" else None
     except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError):
+        await connection.execute("ROLLBACK TO SAVEPOINT here")
         return None, None
+    return number, None if row is None else dict(row)
 
 
 def _tls(connection: Connection) -> bool | None:

@@ -30,7 +30,7 @@ async def run(demo: Demo) -> None:
     section = demo.story.section("promotion", f"{HEAVY} moves out, live")
     section.claim(
         "A customer is carried to a database of its own while the service runs: no request fails, no write is "
-        "lost or doubled, the pause is shorter than a blink, the others notice nothing."
+        "lost or doubled, its own pause is below 800 ms, and nobody else is stopped at all."
     )
     mover = Mover(
         demo.world.dsn(CONTROL, CONTROL),

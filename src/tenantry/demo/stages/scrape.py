@@ -33,9 +33,7 @@ async def run(demo: Demo) -> None:
     series = [line for line in body.splitlines() if line.startswith("tenantry_")]
     shown = [line for start in _SHOWN for line in series if line.startswith(start)]
     tenants = {line.partition('tenant="')[2].partition('"')[0] for line in series if 'tenant="' in line}
-    section.saw(
-        f"{len(series)} series of tenantry's, labels for {len(tenants - {OTHER})} customers and {OTHER}. Some of them:"
-    )
+    section.saw(f"{len(series)} series of tenantry's, {len(tenants - {OTHER})} customers by name. Some of them:")
     section.quote("\n".join(shown))
     section.check(len(shown) == len(_SHOWN) and len(tenants - {OTHER}) <= _TOP, "there, and bounded")
     section.facts(url=demo.url, series=len(series), tenant_labels=sorted(tenants))

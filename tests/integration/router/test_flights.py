@@ -1,0 +1,78 @@
+"""Flights (network round trips), counted on the wire by a proxy, with every safety on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tenantry import Router
+from tenantry.tenant import TenantId
+from tests.support.product import Product
+from tests.support.proxy import Proxy
+from tests.support.until import until
+
+QUERY = "SELECT name FROM students WHERE id = $1"
+
+
+async def test_a_scope_with_one_cached_query_takes_exactly_three_flights(direct: Product) -> None:
+    async with Proxy(direct.server.host, direct.server.port) as proxy:
+        product = direct.behind(proxy.dsn)
+        async with product.open(pool={"max": 1}) as router:
+            [tenant] = await product.signed_up(router)
+            await router.fetch(tenant, QUERY, 1)  # opens the connection, prepares the statement
+            for count in (1, 2, 3):
+                before = proxy.flights
+                await router.fetch(tenant, QUERY, count)
+                assert proxy.flights - before == 3
+
+
+async def test_a_rolled_back_scope_takes_three_flights_too(direct: Product) -> None:
+    async with Proxy(direct.server.host, direct.server.port) as proxy:
+        product = direct.behind(proxy.dsn)
+        async with product.open(pool={"max": 1}) as router:
+            [tenant] = await product.signed_up(router)
+            await router.fetch(tenant, QUERY, 1)
+            before = proxy.flights
+            try:
+                async with router.tenant(tenant) as conn:
+                    await conn.fetch(QUERY, 1)
+                    raise KeyError
+            except KeyError:
+                pass
+            assert proxy.flights - before == 3
+
+
+async def test_while_callers_wait_a_scope_takes_exactly_two_flights(direct: Product) -> None:
+    callers = 20
+    async with Proxy(direct.server.host, direct.server.port) as proxy:
+        product = direct.behind(proxy.dsn)
+        async with product.open(pool={"max": 1}) as router:
+            tenants = await product.signed_up(router, 4)
+            await router.fetch(tenants[0], QUERY, 1)
+            waiting = await _line_up(router, tenants, callers)
+            before = proxy.flights
+            # The first one's end is one flight; then a query and an end for each.
+            async with asyncio.timeout(30):
+                waiting[0].set()
+                await asyncio.gather(*waiting[1])
+            assert proxy.flights - before == 1 + 2 * callers
+
+
+async def _line_up(
+    router: Router, tenants: list[TenantId], callers: int
+) -> tuple[asyncio.Event, list[asyncio.Task[object]]]:
+    """`callers` tasks that wait behind one which holds the only connection until the event is set."""
+    go = asyncio.Event()
+
+    async def hold() -> object:
+        async with router.tenant(tenants[0]):
+            await go.wait()
+        return None
+
+    holder: asyncio.Task[object] = asyncio.create_task(hold())
+    pool = router.pools.open_pools()["shared"]
+    await until(lambda: pool.state()["busy"] == 1)
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.create_task(router.fetch(tenants[number % len(tenants)], QUERY, 1)) for number in range(callers)
+    ]
+    await until(lambda: pool.admission.waiting == callers)
+    return go, [holder, *tasks]
