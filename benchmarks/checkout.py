@@ -115,9 +115,7 @@ def rows(found: dict[int, Rates], missing: list[str], how: str) -> list[Row]:
     return lines
 
 
-def line(
-    rates: Rates, callers: int, side: str, base: str, bound: float, missing: list[str], how: str
-) -> Row:
+def line(rates: Rates, callers: int, side: str, base: str, bound: float, missing: list[str], how: str) -> Row:
     """One claim: `side` against `base`, and where the others stand."""
     ratio = rates.ratio(side, base)
     others = [f"{name} {rates.ratio(name, base):.2f} x" for name in rates.by_side if name not in (side, base)]

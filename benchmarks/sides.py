@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from benchmarks.rounds import Work
-from tenantry import Router, Config
+from tenantry import Config, Router
 
 #: (tenant, id of one of its rows): what a caller asks for, turn by turn.
 Errands = list[tuple[UUID, int]]

@@ -15,7 +15,7 @@ import asyncpg
 from tenantry import Config
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
-from tenantry.isolation.policy import Tenancy, table_sql
+from tenantry.isolation.policy import Tenancy, policy_sql, table_sql
 from tenantry.proof import database_key
 from tenantry.tenant import IdType, Kind
 
@@ -71,9 +71,7 @@ class Stage:
             {
                 "tenancy": {"hardened": True, "secret": self.secret} if self.secret else {},
                 "control": {"dsn": self.owner_dsn},
-                "databases": {
-                    "shared": {"kind": "shared", "dsn": app_dsn or self.app_dsn, "pool": {"max": size}}
-                },
+                "databases": {"shared": {"kind": "shared", "dsn": app_dsn or self.app_dsn, "pool": {"max": size}}},
                 "router": dict(router or {}),
             }
         )
@@ -151,6 +149,13 @@ async def protect(connection: Any, table: str, *, hardened: bool = False) -> Non
     """Bring a table to tenantry's standard."""
     for statement in table_sql("public", table, "tenant_id", Tenancy(hardened=hardened), role=APP):
         await connection.execute(statement)
+
+
+async def protect_without_index(connection: Any, table: str) -> None:
+    """tenantry's policy, but no index: that is what is compared."""
+    await connection.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    await connection.execute(policy_sql("public", table, "tenant_id", Tenancy()))
+    await connection.execute(f"GRANT SELECT ON {table} TO {APP}")
 
 
 async def protect_simply(connection: Any, table: str) -> None:

@@ -7,10 +7,11 @@ first decision, the first K tenants seen hold the places.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from heapq import nlargest
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -20,7 +21,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from tenantry.events import DirectoryLookup, Event, ScopeEnded
@@ -272,3 +273,19 @@ class FleetCollector(Collector):
             gauge("move_phase", "1 for the phase of the tenant's unfinished move", "tenant", "phase"),
             gauge("control_up", "1 if the control database answered this scrape"),
         )
+
+
+class FleetScrape:
+    """A registry of its own with the fleet's numbers, and nothing of this process."""
+
+    # Mutable state: the collector's numbers.
+
+    def __init__(self) -> None:
+        self._collector = FleetCollector()
+        self._registry = CollectorRegistry()
+        self._registry.register(self._collector)
+
+    def exposition(self, numbers: FleetNumbers) -> tuple[str, bytes]:
+        """What a scrape gets: the content type and the text."""
+        self._collector.numbers = numbers
+        return exposition(self._registry)

@@ -44,6 +44,7 @@ COMMANDS: tuple[str, ...] = (
     "check",
     "tenants",
     "databases",
+    "serve",
 )
 
 

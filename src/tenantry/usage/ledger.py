@@ -23,7 +23,7 @@ import asyncpg
 from tenantry.errors import DatabaseUnavailable
 from tenantry.lifecycle import stop, to_the_end
 from tenantry.sql import query
-from tenantry.usage.meter import HOUR, Meter, Use
+from tenantry.usage.meter import HOUR, Entry, Meter, Use, uses
 
 logger = logging.getLogger("tenantry")
 
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
     number: int
     """Starts at 1, no gaps."""
-    rows: Sequence[Use]
+    rows: Sequence[Entry]
     reported: Sequence[tuple[int, float]]
     """Hours that this router was reporting for, and seconds of each."""
     until: float
@@ -151,7 +151,7 @@ class Ledger:
         try:
             await to_the_end(self._flush(last=True), seconds=timeout, name="the last flush")
         except (DatabaseUnavailable, TimeoutError) as error:
-            rows = [row for batch in self._pending for row in batch.rows] + self.meter.take()
+            rows = uses([*(row for batch in self._pending for row in batch.rows), *self.meter.take()])
             logger.error(
                 "lost up to %.1f busy seconds of %d tenants: %s",
                 sum(row.busy for row in rows),
@@ -216,7 +216,8 @@ class Ledger:
         return bool(counted)
 
     def _arguments(self, batch: Batch) -> list[Any]:
-        columns = list(zip(*batch.rows, strict=True)) or [()] * len(Use._fields)
+        # Sorted here, batch by batch: each is a statement of its own, and the event loop goes on between.
+        columns = list(zip(*uses(batch.rows), strict=True)) or [()] * len(Use._fields)
         return [
             self.router,
             batch.number,

@@ -43,6 +43,11 @@ class Retention(NamedTuple):
 RETENTION: Final = Retention()
 
 
+def today(now: float) -> date:
+    """The UTC day of a moment, seconds since 1970."""
+    return moment(now).date()
+
+
 class Upkeep(NamedTuple):
     """What the upkeep did."""
 
@@ -81,8 +86,7 @@ async def reported(control: Control, first: date, days: int, now: float) -> list
 
 async def close_days(control: Control, now: float) -> tuple[date, ...]:
     """Work out the totals of every day that is not final, today's so far included."""
-    today = moment(now).date()
-    days = [row["day"] for row in await control.fetch(query("usage/open_days"), today)]
+    days = [row["day"] for row in await control.fetch(query("usage/open_days"), today(now))]
     for day in days:
         (part,) = await reported(control, day, 1, now)
         await control.execute(query("usage/close_day"), day, part)
@@ -97,8 +101,8 @@ async def keep_up(control: asyncpg.Pool[asyncpg.Record], now: float, retention: 
         now: seconds since 1970 UTC.
         retention: how long to keep what.
     """
-    today = moment(now).date()
-    horizon = today - timedelta(days=retention.hours)
+    present = today(now)
+    horizon = present - timedelta(days=retention.hours)
     async with control.acquire() as connection, connection.transaction():
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ROLLING):
             return Upkeep((), 0)
@@ -115,7 +119,7 @@ async def keep_up(control: asyncpg.Pool[asyncpg.Record], now: float, retention: 
         rolled += rows
     await control.execute(
         query("usage/forget"),
-        today - timedelta(days=retention.days),
+        present - timedelta(days=retention.days),
         moment(now // DAY * DAY) - timedelta(days=retention.details),
     )
     return Upkeep(closed, rolled)

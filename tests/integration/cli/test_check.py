@@ -23,7 +23,7 @@ def codes(fleet: Fleet, *arguments: object) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_a_fleet_in_order_has_no_findings_but_the_servers_age(installed: Fleet) -> None:
-    assert codes(installed) == {"unsafe-role": []} or codes(installed) == {}
+    assert codes(installed) == {}
     facts = installed.run("check", "--json").json
     by_name = {one["database"]: one for one in facts["databases"]}
     assert set(by_name) == {"control", "shared", "acme"}
@@ -55,10 +55,9 @@ def test_before_init_it_says_to_run_init(fleet: Fleet) -> None:
 
 def test_a_superuser_as_the_routers_role_is_found_with_its_mend(installed: Fleet) -> None:
     installed.set("TENANTRY_SHARED_DSN", installed.environment["TENANTRY_SHARED_OPERATOR_DSN"])
-    (finding,) = codes(installed)["unsafe-role"]
-    assert finding["database"] == "shared"
-    assert finding["severity"] == "error"
-    assert "NOSUPERUSER" in finding["mend"]
+    found = codes(installed)["unsafe-role"]
+    assert {(finding["database"], finding["severity"]) for finding in found} == {("shared", "error")}
+    assert any("NOSUPERUSER" in finding["mend"] for finding in found)
 
 
 def test_a_dead_database_is_a_finding_and_the_rest_is_looked_at(installed: Fleet) -> None:

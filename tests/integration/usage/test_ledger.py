@@ -168,7 +168,7 @@ async def test_memory_stays_bounded_while_the_control_database_is_away(clock: Cl
         clock.pass_(3600)
 
     assert len(meter) <= 4 * 50 + 100 + 50
-    assert sum(use.busy for use in meter.take()) == 72 * 50 * 0.5
+    assert sum(cell.busy for _, _, cell in meter.take()) == 72 * 50 * 0.5
     assert len(meter) == 0
 
 

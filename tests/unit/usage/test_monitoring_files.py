@@ -66,7 +66,9 @@ def queries() -> Iterator[tuple[str, str]]:
 
 
 def run(*arguments: str | Path) -> None:
-    done = subprocess.run([require_program("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [require_program("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

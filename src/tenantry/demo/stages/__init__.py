@@ -1,1 +1,1 @@
-"""The demo's stages, each a module with `async def run(demo)`; `tenantry.demo.run` says in which order."""
+"""The demo's stages, each a module with `async def run(demo)`; `tenantry.demo.tour` says in which order."""

@@ -35,6 +35,8 @@ CREATE TABLE tenantry.usage_day (
     statements      bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (day, database, tenant, source)
 );
+-- Finds a day's largest tenants without reading the others.
+CREATE INDEX usage_day_largest ON tenantry.usage_day (day, database, source, busy_seconds DESC);
 CREATE INDEX usage_day_tenant ON tenantry.usage_day (tenant, day);
 
 -- Who writes the ledger, and the idempotency key: `batch` is the number of the last batch that was counted. A

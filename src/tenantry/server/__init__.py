@@ -1,0 +1,5 @@
+"""What `tenantry serve` serves: /metrics, /healthz, and a status page for people.
+
+`fleet` reads the control database, `health` asks whether changes arrive, `app` answers. One process of it is
+enough for a fleet; a second one does no harm.
+"""

@@ -1,0 +1,56 @@
+"""How the status page writes values, and the rows of its tables. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from tenantry.usage.sampler import Witnessed
+
+#: Tenants shown per database.
+SHOWN: Final = 5
+
+
+class WitnessRow(NamedTuple):
+    """One tenant's part of what was seen running on a database."""
+
+    database: str
+    tenant: str
+    share: float
+    """0 to 1, of all active sessions of the last hour or two."""
+    wait: str
+    """What its sessions mostly did."""
+
+
+def witness_rows(seen: Mapping[str, Witnessed]) -> list[WitnessRow]:
+    """The tenants with the most active sessions of each database."""
+    rows = []
+    for database, found in sorted(seen.items()):
+        leaders = sorted(found.sessions, key=found.seen, reverse=True)
+        for tenant in leaders[:SHOWN]:
+            share = found.share(tenant)
+            if share is not None:
+                waits = found.sessions[tenant]
+                rows.append(
+                    WitnessRow(database, tenant or "(no tenant)", share, max(waits, key=lambda w: waits[w]))
+                )
+    return rows
+
+
+def percent(share: float | None) -> str:
+    """0.4167 as 41.7 %."""
+    return "–" if share is None else f"{share * 100:.1f} %"  # noqa: RUF001  (a dash for people)
+
+
+def moment(at: datetime | None) -> str:
+    """UTC, to the second."""
+    return "never" if at is None else at.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def grouped(number: int) -> str:
+    """1234567 as 1 234 567."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {"percent": percent, "moment": moment, "grouped": grouped}
