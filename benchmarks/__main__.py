@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import multiprocessing
 import sys
 import traceback
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-import uvloop
-
 from benchmarks import report
-from benchmarks.contract import Options, Row
+from benchmarks.contract import Options
+from benchmarks.fresh import in_fresh_process
 
 #: In the order of the README's table. Not all need be there.
 SCRIPTS: Final = (
@@ -74,19 +70,6 @@ def parse() -> argparse.Namespace:
         parser.error(f"no script {', '.join(unknown)}; there are {', '.join(there)}")
     arguments.names = arguments.names or there
     return arguments
-
-
-def in_fresh_process(name: str, options: Options) -> list[Row]:
-    """Run one script where no other has left anything: memory, caches, servers."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
-        return processes.submit(run, name, options).result()
-
-
-def run(name: str, options: Options) -> list[Row]:
-    """Run one script on uvloop, which all sides get."""
-    script = importlib.import_module(f"benchmarks.{name}")
-    rows: list[Row] = uvloop.run(script.run(options))
-    return rows
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ def resident() -> int:
 async def lookups(config: Config, tenants: list[UUID]) -> tuple[float, float]:
     """Microseconds of what a checkout does to find a placement, and of `await router.placement(id)`."""
     async with Router.open(config, metrics=False) as router:
+        await listening(router)
         for tenant in tenants:
             await router.placement(tenant)
         cached = router.directory.cached
@@ -82,6 +83,14 @@ async def lookups(config: Config, tenants: list[UUID]) -> tuple[float, float]:
     return statistics.median(hot), statistics.median(public)
 
 
+async def listening(router: Router) -> None:
+    """Wait until the router hears of changes: when it begins to, it drops what it had cached before."""
+    feed = router._feed
+    assert feed is not None
+    async with asyncio.timeout(30):
+        await feed.listening.wait()
+
+
 async def changes_seen(scene: stage.Stage, tenants: list[UUID]) -> list[float]:
     """Seconds from sending a change until each of the processes has dropped it, for every change."""
     context = multiprocessing.get_context("spawn")
@@ -95,20 +104,31 @@ async def changes_seen(scene: stage.Stage, tenants: list[UUID]) -> list[float]:
         processes.append(process)
     try:
         for pipe in pipes:
-            assert await asyncio.to_thread(pipe.recv) == "ready"
+            assert await asyncio.to_thread(receive, pipe) == "ready"
         sent: dict[str, float] = {}
         async with scene.owner() as connection:
             for tenant in tenants:
                 await asyncio.sleep(0.02)
                 sent[str(tenant)] = monotonic()
                 await connection.execute("UPDATE tenantry.tenant SET plan = 'new' WHERE id = $1", str(tenant))
-        seen = [await asyncio.to_thread(pipe.recv) for pipe in pipes]
+        seen = [await asyncio.to_thread(receive, pipe) for pipe in pipes]
     finally:
         for process in processes:
             process.join(10)
             if process.is_alive():
                 process.kill()
     return [when - sent[tenant] for one in seen for tenant, when in one]
+
+
+def receive(pipe: Pipe[Any, Any]) -> Any:
+    """What a process says, within a minute.
+
+    Raises:
+        TimeoutError: it says nothing.
+    """
+    if not pipe.poll(60):
+        raise TimeoutError("a router process of the benchmark does not answer")
+    return pipe.recv()
 
 
 def watcher(control: str, app: str, tenants: list[UUID], pipe: Pipe[Any, Any]) -> None:
@@ -130,9 +150,7 @@ async def watch(control: str, app: str, tenants: Iterable[UUID], pipe: Pipe[Any,
                 complete.set()
 
     async with Router.open(config, metrics=False) as router:
-        feed = router._feed
-        assert feed is not None
-        await feed.listening.wait()
+        await listening(router)
         for tenant in waited:
             await router.placement(tenant)
         router.directory.watch(note)

@@ -48,17 +48,18 @@ def meter() -> Row:
     counting = Meter()
     best = float("inf")
     for _ in range(5):
-        began = time.perf_counter()
+        # Processor time: what it takes from the process, whatever else the machine does.
+        began = time.process_time()
         for event in events:
             counting(event)
-        best = min(best, (time.perf_counter() - began) / len(events))
+        best = min(best, (time.process_time() - began) / len(events))
     part = best * RATE
     return Row(
         "Metering a scope",
         f"{best * 1e9:.0f} ns, {part:.1%} of one process at {RATE:,} scopes a second",
         f"{BOUND:.0%}",
         verdict(part <= BOUND),
-        note="best of five rounds of 20,000 events, 400 tenants, uuids that are new objects",
+        note="processor time, best of five rounds of 20,000 events, 400 tenants, uuids that are new objects",
         figures={"meter_ns": best * 1e9, "part": part},
     )
 
@@ -158,10 +159,10 @@ async def window(pool: asyncpg.Pool[asyncpg.Record], today: date) -> None:
 
 
 async def timed(work: Callable[[], object]) -> float:
-    """Seconds."""
-    began = time.perf_counter()
+    """Seconds of processor time: the event loop stands still for them."""
+    began = time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 async def bytes_of(pool: asyncpg.Pool[asyncpg.Record], table: str) -> int:

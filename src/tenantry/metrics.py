@@ -21,7 +21,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from tenantry.events import DirectoryLookup, Event, ScopeEnded
@@ -38,6 +38,10 @@ OTHER: Final = "_other"
 STABLE: Final = 3600.0
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+# Around the aim (under 250 ms) and the cap (800 ms) of a move's pause.
+_PAUSES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
 class TopTenants:
@@ -214,6 +218,10 @@ class FleetNumbers(NamedTuple):
     """By database and state: how many tenants live there."""
     moves: Mapping[str, str] = MappingProxyType({})
     """By tenant: the phase of its unfinished move."""
+    lags: Mapping[str, int] = MappingProxyType({})
+    """By tenant: bytes of log that the other side of its unfinished move has not confirmed."""
+    pauses: tuple[float, ...] = ()
+    """Seconds of pause of every move that has flipped."""
 
 
 class FleetCollector(Collector):
@@ -231,7 +239,10 @@ class FleetCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """One sample for every number."""
         now = self.numbers
-        busy, scopes, waits, database, coverage, share, streak, candidate, tenants, phase, up = self._families()
+        families = self._families()
+        busy, scopes, waits, database, coverage, share, streak, candidate, tenants, phase, lag, pause, up = (
+            families
+        )
         for (tenant, name), (seconds, waited, outcomes) in now.uses.items():
             busy.add_metric([tenant, name], seconds)
             waits.add_metric([tenant, name], waited)
@@ -250,8 +261,12 @@ class FleetCollector(Collector):
             tenants.add_metric([name, state], count)
         for tenant, name in now.moves.items():
             phase.add_metric([tenant, name], 1)
+        for tenant, size in now.lags.items():
+            lag.add_metric([tenant], size)
+        if now.up:
+            pause.add_metric([], *_histogram(now.pauses))
         up.add_metric([], now.up)
-        return [busy, scopes, waits, database, coverage, share, streak, candidate, tenants, phase, up]
+        return families
 
     def _families(self) -> tuple[Any, ...]:
         def gauge(name: str, text: str, *labels: str) -> Any:
@@ -271,8 +286,16 @@ class FleetCollector(Collector):
             gauge("promotion_candidate", "1 if the rule would promote the tenant", "tenant"),
             gauge("directory_tenants", "Tenants by database and state", "database", "state"),
             gauge("move_phase", "1 for the phase of the tenant's unfinished move", "tenant", "phase"),
+            gauge("move_lag_bytes", "Log that the other side of an unfinished move has not confirmed", "tenant"),
+            HistogramMetricFamily("tenantry_move_pause_seconds", "Pause of the tenant's clients at the flip"),
             gauge("control_up", "1 if the control database answered this scrape"),
         )
+
+
+def _histogram(values: tuple[float, ...]) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative counts by upper bound, and the sum: what an exposed histogram consists of."""
+    counts = [(str(bound), float(sum(value <= bound for value in values))) for bound in _PAUSES]
+    return [*counts, ("+Inf", float(len(values)))], sum(values)
 
 
 class FleetScrape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ def through(estate: Estate, proxy: Proxy, *, peer: bool = False) -> dict[str, En
 
 
 async def moves_through(
-    estate: Estate, proxy: Proxy, tell: Callable[[Progress], None], *, peer: bool = False, **limits: float
+    estate: Estate, proxy: Proxy, tell: Callable[[Progress], None], *, peer: bool = False, **limits: Any
 ) -> None:
     """The tenant moves under load, and nobody notices."""
     mover = estate.mover(endpoints=through(estate, proxy, peer=peer), limits=replace(LIMITS, **limits))
@@ -50,8 +51,8 @@ async def moves_through(
     ("pattern", "verdict"),
     [
         pytest.param(b"tenantry.move_gate SET state", Verdict.RESET, id="K13g-reset"),
-        pytest.param(b"tenantry.move_gate SET state", Verdict.HOLD, id="K13g-half-open"),
-        pytest.param(b"COPY (SELECT", Verdict.CUT, id="K8-cut"),
+        pytest.param(b"tenantry.move_gate SET state", Verdict.HOLD, id="K13g-half-open", marks=pytest.mark.faults),
+        pytest.param(b"COPY (SELECT", Verdict.CUT, id="K8-cut", marks=pytest.mark.faults),
         pytest.param(b"COPY (SELECT", Verdict.HOLD, id="K8-half-open", marks=pytest.mark.faults),
         pytest.param(b"pg_advisory_xact_lock", Verdict.CUT, id="K13a-cut", marks=pytest.mark.faults),
         pytest.param(b"INTO tenantry.move_marker", Verdict.RESET, id="K9-reset", marks=pytest.mark.faults),
@@ -92,7 +93,7 @@ async def test_a_commit_whose_answer_is_lost_counts_once(estate18: Estate) -> No
 
 @pytest.mark.parametrize(
     "step",
-    ["verify", *(pytest.param(s, marks=pytest.mark.faults) for s in ("follow", "way_back", "flip"))],
+    [pytest.param(step, marks=pytest.mark.faults) for step in ("follow", "way_back", "verify", "flip")],
 )
 async def test_a_broken_link_between_the_servers_is_survived(estate18: Estate, step: str) -> None:
     """F4. The apply worker comes back by itself, after wal_retrieve_retry_interval."""
@@ -114,6 +115,7 @@ async def test_a_slow_link_between_the_servers_only_takes_longer(estate18: Estat
         await moves_through(estate18, proxy, print, peer=True, latency=0.4)
 
 
+@pytest.mark.faults
 async def test_no_fence_while_probes_are_slow(estate18: Estate) -> None:
     """F5: the gate refuses to fence until probe markers are fast."""
     seen: list[Progress] = []

@@ -44,6 +44,9 @@ COMMANDS: tuple[str, ...] = (
     "check",
     "tenants",
     "databases",
+    "rls",
+    "usage",
+    "moves",
     "serve",
 )
 

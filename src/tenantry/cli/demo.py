@@ -88,7 +88,7 @@ def demo(
     try:
         summary = run(Options(pg, seconds, keep), teller)
     except KeyboardInterrupt:
-        session.out.say("Stopped. Nothing is left: no server, no folder.")
+        session.out.say("Stopped; nothing is left behind.")
         raise typer.Exit(INTERRUPTED) from None
     if session.out.as_json:
         session.out.tree(summary)

@@ -6,6 +6,7 @@ from typing import Final
 
 import asyncpg
 
+from tenantry.embedded import EmbeddedError
 from tenantry.errors import (
     ConfigError,
     DatabaseUnavailable,
@@ -17,6 +18,7 @@ from tenantry.errors import (
     UnsafeRole,
 )
 from tenantry.move.errors import LeaseLost, MoveRefused, Unreachable
+from tenantry.usage.exchange import BadHistory
 
 DONE: Final = 0
 #: A check found something, or the answer is "no".
@@ -45,9 +47,11 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (TenantBusy, UNAVAILABLE),
     (TenantMoving, UNAVAILABLE),
     (RouterClosed, UNAVAILABLE),
+    (EmbeddedError, UNAVAILABLE),
     (Unreachable, UNAVAILABLE),
     (LeaseLost, UNAVAILABLE),
     (TenantryError, FINDINGS),
+    (BadHistory, USAGE),
     (asyncpg.PostgresConnectionError, UNAVAILABLE),
     (asyncpg.OperatorInterventionError, UNAVAILABLE),
     (asyncpg.InsufficientResourcesError, UNAVAILABLE),
@@ -72,7 +76,7 @@ def words_for(error: BaseException) -> str:
             "This is a bug in tenantry. Please report it to its maintainers with the command line and the output "
             "of the same command under TENANTRY_TRACEBACK=1; passwords are taken out of it."
         )
-    if isinstance(error, TenantryError):
+    if isinstance(error, TenantryError | BadHistory):
         return str(error)
     if isinstance(error, asyncpg.PostgresError):
         hint = getattr(error, "hint", None)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from tenantry import sql
+from tenantry import kits, sql
 from tenantry.cli import exits
 from tenantry.cli.apply import write_databases
 from tenantry.cli.command import command
 from tenantry.cli.render import Column
 from tenantry.cli.session import Database, Session, operator_dsn, role_of
 from tenantry.directory import schema
-from tenantry.errors import DatabaseUnavailable
+from tenantry.errors import ConfigError, DatabaseUnavailable
 
 COLUMNS = (
     Column("database"),
@@ -35,22 +35,35 @@ END $$
 """
 
 
-async def init(session: Session) -> None:
+WithOption = Annotated[
+    str,
+    typer.Option(
+        "--with",
+        envvar="TENANTRY_INIT_WITH",
+        help=f"Kits for the data databases, joined by commas: {', '.join(kits.KITS)}.",
+        show_default=False,
+    ),
+]
+
+
+async def init(session: Session, wanted: WithOption = "") -> None:
     """Install or upgrade the tenantry schema in the control and data databases.
 
     Uses control.direct_dsn (or control.dsn) and each database's operator_dsn, and grants what a router needs to
-    the role of its dsn. Writes the file's databases to the directory. Running it again changes nothing.
+    the role of its dsn. Writes the file's databases to the directory. Kits that a database has are upgraded with
+    it, named or not. Running it again changes nothing.
     """
+    named = kits.parse(wanted)
     for name in session.config.databases:
         operator_dsn(session.in_file(name))  # all of them, before anything is touched
-    rows = [row async for row in _install(session)]
+    rows = [row async for row in _install(session, named)]
     session.out.rows(COLUMNS, rows)
     if any(row["error"] for row in rows):
         raise typer.Exit(exits.UNAVAILABLE)
     session.out.say("installed; `tenantry check` looks at the rest")
 
 
-async def _install(session: Session) -> AsyncIterator[dict[str, Any]]:
+async def _install(session: Session, named: tuple[str, ...]) -> AsyncIterator[dict[str, Any]]:
     control = session.config.control
     service, installer = role_of(control.dsn.get_secret_value()), role_of(control.listen_dsn)
     async with session.control() as connection:
@@ -60,7 +73,7 @@ async def _install(session: Session) -> AsyncIterator[dict[str, Any]]:
     yield _row("control", "control", applied, service)
     await write_databases(session)
     for database in (await session.databases()).values():
-        yield await _install_data(session, database)
+        yield await _install_data(session, database, named)
 
 
 async def _grant_control(connection: Any, role: str) -> None:
@@ -68,7 +81,7 @@ async def _grant_control(connection: Any, role: str) -> None:
     await connection.execute(_GRANT_CONTROL.replace("{role}", quoted))
 
 
-async def _install_data(session: Session, database: Database) -> dict[str, Any]:
+async def _install_data(session: Session, database: Database, named: tuple[str, ...]) -> dict[str, Any]:
     """One row of the result: a database that is down does not keep the others waiting."""
     if database.dsn is None:
         return _row(database.name, "data", [], None, f"{database.reference} leads nowhere on this machine")
@@ -85,7 +98,10 @@ async def _install_data(session: Session, database: Database) -> dict[str, Any]:
                 tenant=database.tenant,
                 key=session.config.key(database.name),
             )
-    except DatabaseUnavailable as error:
+            had = await kits.installed(connection)
+            await kits.install(connection, {*had, *named}, application_role=role)
+            applied += [f"kit {kit}" for kit in named if kit not in had]
+    except (DatabaseUnavailable, ConfigError) as error:  # the file's were looked at before
         return _row(database.name, "data", [], role, str(error))
     return _row(database.name, "data", applied, role)
 

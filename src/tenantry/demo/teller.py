@@ -60,13 +60,13 @@ class Teller:
 
     def title(self, text: str) -> None:
         """The first line."""
-        self.line(text, "title")
+        self._wrapped("", text, "title", indent=0)
         self.line("")
 
     def heading(self, text: str) -> None:
         """Begins a section."""
         self.line("")
-        self.line(text, "heading")
+        self._wrapped("", text, "heading", indent=0)
 
     def labelled(self, label: str, text: str) -> None:
         """A paragraph with a word before it."""
@@ -94,6 +94,10 @@ class Teller:
         for text in self.drawn(bars):
             self.line(text, "bar")
 
+    def say(self, text: str) -> None:
+        """A sentence of its own."""
+        self._wrapped("", text, "", indent=0)
+
     def line(self, text: str, style: str = "") -> None:
         """One line. `style` is a word for tellers with colours."""
         self.out.write(text + "\n")
@@ -110,11 +114,8 @@ class Teller:
             return
         self._said = frame.elapsed
         of = "" if frame.seconds is None else f" of {frame.seconds:.0f}"
-        self.line(
-            f"    {frame.elapsed:5.1f}{of} s  {frame.rate:6,.0f} requests/s  p99 {frame.p99 * 1000:.1f} ms  "
-            f"{frame.failures} failures",
-            "frame",
-        )
+        words = f"{frame.rate:6,.0f} requests/s  p99 {frame.p99 * 1000:.1f} ms  {frame.failures} failures"
+        self._wrapped("", f"    {frame.elapsed:5.1f}{of} s  {words}", "frame", indent=0)
 
     def drawn(self, bars: Sequence[Bar]) -> list[str]:
         """The lines of a bar chart."""
@@ -131,15 +132,15 @@ class Teller:
             for bar, bulk in zip(bars, drawn, strict=True)
         ]
 
-    def _wrapped(self, before: str, text: str, style: str) -> None:
-        lines = textwrap.wrap(text, max(20, self.width - _INDENT - 1), break_on_hyphens=False) or [""]
+    def _wrapped(self, before: str, text: str, style: str, *, indent: int = _INDENT) -> None:
+        lines = textwrap.wrap(text, max(20, self.width - indent - 1), break_on_hyphens=False) or [""]
         self.line(before + lines[0], style)
         for line in lines[1:]:
-            self.line(" " * _INDENT + line, style)
+            self.line(" " * indent + line, style)
 
     def _can(self, characters: str) -> bool:
         try:
-            characters.encode(getattr(self.out, "encoding", None) or "ascii")
+            characters.encode(getattr(self.out, "encoding", None) or "utf-8")
         except (UnicodeEncodeError, LookupError):
             return False
         return True

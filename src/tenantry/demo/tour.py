@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import signal
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from time import perf_counter
-from types import FrameType
 from typing import Any, Final
 from uuid import uuid4
 
 from tenantry.demo import endpoint
 from tenantry.demo import world as worlds
+from tenantry.demo.interrupts import interruptible
 from tenantry.demo.load import Load
 from tenantry.demo.product import customers
 from tenantry.demo.stage import Demo, Options
@@ -50,12 +48,16 @@ def run(options: Options, teller: Teller) -> dict[str, Any]:
     teller.title(
         f"tenantry: one API-management product, {len(customers())} customers, on PostgreSQL {options.version}"
     )
-    with _interruptible():
-        teller.line(f"Starting two PostgreSQL {options.version} servers of our own ...")
+    with interruptible() as interrupts:
+        teller.say(f"Starting two PostgreSQL {options.version} servers of our own ...")
         with worlds.servers(options.version) as world:
+            interrupts.hold()
             pids = [world.shared.pid, world.other.pid]
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_tell(options, world, story, began))
+            try:
+                with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                    runner.run(interrupts.cancelling(_tell(options, world, story, began)))
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None
     return {
         "ok": not story.broken,
         "postgresql": options.version,
@@ -78,7 +80,7 @@ async def _tell(options: Options, world: World, story: Story, began: float) -> N
             home = worlds.OWNED if customer.name == worlds.OWNED else worlds.SHARED
             await router.add_tenant(customer.id, plan=customer.plan, database=home)
         ledger.start()
-        story.teller.line(
+        story.teller.say(
             f"Ready in {perf_counter() - began:.1f} s: roles, schema, policies, "
             f"{len(customers())} customers signed up."
         )
@@ -111,7 +113,7 @@ async def _keep(demo: Demo) -> None:
         teller.labelled(name, world.dsn(name, role))
     teller.labelled("all rows", world.dsn(worlds.SHARED, worlds.OPERATOR))
     teller.labelled("metrics", demo.url)
-    teller.line("  Press Ctrl-C to end it.")
+    teller.say("Press Ctrl-C to end it.")
     with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends, not a failure
         await asyncio.Event().wait()
 
@@ -123,24 +125,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP all mean Ctrl-C while the block runs, so that each of them cleans up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def as_ctrl_c(_: int, __: FrameType | None) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, as_ctrl_c)
-    signal.signal(signal.SIGHUP, as_ctrl_c)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -285,7 +285,7 @@ class Store:
         """
         rows = await self._fetch(
             "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, "
-            "ARRAY(SELECT id FROM tenantry.tenant WHERE changed >= $1::xid8 ORDER BY changed LIMIT 10001) "
+            "ARRAY(SELECT id FROM tenantry.tenant WHERE changed >= $1::text::xid8 ORDER BY changed LIMIT 10001) "
             "AS ids",
             mark or "18446744073709551615",
         )

@@ -75,7 +75,14 @@ class Effects:
 
     def openings(self, oid: int, action: Action) -> tuple[Opening, ...]:
         """The permissive policies through which rows of others come in."""
-        return self._openings(oid, action, self.protected)
+        if (oid, action) not in self._known:
+            self._known[oid, action] = self._openings(oid, action, self.protected)
+        return self._known[oid, action]
+
+    @cached_property
+    def _known(self) -> dict[tuple[int, Action], tuple[Opening, ...]]:
+        """What `openings` has answered: many rules ask the same."""
+        return {}
 
     def applicable(self, oid: int, action: Action) -> tuple[Policy, ...]:
         """The policies that apply to the role, or to anybody, for an action."""

@@ -139,19 +139,8 @@ def parse_body(source: str) -> Node:
 def walk(node: Node) -> Iterator[Node]:
     """The node and everything beneath it; into sub-selects that read no table too."""
     yield node
-    match node:
-        case Call(args=args) | Op(args=args) | Opaque(args=args):
-            for arg in args:
-                yield from walk(arg)
-        case Cast(arg=arg):
-            yield from walk(arg)
-        case Select(value=value) if value is not None:
-            yield from walk(value)
-        case Case(whens=whens, default=default):
-            for condition, result in whens:
-                yield from walk(condition)
-                yield from walk(result)
-            yield from walk(default)
+    for part in _parts(node):
+        yield from walk(part)
 
 
 def bare(node: Node) -> Iterator[Node]:
@@ -168,6 +157,8 @@ def _parts(node: Node) -> tuple[Node, ...]:
             return args
         case Cast(arg=arg):
             return (arg,)
+        case Select(value=value) if value is not None:
+            return (value,)
         case Case(whens=whens, default=default):
             return (*(part for pair in whens for part in pair), default)
     return ()

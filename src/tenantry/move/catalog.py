@@ -62,6 +62,8 @@ class Table:
     bytes: int
     inherits: bool
     owner: str
+    ours: bool
+    """True if our role may do what its owner may."""
     grantees: tuple[str, ...]
     columns: tuple[Column, ...]
     keys: tuple[Key, ...]
@@ -170,6 +172,7 @@ def _table(row: Any) -> Table:
         bytes=row["bytes"],
         inherits=row["inherits"],
         owner=row["owner"],
+        ours=row["ours"],
         grantees=tuple(row["grantees"]),
         columns=tuple(
             Column(c["name"], c["type"], c["not_null"], c["generated"], c["portable"], c["oid_type"])

@@ -127,7 +127,7 @@ async def _point(work: Work, there: Connection, home: str) -> None:
 
 async def settling(work: Work) -> Result:
     await work.journal.enter(work.plan, State.FLIPPED)
-    await settle.admit(work, work.out)
+    await settle.admit_anew(work, work.out)
     await work.journal.place(work.plan.tenant, work.plan.target, work.plan.epoch + 1)
     return {}
 

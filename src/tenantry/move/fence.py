@@ -34,6 +34,7 @@ from tenantry.move.endpoint import BROKEN, Connection, session
 from tenantry.move.errors import FenceMissed, MoveStopped
 from tenantry.move.plan import Rule
 from tenantry.move.progress import FenceTried
+from tenantry.move.settle import admit
 from tenantry.move.target import last_value, set_sequences
 from tenantry.move.work import Way, Work
 from tenantry.tenant import literal
@@ -95,6 +96,7 @@ async def _attempt(work: Work, way: Way) -> float:
         session(way.here, purpose) as beside,
         session(way.there, purpose) as there,
     ):
+        await _warm_up(work, way, beside, there)
         started = time.monotonic()
         try:
             async with asyncio.timeout(work.limits.pause):
@@ -109,7 +111,10 @@ async def _attempt(work: Work, way: Way) -> float:
             raise FenceMissed(reason(error)) from error
         if not await commit(work, way, fence):
             raise FenceMissed("its commit failed")
-        return time.monotonic() - started
+        pause = time.monotonic() - started
+        with contextlib.suppress(asyncpg.PostgresError, *BROKEN):  # the flip itself says so too, by replication
+            await admit(work, way, there)
+        return pause
 
 
 async def commit(work: Work, way: Way, fence: Connection) -> bool:
@@ -134,8 +139,9 @@ async def _carry_over(work: Work, way: Way, fence: Connection, beside: Connectio
     if way.direction == "out":
         names = ", ".join(table.quoted for table in work.plan.tables)
         await fence.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-        await follow.unchanged(work.plan, beside)
-    await follow.seen(work, way, there, number)
+        await asyncio.gather(follow.unchanged(work.plan, beside), follow.seen(work, way, there, number))
+    else:
+        await follow.seen(work, way, there, number)
     failpoints.reach("K13c")
     await follow.flushed(work, way, beside, position)
     failpoints.reach("K13d")
@@ -146,6 +152,15 @@ async def _carry_over(work: Work, way: Way, fence: Connection, beside: Connectio
     if way.direction == "out":
         await publish.set_carried(there, work.name(work.back), publish.CARRIED)
     failpoints.reach("K13f")
+
+
+async def _warm_up(work: Work, way: Way, beside: Connection, there: Connection) -> None:
+    """Ask beforehand what is asked under the fence: a session's first look at the catalogs takes its time."""
+    if way.direction == "out":
+        await follow.unchanged(work.plan, beside)
+    number, position = await follow.mark(work, way, beside)
+    await follow.seen(work, way, there, number)
+    await follow.flushed(work, way, beside, position)
 
 
 async def hold(work: Work, fence: Connection, beside: Connection) -> None:

@@ -218,15 +218,31 @@ class Journal:
         )
 
     async def leftovers(self) -> Sequence[Leftover]:
-        """Objects of moves that are finished, or whose mover is gone; for `tenantry check`."""
+        """Objects of moves that no mover is at work on; for `tenantry check`.
+
+        Those of a flipped move are its way back, which stays until it is released. The link that keeps the
+        reference tables of a released move in step is meant to stay, and is not listed.
+        """
         rows = await self._execute(
             "SELECT o.move, m.state, o.database, o.kind, o.name FROM tenantry.move_object AS o "
-            "JOIN tenantry.move AS m ON m.id = o.move WHERE o.gone_at IS NULL AND NOT EXISTS ("
+            "JOIN tenantry.move AS m ON m.id = o.move WHERE o.gone_at IS NULL "
+            "AND NOT (m.state = 'released' AND o.name LIKE '%\\_ref') AND NOT EXISTS ("
             "  SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.granted "
             "  AND l.classid = tenantry.move_lock_space()::oid AND l.objsubid = 2 "
             "  AND l.objid::bigint = hashtext(o.move)::bigint & 4294967295) ORDER BY 1, 3, 4, 5"
         )
         return [Leftover(r["move"], State(r["state"]), r["database"], r["kind"], r["name"]) for r in rows]
+
+    async def reference_links(self, subscriber: str, publisher: str) -> Sequence[tuple[str, str]]:
+        """Moves, and names, of the links that still bring reference tables from one database to another."""
+        rows = await self._execute(
+            "SELECT o.move, o.name FROM tenantry.move_object AS o JOIN tenantry.move AS m ON m.id = o.move "
+            "WHERE o.kind = 'subscription' AND o.name LIKE '%\\_ref' AND o.gone_at IS NULL "
+            "AND o.database = $1 AND m.source = $2",
+            subscriber,
+            publisher,
+        )
+        return [(row["move"], row["name"]) for row in rows]
 
     # -- the lease ---------------------------------------------------------------------------------
 

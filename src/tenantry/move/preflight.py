@@ -247,6 +247,13 @@ def _table(facts: Facts, table: Table, column: str) -> Iterator[Finding]:
             f"make {table.quoted} an ordinary table, or ignore it under `tables:`",
         )
         return
+    if not table.ours:
+        role = facts.source.server["role"]
+        yield Finding(
+            "not-owner",
+            f"role {role} may neither read nor publish {table.quoted}, which belongs to {table.owner}",
+            f'GRANT "{table.owner}" TO "{role}"',
+        )
     if table.persistence == "u":
         yield Finding(
             "unlogged",

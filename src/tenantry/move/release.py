@@ -10,8 +10,9 @@ from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.errors import WrongState
 from tenantry.move.plan import Mechanism, TablePlan
 from tenantry.move.progress import Deleted
-from tenantry.move.settle import take_down
+from tenantry.move.settle import drop_links_from, take_down
 from tenantry.move.work import Work
+from tenantry.tenant import Kind
 
 
 async def release(work: Work) -> int:
@@ -24,6 +25,8 @@ async def release(work: Work) -> int:
             if not await gate.close(work, work.back, target):
                 raise WrongState(work.plan.id, "rolled back", "released", "plan a new move")
         await take_down(work, work.back)
+    if work.source.kind is Kind.DEDICATED:
+        await drop_links_from(work, work.target, work.source)
     failpoints.reach("K16")
     await work.journal.mean(work.plan.id, work.source.name, "rows", work.plan.tenant)
     deleted = await delete_rows(work, work.source, work.plan.tables)

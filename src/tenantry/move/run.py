@@ -150,7 +150,7 @@ async def verification(work: Work) -> Result:
 
 async def flipping(work: Work) -> Result:
     flip = await fence.flip(work, work.out)
-    await settle.admit(work, work.out)
+    await settle.admit_anew(work, work.out)
     await work.journal.enter(work.plan, State.FLIPPED, {"pause": round(flip.pause, 4)})
     return {"pause_seconds": round(flip.pause, 4), "fences": flip.attempts}
 
@@ -159,6 +159,10 @@ async def settling(work: Work) -> Result:
     await work.journal.enter(work.plan, State.FLIPPED)
     await settle.settle(work, work.out)
     await settle.turn_round(work)
+    # What was made for the tenant's home is the home's now.
+    for section in (target.PRE_DATA, target.POST_DATA):
+        await work.journal.gone(work.plan.id, work.plan.target, "schema", section)
+    await work.journal.gone(work.plan.id, work.plan.target, "rows", work.plan.tenant)
     return {}
 
 

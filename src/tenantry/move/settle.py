@@ -7,20 +7,24 @@ from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.work import Way, Work
 
 
-async def admit(work: Work, way: Way) -> None:
+async def admit(work: Work, way: Way, there: Connection) -> None:
     """Let the new home admit the tenant now.
 
     The flip's own transaction says so too, by replication; whichever comes first. The data is there: the marker
     was. The epoch keeps a late one from undoing what came after it.
     """
+    await there.execute(
+        "UPDATE tenantry.placement SET home = $2, epoch = $3, changed_at = now() WHERE tenant = $1 AND epoch < $3",
+        work.plan.tenant,
+        way.there.name,
+        way.epoch + 1,
+    )
+
+
+async def admit_anew(work: Work, way: Way) -> None:
+    """The same in a session of its own, for a mover that comes later."""
     async with session(way.there, f"admit {work.plan.id}") as there:
-        await there.execute(
-            "UPDATE tenantry.placement SET home = $2, epoch = $3, changed_at = now() "
-            "WHERE tenant = $1 AND epoch < $3",
-            work.plan.tenant,
-            way.there.name,
-            way.epoch + 1,
-        )
+        await admit(work, way, there)
 
 
 async def settle(work: Work, way: Way) -> None:
@@ -29,7 +33,7 @@ async def settle(work: Work, way: Way) -> None:
     Routers with an old placement are corrected by the old home's refusal, which names the new one; so the
     directory may be late, and is told after the new home.
     """
-    await admit(work, way)
+    await admit_anew(work, way)
     await work.journal.place(work.plan.tenant, way.there.name, way.epoch + 1)
     failpoints.reach("K14")
     await take_down(work, way)
@@ -50,6 +54,17 @@ async def take_down_named(work: Work, name: str, here: Endpoint, there: Endpoint
     async with session(here, f"take down {work.plan.id}") as publisher:
         await _drop(work, here, "slot", name, publisher)
         await _drop(work, here, "publication", name, publisher)
+
+
+async def drop_links_from(work: Work, publisher: Endpoint, subscriber: Endpoint) -> None:
+    """Remove the links that earlier moves left to keep `subscriber`'s reference tables in step.
+
+    The tenant that they were for is leaving it; a slot that nobody reads any more fills the publisher's disk.
+    """
+    for move, name in await work.journal.reference_links(subscriber.name, publisher.name):
+        await take_down_named(work, name, publisher, subscriber)
+        for place, kind in ((subscriber, "subscription"), (publisher, "slot"), (publisher, "publication")):
+            await work.journal.gone(move, place.name, kind, name)
 
 
 async def _drop(work: Work, place: Endpoint, kind: str, name: str, connection: Connection) -> None:

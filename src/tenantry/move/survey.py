@@ -87,7 +87,7 @@ async def survey(
             occupied=await _occupied(there, tenant, target.kind, tables, theirs) if _sees_rows(theirs) else (),
             bypassing=await _bypassing(here, names),
             colliding=colliding,
-            null_tenants=await _null_tenants(here, tables) if _sees_rows(ours) else (),
+            null_tenants=await _null_tenants(here, tables) if _sees_rows(ours) and _owns_all(selection) else (),
             pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
         )
         storage = await read_storage(here, [t.quoted for t in tables])
@@ -124,7 +124,7 @@ async def _table_plans(
 ) -> tuple[TablePlan, ...]:
     plans = []
     for table, column in selection.tenant:
-        if table.kind == "f" or not looks:
+        if table.kind == "f" or not looks or not table.ours:
             plans.append(table_plan(table, column, int(table.rows)))
             continue
         where = f"{identifier(column)} = {literal(tenant)}"
@@ -178,6 +178,10 @@ async def _collisions(
 
 def _sees_rows(side: Side) -> bool:
     return bool(side.server["superuser"] or side.server["bypasses"])
+
+
+def _owns_all(selection: Selection) -> bool:
+    return all(table.ours for table, _ in selection.tenant)
 
 
 async def _home(here: Connection, tenant: str, ours: Side) -> tuple[str, int, bool] | None:

@@ -77,16 +77,28 @@ async def install(work: Work) -> None:
             id_type=IdType(work.plan.id_type),
             application_role=None,
             tenant=stamp,
+            key=await _hardening_key(source),
         )
         rows = await source.fetch(
             "SELECT DISTINCT r.rolname::text AS role FROM pg_proc AS p, aclexplode(p.proacl) AS a "
             "JOIN pg_roles AS r ON r.oid = a.grantee "
-            "WHERE p.oid = 'tenantry.bind(text)'::regprocedure AND a.grantee <> p.proowner "
+            "WHERE p.pronamespace = 'tenantry'::regnamespace AND p.proname = 'bind' AND a.grantee <> p.proowner "
             "AND a.privilege_type = 'EXECUTE'"
         )
         for row in rows:
             if await target.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", row["role"]):
                 await target.execute("SELECT tenantry.grant_application($1)", row["role"])
+
+
+async def _hardening_key(source: Connection) -> bytes | None:
+    """The source's key of hardened mode, for the target; None: it is not hardened.
+
+    The database keeps the key as HMAC's padded blocks (RFC 2104: key xor 0x36…), and a padded key is as good.
+    """
+    if not await source.fetchval("SELECT hardened FROM tenantry.local"):
+        return None
+    pad: bytes | None = await source.fetchval("SELECT inner_pad FROM tenantry.secret")
+    return None if pad is None else bytes(byte ^ 0x36 for byte in pad)
 
 
 async def shut(work: Work) -> None:

@@ -18,8 +18,8 @@ def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("it is a superuser", f"ALTER ROLE {role} NOSUPERUSER"))
     if facts["bypasses"]:
         found.append(("it has BYPASSRLS", f"ALTER ROLE {role} NOBYPASSRLS"))
-    for group in facts["member_of"]:
-        quoted = '"' + str(group).replace('"', '""') + '"'
+    for group, through in zip(facts["member_of"], facts["member_through"], strict=True):
+        quoted = '"' + str(through).replace('"', '""') + '"'  # the membership of its own that leads there
         found.append((f"it is a member of {group}, which bypasses", f"REVOKE {quoted} FROM {role}"))
     for table in facts["owned_unforced"]:
         found.append(

@@ -23,6 +23,7 @@ from tenantry.directory import Store
 from tenantry.errors import TenantryError
 from tenantry.metrics import FleetNumbers
 from tenantry.promotion import Action, Bucket, Rule, State, Verdict, reasons, span, verdicts
+from tenantry.server.lag import Following, lags
 from tenantry.usage import shares, upkeep
 from tenantry.usage.sampler import Witnessed, witnessed
 from tenantry.usage.view import FleetView
@@ -150,7 +151,10 @@ class FleetReader:
             verdicts=judged,
             reasons={verdict.tenant: reasons(verdict) for verdict in judged},
             witnessed=await witnessed(control, hour - HOUR, hour + HOUR),
-            numbers=self._numbers(databases, moves),
+            numbers=self._numbers(databases, moves)._replace(
+                lags=await lags(self._config, map(_following, (move for move in moves if not move.finished))),
+                pauses=tuple(row["pause"] for row in await control.fetch(sql.query("server/pauses"))),
+            ),
         )
 
     async def _judge(self, control: Pool, now: float) -> Any:
@@ -187,6 +191,12 @@ class FleetReader:
             tenants=dict(counts),
             moves={move.tenant: move.step or move.state for move in moves if not move.finished},
         )
+
+
+def _following(move: MoveRow) -> Following:
+    flipped = move.state in ("flipped", "rolling_back", "releasing")
+    home, direction = (move.target, "back") if flipped else (move.source, "out")
+    return Following(move.id, move.tenant, home, direction)
 
 
 def rule_of(config: Config) -> Rule:

@@ -6,6 +6,7 @@ One row is one tenant's day in one database. Exported rows can be imported again
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import date
 from typing import Any, Final, NamedTuple, TextIO
@@ -132,10 +133,12 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[Row], label:
         raise ValueError(f"the label says where the history comes from; it can't be {label!r}")
     listed = list(rows)
     totals: dict[tuple[date, str], tuple[float | None, float]] = {}
+    attributed: dict[tuple[date, str], float] = defaultdict(float)
     for row in listed:
         day = (row.total_seconds, row.coverage)
         if totals.setdefault((row.day, row.database), day) != day:
             raise ValueError(f"{row.day} of {row.database} has two different totals or coverages")
+        attributed[row.day, row.database] += row.busy_seconds
     if len({row[:3] for row in listed}) < len(listed):
         raise ValueError("a tenant has two rows for the same day and database")
     async with control.acquire() as connection, connection.transaction():
@@ -153,6 +156,7 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[Row], label:
             [database for _, database in totals],
             [total for total, _ in totals.values()],
             [coverage for _, coverage in totals.values()],
+            [attributed[day] for day in totals],
         )
     return Imported(len(listed), len({row.day for row in listed}), len({row[2] for row in listed}))
 

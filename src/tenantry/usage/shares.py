@@ -29,6 +29,13 @@ class Total(NamedTuple):
     reported: float
     """How much of the day the fleet was reporting, 0 to 1."""
     source: str
+    attributed: float = 0.0
+    """Seconds of `busy` that are some tenant's; the rest did not come through a router."""
+
+    @property
+    def nobodys(self) -> float | None:
+        """The part that is no tenant's, 0 to 1; None when the database did nothing."""
+        return max(0.0, 1.0 - self.attributed / self.busy) if self.busy > 0 else None
 
     @property
     def whole(self) -> float | None:
@@ -88,6 +95,14 @@ class Shares:
                 found[day] = Day(day, busy, total.whole, total.coverage, total.source)
         return found
 
+    def so_far(self, tenant: str, database: str, day: date) -> float | None:
+        """The tenant's share of a day that is not over, as far as it is known; None: nothing is."""
+        total = self.totals.get((database, day))
+        if total is None or total.busy <= 0:
+            return None
+        used = self.used.get((tenant, database, day, total.source))
+        return used.busy / total.busy if used is not None else 0.0
+
     def history(self, tenant: str) -> History:
         """The tenant's days where it lives now: what the rule wants.
 
@@ -104,15 +119,6 @@ class Shares:
     def database(self, name: str, kind: Kind = Kind.SHARED) -> History:
         """The days of a whole database: what demotion advice is measured against."""
         return History("", name, kind, None, self.days("", name))
-
-    def attributed(self, database: str, day: date) -> float:
-        """Busy seconds of the database on that day that belong to the tenants in here."""
-        total = self.totals.get((database, day))
-        return sum(
-            used.busy
-            for (_, where, when, source), used in self.used.items()
-            if total is not None and (where, when, source) == (database, day, total.source)
-        )
 
 
 async def load(
@@ -141,7 +147,9 @@ async def load(
         tenants = [row["tenant"] for row in rows]
     wanted = sorted(set(tenants))
     totals = {
-        (row["database"], row["day"]): Total(row["busy_seconds"], row["covered"], row["reported"], row["source"])
+        (row["database"], row["day"]): Total(
+            row["busy_seconds"], row["covered"], row["reported"], row["source"], row["attributed_seconds"]
+        )
         for row in await control.fetch(query("usage/totals"), first, until)
     }
     used = {

@@ -1,4 +1,4 @@
-"""Watches one database: takes its totals and samples its sessions, if nobody else in the fleet does.
+"""Watches a database: takes its totals, samples its sessions, and once a day estimates its storage.
 
 The leader of a database holds an advisory lock on it, on a connection of its own; the lock goes with
 the connection, so a leader that dies is replaced. It wants a direct connection, past any pooler.
@@ -11,7 +11,8 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import date
 from typing import Any, Final
 from uuid import uuid4
 
@@ -19,9 +20,11 @@ import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
 from tenantry.lifecycle import stop
+from tenantry.usage import storage
 from tenantry.usage.ledger import RETRIED
 from tenantry.usage.sampler import Activity, Witness, look
 from tenantry.usage.totals import Collector
+from tenantry.usage.upkeep import today
 
 logger = logging.getLogger("tenantry")
 
@@ -37,7 +40,7 @@ Connect = Callable[[], Awaitable[Any]]
 class Watch:
     """One process's candidacy for watching one database. `start` it, and `close` it."""
 
-    # Mutable state: latest (the newest look), _task.
+    # Mutable state: latest (the newest look), _stored (day of the newest estimate of storage), _task.
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Watch:
         connect: Connect,
         control: asyncpg.Pool[asyncpg.Record],
         *,
+        column: str | None = None,
         sample: float = SAMPLE_SECONDS,
         flush: float = FLUSH_SECONDS,
         standby: float = STANDBY_SECONDS,
@@ -56,6 +60,8 @@ class Watch:
         database: its name in the directory.
         connect: opens a direct connection to it; its role is in pg_monitor, or sees nobody.
         control: connections to the control database.
+        column: the tenant column, to estimate storage once a day; the role must bypass RLS for
+            that. None: storage is not estimated.
         sample: mean seconds between two looks.
         flush: seconds between writing to the control database and reading the totals.
         standby: seconds after which one that is not the leader tries again.
@@ -68,6 +74,8 @@ class Watch:
         """Set while this process is the leader."""
         self.latest: list[Activity] = []
         self._connect = connect
+        self._column = column
+        self._stored: date | None = None
         self._control = control
         self._sample = sample
         self._flush = flush
@@ -123,6 +131,7 @@ class Watch:
                 if self._monotonic() - written >= self._flush:
                     written = self._monotonic()
                     await self._write(witness, collector, connection)
+                    await self._store(connection)
                 await asyncio.sleep(self._sample * (0.5 + self._chance()))
         finally:
             with contextlib.suppress(DatabaseUnavailable):
@@ -135,3 +144,71 @@ class Watch:
             await collector.collect(connection, self._monotonic())
         except DatabaseUnavailable:
             logger.warning("watching %s: the control database is away", self.database)
+
+    async def _store(self, connection: Any) -> None:
+        """Estimate the storage, once a UTC day. Bounded; the samples of those seconds are missed."""
+        day = today(self._clock())
+        if self._column is None or self._stored == day:
+            return
+        self._stored = day
+        try:
+            found = await storage.estimate(connection, await storage.tables(connection, self._column))
+        except asyncpg.InsufficientPrivilegeError:
+            logger.warning("%s: storage is not estimated: the role does not bypass RLS", self.database)
+            return
+        try:
+            await storage.keep(self._control, self.database, day, found)
+        except RETRIED:
+            self._stored = None
+            logger.warning("watching %s: the control database is away", self.database)
+            return
+        logger.info(
+            "%s: storage estimated from %d pages in %.2f s; %d tables skipped",
+            self.database,
+            found.pages,
+            found.seconds,
+            len(found.skipped),
+        )
+
+
+class Watches:
+    """One process's candidacies for all databases of the fleet. `follow` the directory, and `close` it."""
+
+    # Mutable state: _watches, by database.
+
+    def __init__(
+        self, control: asyncpg.Pool[asyncpg.Record], *, column: str | None = None, **options: Any
+    ) -> None:
+        """Args:
+        control: connections to the control database.
+        column: as of `Watch`, which gets the other options too.
+        """
+        self._control = control
+        self._options = {"column": column, **options}
+        self._watches: dict[str, Watch] = {}
+
+    def __getitem__(self, database: str) -> Watch:
+        return self._watches[database]
+
+    @property
+    def leading(self) -> list[str]:
+        """Databases that this process is the leader of."""
+        return sorted(name for name, watch in self._watches.items() if watch.leading.is_set())
+
+    async def follow(self, databases: Mapping[str, Connect]) -> None:
+        """Watch these databases from now on, and no others.
+
+        Args:
+            databases: for each name in the directory, what opens a direct connection to it.
+        """
+        for name in [name for name in self._watches if name not in databases]:
+            await self._watches.pop(name).close()
+        for name, connect in databases.items():
+            if name not in self._watches:
+                self._watches[name] = Watch(name, connect, self._control, **self._options)
+                self._watches[name].start()
+
+    async def close(self) -> None:
+        """Stop watching. Idempotent."""
+        watches, self._watches = self._watches, {}
+        await asyncio.gather(*(watch.close() for watch in watches.values()))

@@ -68,6 +68,18 @@ def test_init_without_an_operators_dsn_touches_nothing(fleet: Fleet) -> None:
     assert fleet.server.psql("SELECT 1 FROM pg_namespace WHERE nspname = 'tenantry'", fleet.control) == ""
 
 
+def test_a_database_of_the_directory_without_an_operator_is_told_and_the_others_are_installed(
+    fleet: Fleet,
+) -> None:
+    fleet.ok("init")
+    fleet.ok("databases", "add", "eu", "--kind", "shared", "--dsn-env", "TENANTRY_SHARED_DSN")
+    ran = fleet.run("init", "--json")
+    assert ran.code == 3
+    by_name = {row["database"]: row["error"] for row in ran.json}
+    assert "databases.eu.operator_dsn" in by_name["eu"]
+    assert by_name["shared"] is None
+
+
 def test_init_grants_the_services_role_of_the_control_database(fleet: Fleet) -> None:
     fleet.set("TENANTRY_CONTROL_DSN", fleet.server.dsn(fleet.control, fleet.role))
     direct = fleet.server.dsn(fleet.control)

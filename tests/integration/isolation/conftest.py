@@ -56,8 +56,7 @@ async def other_role(connection: Connection) -> AsyncIterator[str]:
 async def install(connection: Connection, id_type: IdType, *, setting: str = "app.current_tenant") -> None:
     """Make the tenantry schema, as `tenantry init` does."""
     for step in migrations("data"):
-        # pg_catalog.bigint is no type; see the report
-        await connection.execute(step.text.replace("pg_catalog.@id_type@", "@id_type@"))
+        await connection.execute(step.text)
     await connection.execute("SELECT tenantry.configure('shared', 'shared', $1, $2)", setting, id_type.value)
 
 

@@ -1,5 +1,23 @@
 """Servers and estates for the tests of moves."""
 
-from tests.faults.fixtures import estate, estate18, far16, far18
+from __future__ import annotations
 
-__all__ = ["estate", "estate18", "far16", "far18"]
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tenantry.embedded import EmbeddedServer
+from tests.faults.estate import Estate
+from tests.faults.fixtures import estate, estate18, far16, far18
+from tests.faults.marks import pytest_collection_modifyitems, pytest_configure
+
+__all__ = ["estate", "estate18", "far16", "far18", "pytest_collection_modifyitems", "pytest_configure"]
+
+
+@pytest.fixture(scope="module")
+def looked_at(pg18: EmbeddedServer, far18: EmbeddedServer) -> Iterator[Estate]:
+    """An estate for tests that move nothing and leave everything as it was."""
+    made = asyncio.run(Estate.make(pg18, far18))
+    yield made
+    made.drop()

@@ -7,42 +7,42 @@ from tests.faults.estate import Estate
 from tests.faults.load import check, load
 
 
-async def test_promoted_tenant_lives_at_its_new_home_with_all_its_rows(estate: Estate) -> None:
-    before = await estate.checksums("shared")
-    mover = estate.mover()
-    plan = await mover.plan(estate.tenant, "acme")
+async def test_promoted_tenant_lives_at_its_new_home_with_all_its_rows(estate18: Estate) -> None:
+    before = await estate18.checksums("shared")
+    mover = estate18.mover()
+    plan = await mover.plan(estate18.tenant, "acme")
     assert plan.refusals == ()
     record = await mover.run(plan, print)
     assert record.state is State.FLIPPED
-    assert await estate.homes() == {"shared": ("acme", 2), "acme": ("acme", 2), "control": ("acme", 2)}
-    after = await estate.checksums("acme")
-    assert after == {key: value for key, value in before.items() if key[1] == estate.tenant}
+    assert await estate18.homes() == {"shared": ("acme", 2), "acme": ("acme", 2), "control": ("acme", 2)}
+    after = await estate18.checksums("acme")
+    assert after == {key: value for key, value in before.items() if key[1] == estate18.tenant}
 
 
-async def test_released_move_leaves_nothing_and_touches_no_other_tenant(estate: Estate) -> None:
-    before = await estate.checksums("shared")
-    mover = estate.mover()
-    record = await mover.run(await mover.plan(estate.tenant, "acme"))
+async def test_released_move_leaves_nothing_and_touches_no_other_tenant(estate18: Estate) -> None:
+    before = await estate18.checksums("shared")
+    mover = estate18.mover()
+    record = await mover.run(await mover.plan(estate18.tenant, "acme"))
     record = await mover.release(record.id)
     assert record.state is State.RELEASED
-    after = await estate.checksums("shared")
-    assert after == {key: value for key, value in before.items() if key[1] != estate.tenant}
+    after = await estate18.checksums("shared")
+    assert after == {key: value for key, value in before.items() if key[1] != estate18.tenant}
     assert await mover.release(record.id) == record
 
 
-async def test_rollback_takes_back_writes_made_since_the_flip(estate: Estate) -> None:
-    mover = estate.mover()
-    record = await mover.run(await mover.plan(estate.tenant, "acme"))
-    await estate.fetch("acme", "UPDATE account SET balance = balance + 7")
-    await estate.fetch("acme", "INSERT INTO entry (tenant_id, op, account, amount, currency) "
-                       "VALUES ($1, gen_random_uuid(), 1, 7, 'USD')", estate.tenant)  # fmt: skip
-    moved = await estate.checksums("acme")
+async def test_rollback_takes_back_writes_made_since_the_flip(estate18: Estate) -> None:
+    mover = estate18.mover()
+    record = await mover.run(await mover.plan(estate18.tenant, "acme"))
+    await estate18.fetch("acme", "UPDATE account SET balance = balance + 7")
+    await estate18.fetch("acme", "INSERT INTO entry (tenant_id, op, account, amount, currency) "
+                       "VALUES ($1, gen_random_uuid(), 1, 7, 'USD')", estate18.tenant)  # fmt: skip
+    moved = await estate18.checksums("acme")
     record = await mover.rollback(record.id)
     assert record.state is State.ROLLED_BACK
-    assert await estate.homes() == {"shared": ("shared", 3), "acme": ("shared", 3), "control": ("shared", 3)}
-    after = await estate.checksums("shared")
-    assert {k: v for k, v in after.items() if k[1] == estate.tenant} == moved
-    assert await estate.checksums("acme") == {}
+    assert await estate18.homes() == {"shared": ("shared", 3), "acme": ("shared", 3), "control": ("shared", 3)}
+    after = await estate18.checksums("shared")
+    assert {k: v for k, v in after.items() if k[1] == estate18.tenant} == moved
+    assert await estate18.checksums("acme") == {}
 
 
 async def test_no_request_fails_and_no_write_is_lost_while_the_tenant_moves_and_comes_back(estate: Estate) -> None:

@@ -49,20 +49,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("code", REFUSED)
-async def test_preflight_names_what_it_refuses_and_the_mend_mends_it(estate18: Estate, code: str) -> None:
+async def test_preflight_names_what_it_refuses_and_the_mend_mends_it(looked_at: Estate, code: str) -> None:
     broken, mend = REFUSED[code]
-    mover = estate18.mover()
-    assert (await mover.plan(estate18.tenant, "acme")).refusals == ()
-    estate18.near.psql(broken, estate18.shared)
+    mover = looked_at.mover()
+    assert (await mover.plan(looked_at.tenant, "acme")).refusals == ()
+    looked_at.near.psql(broken, looked_at.shared)
     try:
-        plan = await mover.plan(estate18.tenant, "acme")
+        plan = await mover.plan(looked_at.tenant, "acme")
         assert code in [finding.code for finding in plan.refusals]
         with pytest.raises(MoveRefused, match="nothing was touched"):
             await mover.run(plan)
         assert await mover.list() == []
     finally:
-        estate18.near.psql(mend, estate18.shared)
-    assert code not in [finding.code for finding in (await mover.plan(estate18.tenant, "acme")).refusals]
+        looked_at.near.psql(mend, looked_at.shared)
+    assert code not in [finding.code for finding in (await mover.plan(looked_at.tenant, "acme")).refusals]
 
 
 async def test_a_target_with_rows_is_refused(estate18: Estate) -> None:
@@ -77,11 +77,11 @@ async def test_a_target_with_rows_is_refused(estate18: Estate) -> None:
     assert "foreign-stamp" in [finding.code for finding in stranger.refusals]
 
 
-async def test_a_bypassing_writer_is_named(estate18: Estate) -> None:
-    owner = await asyncpg.connect(estate18.endpoints["shared"].dsn)
+async def test_a_bypassing_writer_is_named(looked_at: Estate) -> None:
+    owner = await asyncpg.connect(looked_at.endpoints["shared"].dsn)
     try:
         await owner.execute("BEGIN; UPDATE account SET balance = balance")
-        plan = await estate18.mover().plan(estate18.tenant, "acme")
+        plan = await looked_at.mover().plan(looked_at.tenant, "acme")
         (finding,) = [f for f in plan.refusals if f.code == "bypassing-writer"]
         assert "postgres" in finding.problem
     finally:
@@ -91,29 +91,35 @@ async def test_a_bypassing_writer_is_named(estate18: Estate) -> None:
 @pytest.mark.parametrize(
     ("attributes", "codes"),
     [
-        ("NOSUPERUSER REPLICATION", {"no-bypassrls", "no-replica-role", "no-subscription", "no-create"}),
-        ("NOSUPERUSER BYPASSRLS", {"no-replication", "no-replica-role", "no-subscription", "no-create"}),
+        (
+            "NOSUPERUSER REPLICATION",
+            {"not-owner", "no-bypassrls", "no-replica-role", "no-subscription", "no-create"},
+        ),
+        (
+            "NOSUPERUSER BYPASSRLS",
+            {"not-owner", "no-replication", "no-replica-role", "no-subscription", "no-create"},
+        ),
         ("SUPERUSER", set()),
     ],
 )
 async def test_a_mover_without_privileges_is_told_the_statement_that_mends_it(
-    estate18: Estate, attributes: str, codes: set[str]
+    looked_at: Estate, attributes: str, codes: set[str]
 ) -> None:
-    for server, database in ((estate18.near, estate18.shared), (estate18.far, estate18.dedicated)):
+    for server, database in ((looked_at.near, looked_at.shared), (looked_at.far, looked_at.dedicated)):
         server.psql("DROP ROLE IF EXISTS carrier", database)
         server.psql(f"CREATE ROLE carrier LOGIN {attributes}; GRANT pg_monitor TO carrier", database)
     grants = "GRANT USAGE ON SCHEMA tenantry TO carrier; GRANT SELECT ON ALL TABLES IN SCHEMA tenantry TO carrier"
-    estate18.near.psql(grants, estate18.shared)
+    looked_at.near.psql(grants, looked_at.shared)
     try:
-        ends = estate18.endpoints
+        ends = looked_at.endpoints
         carriers = {name: replace(end, dsn=end.dsn.replace("postgres@", "carrier@")) for name, end in ends.items()}
-        plan = await estate18.mover(endpoints=carriers).plan(estate18.tenant, "acme")
+        plan = await looked_at.mover(endpoints=carriers).plan(looked_at.tenant, "acme")
         assert {finding.code for finding in plan.refusals} == codes
         assert all("carrier" in finding.mend for finding in plan.refusals if finding.code != "no-create")
     finally:
-        estate18.near.psql("DROP OWNED BY carrier", estate18.shared)
-        estate18.far.psql("DROP OWNED BY carrier", estate18.dedicated)
-        for server in (estate18.near, estate18.far):
+        looked_at.near.psql("DROP OWNED BY carrier", looked_at.shared)
+        looked_at.far.psql("DROP OWNED BY carrier", looked_at.dedicated)
+        for server in (looked_at.near, looked_at.far):
             server.psql("DROP ROLE carrier")
 
 

@@ -39,8 +39,11 @@ INSERT INTO tenantry.usage (hour, database, tenant, busy_seconds, waited_seconds
     VALUES (date_trunc('hour', now(), 'UTC'), 'shared', 'heavy', 12.5, 0.5, 100);
 INSERT INTO tenantry.database_usage (hour, database, busy_seconds, covered_seconds)
     VALUES (date_trunc('hour', now(), 'UTC'), 'shared', 20, 60);
-INSERT INTO tenantry.move (id, tenant, source, target, state, step, plan) VALUES
-    ('m0000000001', '<script>alert(1)</script>', 'shared', 'acme', 'flipped', 'flip', '{}');
+INSERT INTO tenantry.move (id, tenant, source, target, state, step, plan, result) VALUES
+    ('m0000000001', '<script>alert(1)</script>', 'acme', 'shared', 'flipped', 'flip', '{}',
+     '{"pause_seconds": 0.12}');
+SELECT pg_create_logical_replication_slot('tenantry_m0000000001_back', 'pgoutput');
+SELECT pg_logical_emit_message(false, 'test', 'so that there is something to confirm');
 """
 
 

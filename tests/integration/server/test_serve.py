@@ -40,6 +40,11 @@ def test_a_scrape_gets_the_fleets_view(serving: Serving) -> None:
         ("acme", "active"): 1.0,
         ("acme", "suspended"): 0.0,
     }
+    assert found["tenantry_move_pause_seconds_count"][()] == 1
+    assert found["tenantry_move_pause_seconds_bucket"]["0.25",] == 1
+    assert found["tenantry_move_pause_seconds_bucket"]["0.1",] == 0
+    assert found["tenantry_move_pause_seconds_sum"][()] == 0.12
+    assert found["tenantry_move_lag_bytes"]["<script>alert(1)</script>",] > 0
     assert found["tenantry_move_phase"] == {("flip", "<script>alert(1)</script>"): 1.0}
 
 

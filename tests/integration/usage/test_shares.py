@@ -78,7 +78,9 @@ async def test_a_fortnight_above_the_threshold_makes_a_candidate(control: Pool) 
     assert await verdict(control) is State.CANDIDATE
     assert await verdict(control, "light") is State.NOT
     found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
-    assert found.attributed("shared", TODAY - timedelta(days=1)) == pytest.approx(50 * 24)
+    total = found.totals["shared", TODAY - timedelta(days=1)]
+    assert total.attributed == pytest.approx(50 * 24)
+    assert total.nobodys == pytest.approx(0.5)
 
 
 async def test_load_from_outside_the_router_lowers_the_share(control: Pool) -> None:

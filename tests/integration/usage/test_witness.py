@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -13,10 +14,12 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import DatabaseUnavailable
 from tenantry.tenant import tag
+from tenantry.usage import storage
 from tenantry.usage.sampler import Activity, Witness, Witnessed, look, witnessed
-from tenantry.usage.watch import Watch
+from tenantry.usage.watch import Watch, Watches
 from tests.integration.usage.conftest import NOON, Clock, Pool
 from tests.support.proxy import Proxy, Verdict
+from tests.support.until import until
 
 
 @asynccontextmanager
@@ -163,7 +166,7 @@ async def test_of_a_fleet_one_process_watches_a_database_and_another_takes_over(
     for one in watches:
         await one.close()
         await one.close()
-    assert await control.fetchval("SELECT count(*) FROM tenantry.reporter WHERE stopped_at > '-infinity'") == 2
+    assert await control.fetchval("SELECT count(*) FROM tenantry.reporter WHERE stopped_at IS NULL") == 0
 
 
 async def first_leader(watches: list[Watch]) -> Watch:
@@ -202,3 +205,32 @@ async def test_a_watch_outlives_its_database_and_its_control_database(
         server.restart()
         await watch.leading.wait()
         await watch.close()
+
+
+async def test_watching_a_fleet_follows_the_directory_and_estimates_storage_once_a_day(
+    pg: EmbeddedServer, database: str, control: Pool
+) -> None:
+    pg.psql("CREATE TABLE t (tenant_id text); INSERT INTO t VALUES ('a'), ('a'), ('b')", database)
+
+    def connect() -> Any:
+        return asyncpg.connect(pg.dsn(database))
+
+    watches = Watches(control, column="tenant_id", sample=0.01, flush=0.01, standby=0.01)
+    await watches.follow({"shared": connect})
+    await watches["shared"].leading.wait()
+    await until(lambda: stored(control))
+    await watches.follow({"shared": connect, "twin": connect})
+    assert watches.leading == ["shared"]  # the same database under another name has one leader too
+    await watches.follow({"twin": connect})
+    await watches["twin"].leading.wait()
+    await until_sampled(control, 1)
+    await watches.close()
+    await watches.close()
+
+    (_, found) = (await storage.latest(control))["shared"]
+    assert found.share("a") == pytest.approx(2 / 3, abs=0.01)
+    assert watches.leading == []
+
+
+async def stored(control: Pool) -> bool:
+    return bool(await storage.latest(control))

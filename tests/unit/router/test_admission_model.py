@@ -168,4 +168,4 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 
 TestAdmissionAgainstTheModel = AdmissionMachine.TestCase
-TestAdmissionAgainstTheModel.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestAdmissionAgainstTheModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -9,8 +9,9 @@ from typing import Final
 
 from tenantry.demo.product import HEAVY, OWNED, customers, named
 from tenantry.demo.stage import Demo
+from tenantry.demo.story import Section
 from tenantry.demo.world import SHARED
-from tenantry.promotion import Rule, State, judge, percent, reasons
+from tenantry.promotion import Rule, State, Verdict, judge, percent, reasons
 from tenantry.usage import exchange, shares
 
 #: What the ledger and every verdict call the invented past.
@@ -38,20 +39,8 @@ async def run(demo: Demo) -> None:
     known = await shares.load(pool, today - timedelta(days=rule.window), today, top=len(customers()))
     verdicts = [judge(rule, known.history(tenant), today) for tenant in sorted(known.homes)]
     named_ones = [verdict for verdict in verdicts if verdict.state is State.CANDIDATE]
-    heavy = named(HEAVY)
     real = demo.story.sections["use"]["heavy_share_of_time"]
-    for verdict in named_ones:
-        section.saw(f"{_name(verdict.tenant)}: {verdict.state}. " + "; ".join(reasons(verdict)) + ".")
-        days = [bucket.share or 0.0 for bucket in verdict.buckets]
-        section.quote(f"simulated days  {_spark(demo, days)}   today, real  {percent(real)} of the metered time")
-    others = sorted((v for v in verdicts if v not in named_ones), key=lambda v: -(v.share or 0.0))
-    section.saw(f"The next one, {_name(others[0].tenant)}: {others[0].state}. {reasons(others[0])[0]}.")
-    section.saw("What an operator runs next:")
-    section.quote(f"tenantry promote {heavy.id} --to {HEAVY}")
-    section.check(
-        [verdict.tenant for verdict in named_ones] == [str(heavy.id)] and named_ones[0].sources == (LABEL,),
-        f"of {len(verdicts)} customers judged the rule names {HEAVY} alone, and says that its past is simulated",
-    )
+    _tell(demo, section, verdicts, real)
     section.facts(
         simulated_rows=imported.rows,
         simulated_days=imported.days,
@@ -60,6 +49,23 @@ async def run(demo: Demo) -> None:
         reasons=list(reasons(named_ones[0])) if named_ones else [],
         sources=list(named_ones[0].sources) if named_ones else [],
         real_share_today=real,
+    )
+
+
+def _tell(demo: Demo, section: Section, verdicts: list[Verdict], real: float) -> None:
+    heavy = str(named(HEAVY).id)
+    named_ones = [verdict for verdict in verdicts if verdict.state is State.CANDIDATE]
+    for verdict in named_ones:
+        section.saw(f"{_name(verdict.tenant)}: {verdict.state}. " + "; ".join(reasons(verdict)) + ".")
+        days = [bucket.share or 0.0 for bucket in verdict.buckets]
+        section.quote(f"simulated days  {_spark(demo, days)}\ntoday, real     {percent(real)} of the metered time")
+    others = sorted((v for v in verdicts if v not in named_ones), key=lambda v: -(v.share or 0.0))
+    section.saw(f"The next one, {_name(others[0].tenant)}: {others[0].state}. {reasons(others[0])[0]}.")
+    section.saw("What an operator runs next:")
+    section.quote(f"tenantry promote {heavy} --to {HEAVY}")
+    section.check(
+        [verdict.tenant for verdict in named_ones] == [heavy] and named_ones[0].sources == (LABEL,),
+        f"of {len(verdicts)} customers judged the rule names {HEAVY} alone, and says that its past is simulated",
     )
 
 

@@ -35,5 +35,8 @@ async def run(demo: Demo) -> None:
     tenants = {line.partition('tenant="')[2].partition('"')[0] for line in series if 'tenant="' in line}
     section.saw(f"{len(series)} series of tenantry's, {len(tenants - {OTHER})} customers by name. Some of them:")
     section.quote("\n".join(shown))
-    section.check(len(shown) == len(_SHOWN) and len(tenants - {OTHER}) <= _TOP, "there, and bounded")
+    section.check(
+        len(shown) == len(_SHOWN) and len(tenants - {OTHER}) <= _TOP,
+        f"they are there, and at most {_TOP} customers have labels",
+    )
     section.facts(url=demo.url, series=len(series), tenant_labels=sorted(tenants))

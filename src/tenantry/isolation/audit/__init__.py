@@ -17,7 +17,7 @@ from tenantry.isolation.audit.finding import Check, Finding, Found, Rule, Severi
 from tenantry.isolation.catalog import Catalog
 from tenantry.isolation.policy import Tenancy
 
-__all__ = ["Finding", "Found", "Report", "Rule", "Severity", "Subject", "audit", "rules"]
+__all__ = ["Finding", "Found", "Report", "Rule", "Severity", "Subject", "audit", "every_rule"]
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
 
@@ -43,7 +43,7 @@ class Report(NamedTuple):
 
 
 @cache
-def rules() -> tuple[tuple[Rule, Check], ...]:
+def every_rule() -> tuple[tuple[Rule, Check], ...]:
     """Every rule with its check, by code."""
     found = []
     for entry in pkgutil.iter_modules(_rules.__path__):
@@ -70,7 +70,7 @@ def audit(
     accepted_keys = frozenset(baseline)
     found = [
         Finding(rule, place.object, place.message, place.mend)
-        for rule, check in rules()
+        for rule, check in every_rule()
         for place in check(subject)
     ]
     found.sort(key=lambda finding: (_ORDER[finding.rule.severity], finding.key))

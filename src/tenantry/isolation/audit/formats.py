@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenantry.isolation.audit import Report, rules
-from tenantry.isolation.audit.finding import Finding, Severity
+from tenantry.isolation.audit import Report, every_rule
+from tenantry.isolation.audit.finding import Finding, Rule, Severity
 
 HEADER = ("code", "severity", "object", "finding", "mend")
-_PAGES = "https://github.com/tenantry/tenantry/blob/main/docs/audit"
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "note"}
 _ANNOTATIONS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "notice"}
 
@@ -41,45 +40,16 @@ def to_sarif(report: Report, *, artifact: str = "database") -> dict[str, Any]:
     Args:
         artifact: the file that scanners shall hang the findings on, for example the schema's dump.
     """
-    known = [rule for rule, _ in rules()]
     place = {"artifactLocation": {"uri": artifact}, "region": {"startLine": 1}}
+    driver = {
+        "name": "tenantry rls audit",
+        "rules": [_descriptor(rule) for rule, _ in every_rule()],
+    }
+    results = [_result(finding, place) for finding in report.findings]
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {
-                        "name": "tenantry rls audit",
-                        "rules": [
-                            {
-                                "id": rule.code,
-                                "name": rule.name,
-                                "shortDescription": {"text": rule.hurts},
-                                "defaultConfiguration": {"level": _LEVELS[rule.severity]},
-                                "helpUri": f"{_PAGES}/{rule.code}.md",
-                            }
-                            for rule in known
-                        ],
-                    }
-                },
-                "results": [
-                    {
-                        "ruleId": finding.rule.code,
-                        "level": _LEVELS[finding.rule.severity],
-                        "message": {"text": f"{finding.object}: {finding.message}"},
-                        "partialFingerprints": {"tenantry/v1": finding.key},
-                        "locations": [
-                            {
-                                "physicalLocation": place,
-                                "logicalLocations": [{"fullyQualifiedName": finding.object}],
-                            }
-                        ],
-                    }
-                    for finding in report.findings
-                ],
-            }
-        ],
+        "runs": [{"tool": {"driver": driver}, "results": results}],
     }
 
 
@@ -90,6 +60,27 @@ def to_github(report: Report) -> list[str]:
         f"title={_property(f'{f.rule.code} {f.rule.name}')}::{_data(f'{f.object}: {f.message}')}"
         for f in report.findings
     ]
+
+
+def _descriptor(rule: Rule) -> dict[str, Any]:
+    return {
+        "id": rule.code,
+        "name": rule.name,
+        "shortDescription": {"text": rule.hurts},
+        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+        "help": {"text": f"docs/audit/{rule.code}.md"},
+    }
+
+
+def _result(finding: Finding, place: dict[str, Any]) -> dict[str, Any]:
+    logical = [{"fullyQualifiedName": finding.object}]
+    return {
+        "ruleId": finding.rule.code,
+        "level": _LEVELS[finding.rule.severity],
+        "message": {"text": f"{finding.object}: {finding.message}"},
+        "partialFingerprints": {"tenantry/v1": finding.key},
+        "locations": [{"physicalLocation": place, "logicalLocations": logical}],
+    }
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class _Prober:
         self.role = role
         self.bind = bind
         self.seconds = seconds
-        self._targets: dict[int, Target | None] = {}
+        self._targets: dict[int, Target | str] = {}
 
     async def table(self, relation: Relation) -> AsyncIterator[Attempt]:
         """Every attack on one table."""
@@ -142,18 +142,21 @@ class _Prober:
                 yield Attempt(function.key, "call", Outcome.UNTRIED, why)
             return
         target = await self.target(self.facts.catalog.relations[function.returns])
-        if target is not None:
+        if isinstance(target, Target):
             name = f"{identifier(function.schema)}.{identifier(function.name)}()"
             attack = through_function(name, column.name, target.victim.tenant)
             yield await self._alone(function.key, target, attack)
 
-    async def target(self, relation: Relation) -> Target | None:
-        """A row to attack, and whom to attack it as."""
+    async def target(self, relation: Relation) -> Target | str:
+        """A row to attack and whom to attack it as, or why there is none."""
         if relation.oid not in self._targets:
-            self._targets[relation.oid] = await self._find(relation)
+            try:
+                self._targets[relation.oid] = await self._find(relation)
+            except (asyncpg.InsufficientPrivilegeError, asyncpg.QueryCanceledError) as error:
+                self._targets[relation.oid] = f"no row to attack could be looked for: {error}"
         return self._targets[relation.oid]
 
-    async def _find(self, relation: Relation) -> Target | None:
+    async def _find(self, relation: Relation) -> Target | str:
         column = self.facts.survey.tenants[relation.oid]
         name = identifier(column.name)
         query = (
@@ -161,10 +164,12 @@ class _Prober:
             f"{name}::text AS tenant, to_jsonb(t) AS values FROM {relation.sql} AS t WHERE "
         )
         async with self.connection.transaction():
-            await self.connection.execute("SET LOCAL row_security = off")
+            await self.connection.execute(
+                f"SET LOCAL row_security = off; SET LOCAL statement_timeout = {int(self.seconds * 1000)}"
+            )
             first = await self.connection.fetchrow(f"{query}{name} IS NOT NULL LIMIT 1")
             if first is None:
-                return None
+                return "it has no rows of a tenant to attack"
             other = await self.connection.fetchrow(f"{query}{name}::text <> $1 LIMIT 1", first["tenant"])
         victim = _row(first)
         if other is not None:
@@ -173,11 +178,13 @@ class _Prober:
             (
                 known.victim.tenant
                 for known in self._targets.values()
-                if known is not None and known.victim.tenant != victim.tenant
+                if isinstance(known, Target) and known.victim.tenant != victim.tenant
             ),
             None,
         )
-        return None if attacker is None else Target(relation, column, victim, attacker, None)
+        if attacker is None:
+            return "no second tenant has any row"
+        return Target(relation, column, victim, attacker, None)
 
     async def _prepare(self, target: Target) -> str | None:
         """Become the role, bound to the attacker; says why that can't be done or proves nothing."""
@@ -314,7 +321,7 @@ class _Prober:
 
     async def _first_target(self, bases: list[Relation]) -> Target | None:
         for relation in bases:
-            if (target := await self.target(relation)) is not None:
+            if isinstance(target := await self.target(relation), Target):
                 return target
         return None
 

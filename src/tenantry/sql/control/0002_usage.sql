@@ -78,6 +78,7 @@ CREATE TABLE tenantry.database_usage_day (
     covered         double precision NOT NULL CHECK (covered BETWEEN 0 AND 1),  -- of the denominator
     reported        double precision NOT NULL CHECK (reported BETWEEN 0 AND 1), -- of the fleet
     final           boolean NOT NULL DEFAULT false,  -- its hours are rolled up: not computed again
+    attributed_seconds double precision NOT NULL DEFAULT 0,  -- of busy_seconds, what is some tenant's
     PRIMARY KEY (day, database, source)
 );
 

@@ -4,7 +4,7 @@ SELECT
     c.relpersistence::text AS persistence, c.relreplident::text AS identity,
     greatest(c.reltuples, 0)::float8 AS rows, pg_total_relation_size(c.oid) AS bytes,
     EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid AND NOT c.relispartition) AS inherits,
-    pg_get_userbyid(c.relowner)::text AS owner,
+    pg_get_userbyid(c.relowner)::text AS owner, pg_has_role(c.relowner, 'USAGE') AS ours,
     ARRAY(SELECT DISTINCT pg_get_userbyid(acl.grantee)::text FROM aclexplode(c.relacl) AS acl
           WHERE acl.grantee <> 0) AS grantees,
     (SELECT coalesce(json_agg(json_build_object(

@@ -12,11 +12,13 @@ WITH span AS (
     SELECT d.hour, d.database, d.busy_seconds AS busy, d.covered_seconds AS covered
     FROM span, tenantry.database_usage AS d WHERE d.hour >= span.first AND d.hour < span.after
 )
-INSERT INTO tenantry.database_usage_day AS d (day, database, source, busy_seconds, covered, reported)
+INSERT INTO tenantry.database_usage_day AS d (day, database, source, busy_seconds, covered, reported, attributed_seconds)
 SELECT $1::date, database, 'measured', sum(greatest(server.busy, tenants.busy)),
-       least(1, coalesce(sum(server.covered), 0) / 86400), $2::float8
+       least(1, coalesce(sum(server.covered), 0) / 86400), $2::float8,
+       coalesce(sum(tenants.busy), 0)
 FROM tenants FULL JOIN server USING (hour, database)
 GROUP BY database
 ON CONFLICT (day, database, source) DO UPDATE SET
-    busy_seconds = excluded.busy_seconds, covered = excluded.covered, reported = excluded.reported
+    busy_seconds = excluded.busy_seconds, covered = excluded.covered, reported = excluded.reported,
+    attributed_seconds = excluded.attributed_seconds
 WHERE NOT d.final

@@ -1,0 +1,253 @@
+"""The rows of `usage`, `candidates` and `top`: plain functions from values to rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any, Final
+
+from tenantry.cli.render import Column, plain
+from tenantry.promotion import Action, Rule, State, Verdict, reasons
+from tenantry.usage.sampler import Activity, Witnessed
+from tenantry.usage.shares import Shares
+from tenantry.usage.storage import Storage
+
+_BLOCKS: Final = " ▏▎▍▌▋▊▉█"
+_SPARKS: Final = "▁▂▃▄▅▆▇█"
+_BAR: Final = 20
+#: Below this, nobody minds that the ledger and the witness differ.
+_SMALL: Final = 0.02
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it."""
+    return "-" if share is None else f"{share:.1%}"
+
+
+def bar(share: float | None, width: int = _BAR) -> str:
+    """A share as a bar of `width` characters at most."""
+    eighths = round(min(max(share or 0.0, 0.0), 1.0) * width * 8)
+    return "█" * (eighths // 8) + (_BLOCKS[eighths % 8] if eighths % 8 else "")
+
+
+def spark(shares: Sequence[float | None] | None) -> str:
+    """One character a day, 0 to 100 %; a day that is not known is a dot."""
+    return "".join("·" if share is None else _SPARKS[min(7, int(share * 8))] for share in shares or ())
+
+
+TENANT_COLUMNS: Final = (
+    Column("tenant", text=lambda tenant: "(nobody's)" if tenant is None else plain(tenant)),
+    Column("database"),
+    Column("share", "LAST DAY", right=True, text=percent),
+    Column("bar", "", text=str),
+    Column("days", "WINDOW", text=spark),
+    Column("today", right=True, text=percent),
+    Column("witness", right=True, text=percent),
+    Column("storage", right=True, text=percent),
+    Column("streak", right=True),
+    Column("state"),
+    Column("disagrees"),
+)
+DAY_COLUMNS: Final = (
+    Column("day"),
+    Column("database"),
+    Column("share", right=True, text=percent),
+    Column("bar", "", text=str),
+    Column("busy_seconds", "BUSY S", right=True),
+    Column("total_seconds", "TOTAL S", right=True),
+    Column("coverage", right=True, text=percent),
+    Column("commits", right=True),
+    Column("rollbacks", right=True),
+    Column("errors", right=True),
+    Column("source"),
+)
+CANDIDATE_COLUMNS: Final = (
+    Column("tenant"),
+    Column("database"),
+    Column("action"),
+    Column("state"),
+    Column("share", right=True, text=percent),
+    Column("streak", right=True),
+    Column("needed", right=True),
+    Column("to_go", "DAYS TO GO", right=True),
+    Column("coverage", right=True, text=percent),
+    Column("shares", "WINDOW", text=spark),
+    Column("reasons", "WHY", text=lambda found: found[0] if found else "-"),
+    Column("next"),
+)
+TOP_COLUMNS: Final = (
+    Column("database"),
+    Column("tenant"),
+    Column("share", right=True, text=percent),
+    Column("bar", "", text=str),
+    Column("active", right=True),
+    Column("waiting", right=True),
+    Column("waits"),
+    Column("idle_in_transaction", "IDLE IN TX", right=True),
+    Column("connections", right=True),
+    Column("longest_seconds", "LONGEST S", right=True),
+)
+
+
+def tenant_rows(
+    loaded: Shares,
+    judged: Sequence[Verdict],
+    seen: Mapping[str, Witnessed],
+    stored: Mapping[str, tuple[date, Storage]],
+    today: date,
+) -> list[dict[str, Any]]:
+    """One row a tenant, the largest first; then what is nobody's, a row a database."""
+    rows: list[dict[str, Any]] = []
+    for verdict in judged:
+        days = _shares(loaded, verdict, today)
+        now = loaded.so_far(verdict.tenant, verdict.database, today)
+        there = seen.get(verdict.database)
+        witness = there.share(verdict.tenant) if there is not None else None
+        storage = stored.get(verdict.database)
+        differs = there is not None and now is not None and there.disagrees(verdict.tenant, now)
+        rows.append(
+            {
+                "tenant": verdict.tenant,
+                "database": verdict.database,
+                "share": days[-1],
+                "bar": bar(days[-1] if days[-1] is not None else now),
+                "days": days,
+                "today": now,
+                "witness": witness,
+                "storage": storage[1].share(verdict.tenant) if storage else None,
+                "streak": verdict.streak,
+                "state": str(verdict.state),
+                "disagrees": differs and max(now or 0.0, witness or 0.0) > _SMALL,
+            }
+        )
+    rows.sort(key=lambda row: (-(row["share"] or 0.0), -(row["today"] or 0.0), row["tenant"]))
+    nobody = [_nobody(loaded, name, seen.get(name), today) for name in _databases(loaded)]
+    return [*rows, *nobody]
+
+
+def _shares(loaded: Shares, verdict: Verdict, today: date) -> list[float | None]:
+    """The tenant's share on each of the window's days, where it lives now."""
+    days = loaded.days(verdict.tenant, verdict.database)
+    window = [today - timedelta(days=ago) for ago in range(verdict.rule.window, 0, -1)]
+    found = [days.get(day) for day in window]
+    return [day.busy / day.total if day is not None and day.total else None for day in found]
+
+
+def _databases(loaded: Shares) -> list[str]:
+    return sorted({database for database, _ in loaded.totals})
+
+
+def _nobody(loaded: Shares, database: str, there: Witnessed | None, today: date) -> dict[str, Any]:
+    """What no tenant used: load that did not come through a router."""
+    window = [loaded.first + timedelta(days=n) for n in range((today - loaded.first).days)]
+    totals = [loaded.totals.get((database, day)) for day in window]
+    now = loaded.totals.get((database, today))
+    shares = [total.nobodys if total is not None else None for total in totals]
+    share = shares[-1] if shares else None
+    return dict.fromkeys(column.key for column in TENANT_COLUMNS) | {
+        "database": database,
+        "share": share,
+        "bar": bar(share),
+        "days": shares,
+        "today": now.nobodys if now is not None else None,
+        "witness": there.share("") if there is not None else None,
+        "disagrees": False,
+    }
+
+
+def day_rows(loaded: Shares, tenant: str, first: date, until: date, today: date) -> list[dict[str, Any]]:
+    """One row for each day and database that the tenant used; today's as far as it has come."""
+    rows = []
+    for (_, database, day, source), used in sorted(loaded.used.items(), key=lambda item: item[0][2]):
+        total = loaded.totals.get((database, day))
+        if total is None or total.source != source or not (first <= day < until or day == today):
+            continue
+        whole = total.busy if day == today else total.whole
+        share = used.busy / whole if whole else None
+        rows.append(
+            {
+                "day": day,
+                "database": database,
+                "share": share,
+                "bar": bar(share),
+                "busy_seconds": round(used.busy, 3),
+                "total_seconds": None if whole is None else round(whole, 3),
+                "coverage": total.coverage,
+                "commits": used.commits,
+                "rollbacks": used.rollbacks,
+                "errors": used.errors,
+                "source": source if day != today else f"{source}, so far",
+            }
+        )
+    return rows
+
+
+def candidate_rows(judged: Sequence[Verdict], rule: Rule) -> list[dict[str, Any]]:
+    """One row a tenant that is a candidate, on its way, unknown, or was half-way there on some day."""
+    near = [
+        verdict
+        for verdict in judged
+        if verdict.state in (State.CANDIDATE, State.BUILDING)
+        or any((bucket.share or 0.0) > rule.threshold / 2 for bucket in verdict.buckets)
+    ]
+    return [
+        {
+            "tenant": verdict.tenant,
+            "database": verdict.database,
+            "action": str(verdict.action),
+            "state": str(verdict.state),
+            "share": verdict.share,
+            "streak": verdict.streak,
+            "needed": verdict.needed,
+            "to_go": verdict.to_go,
+            "coverage": verdict.coverage,
+            "shares": [bucket.share for bucket in verdict.buckets],
+            "reasons": list(reasons(verdict)),
+            "next": next_command(verdict),
+        }
+        for verdict in near
+    ]
+
+
+def next_command(verdict: Verdict) -> str | None:
+    """The command that a candidate's operator runs next."""
+    if verdict.state is not State.CANDIDATE:
+        return None
+    verb = "promote" if verdict.action is Action.PROMOTE else "demote"
+    target = " --to DATABASE" if verdict.action is Action.PROMOTE else ""
+    return f"tenantry {verb} {verdict.tenant}{target} --plan"
+
+
+def top_rows(seen: Mapping[str, Sequence[Activity]]) -> list[dict[str, Any]]:
+    """One row for each database and tenant with a session, the most active first."""
+    rows = []
+    for database, activity in seen.items():
+        whole = sum(some.sessions for some in activity if some.active)
+        for tenant in {some.tenant for some in activity if some.state != "hidden"}:
+            mine = [some for some in activity if some.tenant == tenant and some.state != "hidden"]
+            waits: Counter[str] = Counter()
+            for some in mine:
+                if some.active:
+                    waits[some.wait] += some.sessions
+            active = waits.total()
+            share = active / whole if whole else None
+            rows.append(
+                {
+                    "database": database,
+                    "tenant": tenant or None,
+                    "share": share,
+                    "bar": bar(share),
+                    "active": active,
+                    "waiting": waits["Lock"],
+                    "waits": dict(waits.most_common()),
+                    "idle_in_transaction": sum(
+                        some.sessions for some in mine if some.state.startswith("idle in transaction")
+                    ),
+                    "connections": sum(some.sessions for some in mine),
+                    "longest_seconds": round(max((s.longest for s in mine if s.active), default=0.0), 3),
+                }
+            )
+    return sorted(
+        rows, key=lambda row: (-row["active"], -row["connections"], row["database"], row["tenant"] or "")
+    )

@@ -1,0 +1,279 @@
+"""`tenantry rls`: generate, install, lint and attack-test the row-level security."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tenantry.cli import exits
+from tenantry.cli.command import command, group
+from tenantry.cli.options import YesOption
+from tenantry.cli.render import Column
+from tenantry.cli.rls_target import (
+    ColumnOption,
+    DatabaseOption,
+    DsnOption,
+    RoleOption,
+    SettingOption,
+    TableOption,
+    TypeOption,
+    target,
+)
+from tenantry.cli.session import Session
+from tenantry.isolation import apply as applying
+from tenantry.isolation.audit import Report, audit, baseline, formats
+from tenantry.isolation.catalog import read
+from tenantry.isolation.plan import Mode, Plan
+from tenantry.isolation.probe import Outcome, ProbeReport, probe
+from tenantry.sql import query
+
+app = group("rls", "Row-level security: generated, audited and attacked.")
+
+UNDECIDED = (Column("object"), Column("topic"), Column("problem"), Column("choices"))
+FINDINGS = tuple(Column(name) for name in ("code", "severity", "object", "finding"))
+ATTEMPTS = (Column("object"), Column("attack"), Column("outcome", style="bold"), Column("detail"))
+OBSERVED = tuple(
+    Column(name) for name in ("relation", "kind", "problem", "statement", "role", "client", "first_at")
+)
+
+
+class Format(StrEnum):
+    """How the audit's findings are written."""
+
+    TABLE = "table"
+    JSON = "json"
+    SARIF = "sarif"
+    GITHUB = "github"
+
+
+KeysOption = Annotated[
+    bool, typer.Option("--foreign-keys", help="Make foreign keys between tenant tables compare the tenants too.")
+]
+ModeOption = Annotated[
+    bool,
+    typer.Option(
+        "--observe/--enforce",
+        help="Policies that allow everything and record what they would refuse; or real ones.",
+    ),
+]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How findings are written.")]
+BaselineOption = Annotated[
+    Path | None, typer.Option("--baseline", help="A file with the keys of findings that are accepted.")
+]
+WriteOption = Annotated[
+    Path | None, typer.Option("--write-baseline", help="Accept what is found now: write its keys to this file.")
+]
+
+
+@command(app, "plan")
+async def plan(
+    session: Session,
+    database: DatabaseOption = None,
+    role: RoleOption = None,
+    foreign_keys: KeysOption = False,
+    observe: ModeOption = False,
+    dsn: DsnOption = None,
+    column: ColumnOption = None,
+    type: TypeOption = None,
+    setting: SettingOption = None,
+    table: TableOption = None,
+) -> None:
+    """Print the SQL that brings every tenant table to the standard. Exit 1 if there is anything to do."""
+    where = await target(
+        session, database=database, role=role, dsn=dsn, column=column, kind=type, setting=setting, tables=table
+    )
+    async with where.connect(session) as connection:
+        found = await applying.compute(
+            connection,
+            where.tenancy,
+            role=where.role,
+            foreign_keys=foreign_keys,
+            mode=Mode.OBSERVE if observe else Mode.ENFORCE,
+        )
+    if session.out.as_json:
+        session.out.tree(_plan(found))
+    else:
+        session.out.text((query("isolation/observe") + "\n" if observe and found.steps else "") + found.sql())
+    if found.steps:
+        raise typer.Exit(exits.FINDINGS)
+
+
+@command(app, "apply")
+async def apply(
+    session: Session,
+    database: DatabaseOption = None,
+    role: RoleOption = None,
+    foreign_keys: KeysOption = False,
+    observe: ModeOption = False,
+    yes: YesOption = False,
+    dsn: DsnOption = None,
+    column: ColumnOption = None,
+    type: TypeOption = None,
+    setting: SettingOption = None,
+    table: TableOption = None,
+) -> None:
+    """Run the plan in steps that do not block. Broken off, it goes on where it was."""
+    where = await target(
+        session, database=database, role=role, dsn=dsn, column=column, kind=type, setting=setting, tables=table
+    )
+    mode = Mode.OBSERVE if observe else Mode.ENFORCE
+    async with where.connect(session) as connection:
+        found = await applying.compute(
+            connection, where.tenancy, role=where.role, foreign_keys=foreign_keys, mode=mode
+        )
+        if found.steps:
+            session.out.confirm(f"{len(found.steps)} steps on {where.name}. Go on?", yes=yes)
+            if observe:
+                await connection.execute(query("isolation/observe"))
+        with session.out.progress("steps", len(found.steps)) as step:
+
+            def tell(progress: applying.Progress) -> None:
+                done = int(progress.state == "done")
+                step(done, what=f"{progress.step.kind} of {progress.step.object}: {progress.state}")
+
+            await applying.apply(connection, found, progress=tell)
+    if session.out.as_json:
+        session.out.tree({"applied": len(found.steps), "undecided": _plan(found)["undecided"]})
+    elif found.undecided:
+        session.out.say(f"{len(found.undecided)} decisions are left to you:")
+        session.out.rows(UNDECIDED, _plan(found)["undecided"])
+
+
+@command(app, "audit")
+async def audit_(
+    session: Session,
+    database: DatabaseOption = None,
+    role: RoleOption = None,
+    format: FormatOption = Format.TABLE,
+    baseline_: BaselineOption = None,
+    write_baseline: WriteOption = None,
+    dsn: DsnOption = None,
+    column: ColumnOption = None,
+    type: TypeOption = None,
+    setting: SettingOption = None,
+    table: TableOption = None,
+) -> None:
+    """Find what lets rows cross between tenants, and say how to mend it. Changes nothing. Exit 1 on findings."""
+    where = await target(
+        session,
+        database=database,
+        role=role,
+        dsn=dsn,
+        column=column,
+        kind=type,
+        setting=setting,
+        tables=table,
+        reads=True,
+    )
+    accepted = () if baseline_ is None else baseline.parse(baseline_.read_text(encoding="utf-8"))
+    async with where.connect(session) as connection:
+        catalog = await read(connection)
+    report = audit(catalog, where.tenancy, role=where.role, baseline=accepted)
+    _show(session, report, Format.JSON if session.out.as_json else format)
+    if write_baseline is not None:
+        kept = baseline.render([*report.findings, *report.accepted])
+        write_baseline.write_text(kept, encoding="utf-8")
+        session.out.say(f"{write_baseline} accepts {len(report.findings) + len(report.accepted)} findings now")
+    elif not report.clean:
+        raise typer.Exit(exits.FINDINGS)
+
+
+@command(app, "probe")
+async def probe_(
+    session: Session,
+    database: DatabaseOption = None,
+    role: RoleOption = None,
+    dsn: DsnOption = None,
+    column: ColumnOption = None,
+    type: TypeOption = None,
+    setting: SettingOption = None,
+    table: TableOption = None,
+) -> None:
+    """Attack every tenant table as the application role, in transactions that are rolled back. Exit 1 if one
+    gives way.
+    """
+    where = await target(
+        session, database=database, role=role, dsn=dsn, column=column, kind=type, setting=setting, tables=table
+    )
+    if where.role is None:
+        raise exits.Refused("a probe attacks as the application role: name it with --role")
+    async with where.connect(session) as connection:
+        catalog = await read(connection)
+        with session.out.progress("tables") as step:
+            report = await probe(
+                connection,
+                catalog,
+                where.tenancy,
+                where.role,
+                bind=where.bind,
+                progress=lambda name: step(1, what=name),
+            )
+    _tell(session, report)
+    if not report.passed:
+        raise typer.Exit(exits.FINDINGS)
+
+
+@command(app, "observed")
+async def observed(session: Session, database: DatabaseOption = None, dsn: DsnOption = None) -> None:
+    """What would have been refused, while `apply --observe` is in force. Exit 1 if there is anything."""
+    where = await target(
+        session, database=database, role=None, dsn=dsn, column=None, kind=None, setting=None, tables=None
+    )
+    async with where.connect(session) as connection:
+        found = await applying.observations(connection)
+    session.out.rows(OBSERVED, [one._asdict() for one in found], empty="nothing would have been refused")
+    if found:
+        raise typer.Exit(exits.FINDINGS)
+
+
+def _tell(session: Session, report: ProbeReport) -> None:
+    attempts = [attempt._asdict() for attempt in report.attempts]
+    if session.out.as_json:
+        session.out.tree({"passed": report.passed, "unproven": list(report.unproven), "attempts": attempts})
+        return
+    shown = [attempt for attempt in attempts if attempt["outcome"] is not Outcome.HELD]
+    session.out.rows(ATTEMPTS, shown, empty="nothing gave way")
+    session.out.say(
+        f"{len(report.tables)} tables, {len(attempts)} attacks: {len(attempts) - len(shown)} held, "
+        f"{len(report.broken)} broke through, {len(report.untried)} could not be tried"
+    )
+
+
+def _show(session: Session, report: Report, format: Format) -> None:
+    out = session.out
+    match format:
+        case Format.JSON:
+            out.tree(formats.to_json(report))
+        case Format.SARIF:
+            out.tree(formats.to_sarif(report))
+        case Format.GITHUB:
+            out.text("\n".join(formats.to_github(report)))
+        case Format.TABLE:
+            rows = [dict(zip(formats.HEADER, row, strict=True)) for row in formats.rows(report)]
+            out.rows(FINDINGS, rows, empty="nothing found")
+            if any(row["mend"] for row in rows):
+                out.text("\n-- what mends it")
+                out.text(
+                    "\n".join(f"-- {row['code']} {row['object']}\n{row['mend']}" for row in rows if row["mend"])
+                )
+    for reason in report.unchecked:
+        out.warn(f"it can't be told {reason}")
+    for key in report.stale:
+        out.warn(f"the baseline accepts {key!r}, which is no longer found")
+    out.say(f"{report.tables} tenant tables, {len(report.findings)} findings, {len(report.accepted)} accepted")
+
+
+def _plan(found: Plan) -> dict[str, Any]:
+    return {
+        "steps": [step._asdict() for step in found.steps],
+        "undecided": [item._asdict() for item in found.undecided],
+        "kept": list(found.kept),
+    }
+
+
+def register(root: typer.Typer) -> None:
+    """Add `rls`."""
+    root.add_typer(app)

@@ -1,0 +1,225 @@
+"""`tenantry usage …`, `candidates` and `top`: who uses how much, and who has outgrown the shared database."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tenantry.cli import live
+from tenantry.cli.command import command
+from tenantry.cli.reports import (
+    CANDIDATE_COLUMNS,
+    DAY_COLUMNS,
+    TENANT_COLUMNS,
+    TOP_COLUMNS,
+    candidate_rows,
+    day_rows,
+    tenant_rows,
+    top_rows,
+)
+from tenantry.cli.session import Session
+from tenantry.config import duration
+from tenantry.errors import ConfigError
+from tenantry.promotion import judge, reasons, span, verdicts
+from tenantry.server.fleet import rule_of
+from tenantry.usage import exchange, shares, storage, upkeep
+from tenantry.usage.meter import DAY
+from tenantry.usage.sampler import Activity, look, witnessed
+
+_CSV_ROWS = 1000
+
+TenantArgument = Annotated[str | None, typer.Argument(help="Only this tenant, day by day.")]
+WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")]
+EveryOption = Annotated[str, typer.Option("--every", help="How often, with --watch.")]
+LargestOption = Annotated[int, typer.Option("--top", min=1, max=1000, help="So many of each database.")]
+FileArgument = Annotated[Path, typer.Argument(help="A CSV file; - reads standard input.")]
+LabelOption = Annotated[
+    str, typer.Option("--label", help="Where the history comes from; every verdict will say it.")
+]
+OutOption = Annotated[Path | None, typer.Option("--file", help="Write here, not to standard output.")]
+SinceOption = Annotated[str | None, typer.Option("--since", help="First UTC day, as 2026-11-01.")]
+UntilOption = Annotated[str | None, typer.Option("--until", help="First UTC day that is left out.")]
+
+
+class _ShowByDefault(TyperGroup):
+    """`tenantry usage [TENANT]` is `tenantry usage show [TENANT]`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the word that may be left out."""
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    name="usage",
+    help="Who uses how much: `usage`, or `usage TENANT`.",
+    cls=_ShowByDefault,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@command(app, "show")
+async def show_usage(
+    session: Session,
+    tenant: TenantArgument = None,
+    top: LargestOption = 10,
+    watch: WatchOption = False,
+    every: EveryOption = "5s",
+) -> None:
+    """Shares per day, the largest tenants first; of one tenant, its days and what the rule says."""
+
+    async def once() -> None:
+        await (_overview(session, top) if tenant is None else _one(session, tenant))
+
+    await _again(session, once, watch, every)
+
+
+async def _overview(session: Session, top: int) -> None:
+    rule, control, now = rule_of(session.config), await session.store.pool(), time.time()
+    today = upkeep.today(now)
+    await upkeep.close_days(control, now)
+    first, _ = span(rule, today)
+    loaded = await shares.load(control, first, today + timedelta(days=1), near=rule.demote, top=top)
+    midnight = now // DAY * DAY
+    seen = await witnessed(control, midnight, midnight + DAY)
+    stored = await storage.latest(control)
+    rows = tenant_rows(loaded, verdicts(rule, loaded, today), seen, stored, today)
+    session.out.rows(TENANT_COLUMNS, rows, empty="no use is recorded yet")
+    (part,) = await upkeep.reported(control, today, 1, now)
+    session.out.say(f"the fleet reported {part:.1%} of today so far")
+    for row in rows:
+        if row["disagrees"]:
+            session.out.warn(
+                f"{row['tenant']}: the ledger says {row['today']:.1%} of today, the witness {row['witness']:.1%}; "
+                "see docs/usage.md, “When the two figures disagree”"
+            )
+
+
+async def _one(session: Session, tenant: str) -> None:
+    rule, control, now = rule_of(session.config), await session.store.pool(), time.time()
+    name, today = str(session.config.tenancy.type.parse(tenant)), upkeep.today(now)
+    await upkeep.close_days(control, now)
+    first, until = span(rule, today)
+    loaded = await shares.load(control, first, today + timedelta(days=1), tenants=[name])
+    verdict = judge(rule, loaded.history(name), today) if name in loaded.homes else None
+    session.out.rows(DAY_COLUMNS, day_rows(loaded, name, first, until, today), empty="no use is recorded")
+    for reason in reasons(verdict) if verdict else ("not in the directory",):
+        session.out.say(f"{name}: {reason}")
+
+
+@command(app, "import")
+async def import_usage(session: Session, file: FileArgument, label: LabelOption) -> None:
+    """Take in history from elsewhere: day,database,tenant,busy_seconds,total_seconds[,coverage,…]."""
+    source = nullcontext(typer.get_text_stream("stdin")) if str(file) == "-" else file.open(newline="")
+    try:
+        with source as text:
+            rows = list(exchange.parse(text, session.config.tenancy.type))
+        done = await exchange.put(await session.store.pool(), rows, label)
+    except ValueError as error:
+        raise ConfigError(str(error), source=str(file)) from None
+    session.out.facts({**done._asdict(), "label": label})
+
+
+@command(app, "export")
+async def export_usage(
+    session: Session, since: SinceOption = None, until: UntilOption = None, file: OutOption = None
+) -> None:
+    """The ledger as CSV, a line for each day, database and tenant; in JSON a list."""
+    first = _day(since, date(1970, 1, 1), "--since")
+    end = _day(until, datetime.now(UTC).date() + timedelta(days=1), "--until")
+    control = await session.store.pool()
+    await upkeep.close_days(control, time.time())
+    if session.out.as_json:
+        session.out.tree([row._asdict() async for row in exchange.get(control, first, end)])
+        return
+    if file is not None:
+        with file.open("w", newline="") as out:
+            writer = exchange.CsvWriter(out)
+            async for row in exchange.get(control, first, end):
+                writer.row(row)
+        return
+    page = io.StringIO()
+    writer, count = exchange.CsvWriter(page), 0
+    async for row in exchange.get(control, first, end):
+        writer.row(row)
+        count += 1
+        if count % _CSV_ROWS == 0:
+            session.out.text(page.getvalue().removesuffix("\n"))
+            page.seek(0)
+            page.truncate()
+    if page.getvalue():
+        session.out.text(page.getvalue().removesuffix("\n"))
+
+
+async def candidates(session: Session) -> None:
+    """What the rule says of everybody who is anywhere near it, why, and what to do next."""
+    rule, control, now = rule_of(session.config), await session.store.pool(), time.time()
+    today = upkeep.today(now)
+    await upkeep.close_days(control, now)
+    loaded = await shares.load(control, *span(rule, today), near=rule.threshold / 2, top=1)
+    rows = candidate_rows(verdicts(rule, loaded, today), rule)
+    session.out.rows(CANDIDATE_COLUMNS, rows, empty="nobody is anywhere near the rule")
+    for row in rows:
+        for reason in row["reasons"]:
+            session.out.say(f"{row['tenant']}: {reason}")
+        if row["next"]:
+            session.out.say(f"{row['tenant']}: next, {row['next']}")
+
+
+async def top(session: Session, watch: WatchOption = False, every: EveryOption = "1s") -> None:
+    """Who is loading the servers now: sessions by tenant, and what they wait for."""
+
+    async def once() -> None:
+        seen = dict(await asyncio.gather(*(_look(session, name) for name in await session.databases())))
+        session.out.rows(TOP_COLUMNS, top_rows(seen), empty="nobody is doing anything")
+        for name, activity in seen.items():
+            if hidden := sum(some.sessions for some in activity if some.state == "hidden"):
+                session.out.warn(f"{hidden} sessions of {name} can't be seen: GRANT pg_monitor to the role")
+
+    await _again(session, once, watch, every)
+
+
+async def _look(session: Session, name: str) -> tuple[str, list[Activity]]:
+    database = await session.database(name)
+    dsn = database.direct_dsn or database.operator_dsn or database.dsn
+    if dsn is None:
+        session.out.warn(f"{name}: its DSN is not known here")
+        return name, []
+    async with session.connect(name, dsn) as connection:
+        return name, await look(connection)
+
+
+async def _again(session: Session, once: Callable[[], Awaitable[None]], watch: bool, every: str) -> None:
+    try:
+        pause = duration(every)
+    except ValueError as error:
+        raise ConfigError(str(error), key="--every") from None
+    if not watch:
+        await once()
+        return
+    await live.again(session.out, once, pause)
+
+
+def _day(text: str | None, default: date, key: str) -> date:
+    try:
+        return default if text is None else date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is no day; write it as 2026-11-01", key=key) from None
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app)
+    command(root, "candidates")(candidates)
+    command(root, "top")(top)

@@ -1,0 +1,146 @@
+"""The commands about use: what they show, in words and in JSON, and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.conftest import Fleet
+
+TODAY = datetime.now(UTC).date()
+HEADER = "day,database,tenant,busy_seconds,total_seconds\n"
+
+
+@pytest.fixture
+def used(installed: Fleet, tmp_path: Path) -> Fleet:
+    """A fortnight of imported history: one heavy tenant, one on its way, one light."""
+    lines = [HEADER]
+    for ago in range(14, 0, -1):
+        day = TODAY - timedelta(days=ago)
+        rising = 4500 if ago <= 5 else 3000
+        lines.append(f"{day},shared,heavy,4200,10000\n")
+        lines.append(f"{day},shared,rising,{rising},10000\n")
+        lines.append(f"{day},shared,light,10,10000\n")
+    file = tmp_path / "history.csv"
+    file.write_text("".join(lines))
+    installed.ok("apply")
+    for tenant in ("heavy", "rising", "light"):
+        installed.ok("tenants", "add", tenant, "--database", "shared")
+    ran = installed.ok("usage", "import", file, "--label", "simulated", "--json")
+    assert ran.json == {"rows": 42, "days": 14, "tenants": 3, "label": "simulated"}
+    return installed
+
+
+def test_usage_shows_every_tenants_share_window_and_streak(used: Fleet) -> None:
+    rows = {row["tenant"]: row for row in used.ok("usage", "--json").json}
+
+    assert [round(row["share"], 4) for row in rows.values()] == [0.45, 0.42, 0.001, 0.129]
+    assert rows[None]["days"] == pytest.approx([0.279] * 9 + [0.129] * 5)
+    assert rows["heavy"]["state"] == "candidate"
+    assert rows["heavy"]["streak"] == 14
+    assert (rows["rising"]["state"], rows["rising"]["streak"]) == ("building", 5)
+    assert rows["light"]["days"] == [0.001] * 14
+    text = used.ok("usage").out
+    assert "42.0%  ████████" in text
+    assert "▄" * 14 in text
+
+
+def test_usage_of_one_tenant_shows_its_days_and_the_rules_words(used: Fleet) -> None:
+    rows = used.ok("usage", "rising", "--json").json
+    ran = used.ok("usage", "rising")
+
+    assert len(rows) == 14
+    assert rows[-1] | {"bar": ""} == {
+        "day": (TODAY - timedelta(days=1)).isoformat(),
+        "database": "shared",
+        "share": 0.45,
+        "bar": "",
+        "busy_seconds": 4500.0,
+        "total_seconds": 10000.0,
+        "coverage": 1.0,
+        "commits": 0,
+        "rollbacks": 0,
+        "errors": 0,
+        "source": "simulated",
+    }
+    assert "in the last 5 of 14 days; a candidate in 9 days if that goes on" in ran.err
+    assert "leans on imported history: simulated" in ran.err
+
+
+def test_candidates_says_why_and_what_to_do_next(used: Fleet) -> None:
+    rows = used.ok("candidates", "--json").json
+    ran = used.ok("candidates")
+
+    assert [(row["tenant"], row["state"], row["to_go"]) for row in rows] == [
+        ("heavy", "candidate", 0),
+        ("rising", "building", 9),
+    ]
+    assert rows[0]["next"] == "tenantry promote heavy --to DATABASE --plan"
+    assert rows[1]["next"] is None
+    assert "above 40.0 % of shared in each of the last 14 days" in ran.err
+    assert "next, tenantry promote heavy" in ran.err
+
+
+def test_a_fleet_without_history_has_no_candidates(installed: Fleet) -> None:
+    installed.ok("apply")
+
+    assert installed.ok("candidates", "--json").json == []
+    assert "nobody is anywhere near the rule" in installed.ok("candidates").err
+    assert installed.ok("usage", "--json").json == []
+
+
+def test_what_is_exported_can_be_imported_again(used: Fleet, tmp_path: Path) -> None:
+    out = used.ok("usage", "export").out
+    file = tmp_path / "again.csv"
+    used.ok("usage", "export", "--file", file)
+    listed = used.ok("usage", "export", "--json").json
+    some = used.ok("usage", "export", "--since", TODAY - timedelta(days=2)).out
+
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert file.read_text() == out
+    assert len(rows) == len(listed) == 42
+    assert rows[0]["tenant"] == "heavy"
+    assert len(some.splitlines()) == 1 + 2 * 3
+    assert used.ok("usage", "import", file, "--label", "copy", "--json").json["rows"] == 42
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (HEADER + "2026-11-01,shared,a,3,2\n", "line 2: busy_seconds (3) exceed total_seconds (2)"),
+        ("day,tenant\n", "line 1: the header lacks database"),
+    ],
+)
+def test_a_file_that_can_not_be_imported_is_refused_by_line(
+    installed: Fleet, tmp_path: Path, text: str, words: str
+) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text(text)
+
+    ran = installed.run("usage", "import", file, "--label", "x")
+
+    assert ran.code == 2
+    assert words in ran.err
+
+
+def test_history_can_not_be_labelled_as_measured(used: Fleet, tmp_path: Path) -> None:
+    assert used.run("usage", "import", tmp_path / "history.csv", "--label", "measured").code == 2
+    assert used.run("usage", "export", "--since", "yesterday").code == 2
+    assert used.run("usage", "--every", "often").code == 2
+
+
+def test_top_shows_sessions_by_tenant_and_what_they_wait_for(used: Fleet) -> None:
+    rows = used.ok("top", "--json").json
+
+    assert all(row["active"] >= 0 and row["connections"] >= 1 for row in rows)
+    assert set(rows[0]) >= {"tenant", "waits", "idle_in_transaction"} if rows else True
+
+
+def test_a_tenant_that_nobody_knows_has_no_use(used: Fleet) -> None:
+    ran = used.ok("usage", "stranger", "--json")
+
+    assert ran.json == []

@@ -1,0 +1,147 @@
+"""What `check` says of facts that no test server can be made to show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tenantry import sql
+from tenantry.cli.checkup.facts import DatabaseFacts, FleetFacts, Reached
+from tenantry.cli.checkup.rules import Finding, judge
+from tenantry.cli.session import Database
+from tenantry.config import Config
+from tenantry.directory import DatabaseRow
+from tenantry.tenant import Kind
+
+HEALTHY = Reached(
+    version=180_099,
+    version_text="18.99",
+    role="app",
+    cluster="1",
+    max_connections=100,
+    reserved=3,
+    installed=True,
+    schema=sql.migrations("data")[-1].number,
+)
+CONTROL = replace(HEALTHY, schema=sql.migrations("control")[-1].number)
+LOCAL_DSN = "postgresql://app@localhost/shop"
+
+
+def config(**control: Any) -> Config:
+    """The smallest one."""
+    return Config.parse(
+        {
+            "control": {"dsn": LOCAL_DSN, **control},
+            "databases": {"shared": {"kind": "shared", "dsn": LOCAL_DSN, "operator_dsn": LOCAL_DSN}},
+        }
+    )
+
+
+def fleet(router: Reached = HEALTHY, *, control: Reached = CONTROL, dsn: str = LOCAL_DSN) -> FleetFacts:
+    """A fleet of one database."""
+    database = Database("shared", Kind.SHARED, "config", dsn, LOCAL_DSN, None)
+    facts = DatabaseFacts(database, router, replace(HEALTHY, local=router.local), None)
+    return FleetFacts(control, None, (facts,), (DatabaseRow("shared", Kind.SHARED, "config", {}),))
+
+
+def found(facts: FleetFacts, processes: int = 1, **control: Any) -> dict[str, Finding]:
+    """Findings by code."""
+    return {finding.code: finding for finding in judge(facts, config(**control), processes)}
+
+
+def test_a_fleet_in_order_has_no_findings() -> None:
+    assert found(fleet()) == {}
+
+
+@pytest.mark.parametrize(
+    ("dsn", "plain"),
+    [
+        ("postgresql://app@db.example/shop", True),
+        ("postgresql://app:pw@10.0.0.5:5432/shop?sslmode=prefer", True),
+        ("postgresql://app@[2001:db8::1]:5432/shop", True),
+        ("postgresql://app@localhost,db2.example:5433/shop", True),
+        ("postgresql:///shop?host=db.example", True),
+        ("postgresql://app@db.example/shop?sslmode=require", False),
+        ("postgresql://app@db.example/shop?sslmode=verify-full", False),
+        ("postgresql://app@localhost:6432/shop", False),
+        ("postgresql://app@127.0.0.1/shop", False),
+        ("postgresql://app@[::1]:5432/shop", False),
+        ("postgresql:///shop?host=/var/run/postgresql", False),
+        ("postgresql:///shop", False),
+    ],
+)
+def test_a_remote_dsn_without_tls_is_found_and_a_local_one_is_not(dsn: str, plain: bool) -> None:
+    assert ("no-tls" in found(fleet(dsn=dsn))) is plain
+
+
+@pytest.mark.parametrize(
+    ("version", "holes"),
+    [
+        (180_006, ["CVE-2026-120154"]),
+        (180_007, []),
+        (160_016, []),
+        (160_009, ["CVE-2025-8713", "CVE-2026-120154"]),
+        (150_003, ["CVE-2023-39418", "CVE-2024-4317"]),
+        (170_000, ["CVE-2024-10976", "CVE-2025-8713", "CVE-2026-120154"]),
+    ],
+)
+def test_minors_with_known_holes_in_row_security_are_found(version: int, holes: list[str]) -> None:
+    facts = found(fleet(replace(HEALTHY, version=version, version_text="x")))
+    if not holes:
+        assert "server-outdated" not in facts
+    else:
+        for hole in holes:
+            assert hole in facts["server-outdated"].problem
+
+
+def test_versions_beyond_what_was_tested_are_found() -> None:
+    assert found(fleet(replace(HEALTHY, version=140_099)))["version-unsupported"].severity == "error"
+    assert found(fleet(replace(HEALTHY, version=190_000)))["version-untested"].severity == "warning"
+
+
+@pytest.mark.parametrize(("skew", "told"), [(1.9, False), (2.1, True), (-2.1, True)])
+def test_a_clock_that_is_off_is_found(skew: float, told: bool) -> None:
+    assert ("clock-skew" in found(fleet(replace(HEALTHY, skew=skew)))) is told
+
+
+def test_budgets_count_every_process_and_both_databases_of_one_server() -> None:
+    assert "max-connections" not in found(fleet(), processes=4)  # 4 x (20 + 4) = 96 of 97
+    assert "120 connections" in found(fleet(), processes=5)["max-connections"].problem
+    apart = fleet(control=replace(CONTROL, cluster="2"))
+    assert "max-connections" not in found(apart, processes=4)
+
+
+def test_connections_that_end_at_a_pooler_are_no_budget_of_the_servers() -> None:
+    assert "max-connections" not in found(fleet(replace(HEALTHY, pooled=True)), processes=20)
+
+
+def test_a_standby_as_the_routers_database_is_found() -> None:
+    assert "read-only" in found(fleet(replace(HEALTHY, replica=True)))
+
+
+def test_a_database_that_thinks_it_is_another_is_found() -> None:
+    local = {
+        "name": "other",
+        "kind": "shared",
+        "setting": "app.current_tenant",
+        "id_type": "uuid",
+        "hardened": True,
+    }
+    facts = fleet(replace(HEALTHY, local=local))
+    problems = [f.problem for f in judge(facts, config(), 1) if f.code == "differs"]
+    assert len(problems) == 2
+    assert any("name other" in problem for problem in problems)
+    assert any("hardened" in problem for problem in problems)
+
+
+def test_a_pooled_control_database_is_found_unless_there_is_a_direct_way() -> None:
+    pooled = fleet(control=replace(CONTROL, pooled=True))
+    assert "control-pooled" in found(pooled)
+    assert "control-pooled" not in found(replace(pooled, listen=CONTROL), direct_dsn=LOCAL_DSN)
+
+
+def test_errors_come_before_warnings() -> None:
+    facts = fleet(replace(HEALTHY, skew=9, role_problems=(("it is a superuser", "mend"),)))
+    assert [finding.severity for finding in judge(facts, config(), 1)] == ["error", "warning"]

@@ -1,0 +1,54 @@
+"""The check of the documentation can fail, and does when there is nothing to check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import check_docs
+
+
+def test_documentation_that_is_not_there_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check_docs, "ROOT", tmp_path)
+    assert check_docs.main() == 1
+    assert "every_link has found nothing to look at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "finding"),
+    [
+        ("README.md", "[x](docs/nothing.md)", "no such file"),
+        ("README.md", "# A b\n[x](#a-c)", "no such heading"),
+        ("README.md", "`tenantry tenants lsit`", "no such command"),
+        ("README.md", "`tenantry tenants list --nonsense`", "no option --nonsense"),
+        ("README.md", "```python\nfrom tenantry import Nothing\n```", "has no Nothing"),
+        ("README.md", "```python\nawait router.nothing()\n```", "a router has no nothing"),
+        ("README.md", "```yaml\nrouter: {nothing: 1}\n```", "unknown key"),
+        ("README.md", "`tests/nothing.py`", "there is no tests/nothing.py"),
+        ("README.md", "tenantry_nothing_total", "nobody exports"),
+        ("docs/config.md", "| `router.queue` | 7 | x |", "the default is 1000"),
+        ("docs/config.md", "| `router.nothing` | 7 | x |", "there is no key"),
+        ("docs/errors.md", "| `ConfigError` | 1 | x |", "ends a command with 2"),
+        ("docs/errors.md", "| `Nothing` | 1 | x |", "there is no error"),
+        ("docs/metrics.md", "| `tenantry_control_up{tenant}` | x |", "has the labels"),
+        ("docs/cli.md", "### `tenantry nothing`\n", "there is no command"),
+        ("docs/cli.md", "### `tenantry apply`\n| `--nothing` | x |\n", "has no --nothing"),
+        ("docs/cli.md", "### `tenantry apply`\n", "--plan has no row"),
+    ],
+)
+def test_each_kind_of_mistake_is_found(
+    page: str,
+    text: str,
+    finding: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / page).parent.mkdir(exist_ok=True)
+    (tmp_path / page).write_text(text)
+    monkeypatch.setattr(check_docs, "ROOT", tmp_path)
+    assert check_docs.main() == 1
+    assert any(finding in line and line.startswith(page) for line in capsys.readouterr().err.splitlines())
