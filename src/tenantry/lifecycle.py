@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -23,7 +22,7 @@ async def to_the_end(work: Coroutine[Any, Any, T], *, seconds: float, name: str)
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError as error:
-            if not task.done():
+            if not task.cancelled():  # else the work was cancelled, not we; it may have ended in this very turn
                 cancelled = error
         except BaseException:
             break
@@ -47,5 +46,6 @@ async def stop(task: asyncio.Task[Any] | None) -> None:
     if task is None or task is asyncio.current_task():
         return
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await task
+    await asyncio.wait([task])  # unlike `await task`, raises our own cancellation and nothing of the task's
+    if not task.cancelled():
+        task.exception()

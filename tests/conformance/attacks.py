@@ -124,6 +124,14 @@ ATTACKS = (
     ),
     # binding
     _sets("bind without proof", "SELECT tenantry.bind('{B}')", READ),
+    _sets("enter without proof", "CALL tenantry.enter('{B}')", READ),
+    _sets("enter with the accomplice's proof", "CALL tenantry.enter('{B}', '{proof}')", READ),
+    _sets(
+        "forge the mark",
+        "SELECT set_config('tenantry.bound', '{B} ' || extract(epoch FROM now()), true), "
+        "set_config('app.current_tenant', '{B}', true)",
+        READ,
+    ),
     _sets("bind by COMMIT and BEGIN", "COMMIT; BEGIN; SELECT tenantry.bind('{B}')", READ),
     _sets("bind with an empty proof", *("SELECT tenantry.bind('{B}', '')", READ)),
     _sets("bind with NULL for a proof", *("SELECT tenantry.bind('{B}', NULL)", READ)),

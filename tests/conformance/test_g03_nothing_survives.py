@@ -1,5 +1,7 @@
 """G3: nothing of a scope survives its end, on the same server process, however the connection goes on."""
 
+# ruff: noqa: PT012  (what raises is the end of the scope, so the whole scope stands in the block)
+
 from __future__ import annotations
 
 import asyncio
@@ -30,8 +32,8 @@ LEAKS = {
     "the search path": Leak("SET search_path = pg_temp", "SHOW search_path", '"$user", public'),
     "transaction defaults": Leak(
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE",
-        "SELECT current_setting('transaction_read_only') || ' ' || current_setting('default_transaction_read_only') "
-        "|| ' ' || current_setting('transaction_isolation')",
+        "SELECT concat_ws(' ', current_setting('transaction_read_only'), "
+        "current_setting('default_transaction_read_only'), current_setting('transaction_isolation'))",
         "off off read committed",
     ),
     "a role": Leak(f"SET ROLE {GUEST}", "SELECT current_user::text", APP),
@@ -138,7 +140,7 @@ async def test_of_the_tests_each_leak_is_there_when_nobody_resets(direct: Produc
     async with direct.open() as router:
         [tenant] = await direct.signed_up(router)
     try:
-        await connection.execute("BEGIN; SELECT tenantry.bind('%s')" % tenant)
+        await connection.execute(f"BEGIN; SELECT tenantry.bind('{tenant}')")
         await connection.execute(leak.leave)
         await connection.execute("COMMIT")
         assert await look(connection, leak) != leak.clean

@@ -53,13 +53,14 @@ async def admin(fresh: Product) -> AsyncIterator[Any]:
         )
         yield connection
         await connection.execute(
-            f"DROP OWNED BY {ROLE}, {GROUP} CASCADE; DROP ROLE {ROLE}, {GROUP}; "
-            f"DROP ROLE IF EXISTS {GROUP}2"
+            f"DROP OWNED BY {ROLE}, {GROUP} CASCADE; DROP ROLE {ROLE}, {GROUP}; DROP ROLE IF EXISTS {GROUP}2"
         )
 
 
 @pytest.mark.parametrize("name", DANGERS)
-async def test_the_router_refuses_to_open_and_the_mend_it_names_works(fresh: Product, admin: Any, name: str) -> None:
+async def test_the_router_refuses_to_open_and_the_mend_it_names_works(
+    fresh: Product, admin: Any, name: str
+) -> None:
     danger = DANGERS[name]
     section = {"dsn": fresh.dsn(user='Danger"ous')}
     await admin.execute(danger.make.format(role=ROLE, group=GROUP))

@@ -58,7 +58,9 @@ async def test_a_fence_that_is_only_asked_for_parks_newcomers_too(product: Produ
         await nothing_leaked(router)
 
 
-async def test_a_deadline_beyond_the_pause_is_never_noticed_one_below_it_is_tenant_moving(product: Product) -> None:
+async def test_a_deadline_beyond_the_pause_is_never_noticed_one_below_it_is_tenant_moving(
+    product: Product,
+) -> None:
     async with product.open(pool={"max": 1}) as router:
         [tenant] = await product.signed_up(router)
         async with product.fence(tenant):

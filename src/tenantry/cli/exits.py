@@ -58,13 +58,20 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (asyncpg.InvalidAuthorizationSpecificationError, UNAVAILABLE),
     (asyncpg.InvalidCatalogNameError, UNAVAILABLE),
     (asyncpg.PostgresError, FINDINGS),
-    (ConnectionError, UNAVAILABLE),
+    (OSError, UNAVAILABLE),  # refused, cut off, no such host, a certificate that is none
     (TimeoutError, UNAVAILABLE),
 )
 
 
+_FILES: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
 def code_of(error: BaseException) -> int:
     """The exit code that an error ends a command with."""
+    if isinstance(error, _FILES):  # a file that was named, or the socket of a server that is down
+        return USAGE if error.filename is not None else UNAVAILABLE
+    if type(error) is LookupError:  # said in words by us; a KeyError or IndexError is a bug
+        return FINDINGS
     return next((code for kind, code in _CODES if isinstance(error, kind)), BUG)
 
 
@@ -76,8 +83,10 @@ def words_for(error: BaseException) -> str:
             "This is a bug in tenantry. Please report it to its maintainers with the command line and the output "
             "of the same command under TENANTRY_TRACEBACK=1; passwords are taken out of it."
         )
-    if isinstance(error, TenantryError | BadHistory):
+    if isinstance(error, TenantryError | BadHistory) or type(error) is LookupError:
         return str(error)
+    if isinstance(error, _FILES) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, asyncpg.PostgresError):
         hint = getattr(error, "hint", None)
         return f"PostgreSQL says: {error}" + (f" ({hint})" if hint else "")

@@ -95,7 +95,7 @@ async def target(
         check_dsn(dsn, key="--dsn")
         overrides = dict(_override(text) for text in tables or ())
         given = {"column": column, "id_type": kind, "setting": setting, "tables": overrides}
-        tenancy = Tenancy(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
+        tenancy = Tenancy(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]  # the keys are its fields
         return Target("the database", dsn, tenancy, role, timeout=_CONNECT_SECONDS)
     if column or kind or setting or tables:
         raise ConfigError("--column, --type, --setting and --table go with --dsn; else the file's tenancy says it")

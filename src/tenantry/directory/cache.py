@@ -214,6 +214,9 @@ class Directory:
         if self._loader is not None:
             self._loader.cancel()
             await asyncio.wait([self._loader])
+        # Those whose turn to be asked for never came, or whose loader never ran.
+        self._wanted.clear()
+        self._answer(list(self._loading), asyncio.CancelledError())
 
 
 def profile_of(row: TenantRow) -> Profile:

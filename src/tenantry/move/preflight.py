@@ -6,55 +6,17 @@ Each rule yields findings: a problem and its mend. The list `RULES` is the whole
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from tenantry.move.catalog import Side, Table
 from tenantry.move.errors import Finding
-from tenantry.move.plan import Mechanism, Selection, fitting_identity
-from tenantry.tenant import Kind
+from tenantry.move.facts import Facts
+from tenantry.move.plan import Mechanism, fitting_identity
 
 #: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
 #: changes of concurrent transactions lost when a table is added to a publication, fixed in August 2025's minors
 #: of 13-17 and in 18.0).
 SAFE_MINORS: Final[Mapping[int, int]] = {15: 150013, 16: 160009, 17: 170005, 18: 180000}
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What preflight judges."""
-
-    tenant: str
-    source_name: str
-    target_name: str
-    target_kind: Kind
-    source: Side
-    target: Side
-    selection: Selection
-    mechanism: Mechanism
-    consent: float | None
-    """Seconds of pause to which the operator has agreed, for a copy under the fence."""
-    estimate: float
-    """Seconds that such a copy would take."""
-    source_home: tuple[str, int, bool] | None
-    """The source's placement row: home, epoch, suspended."""
-    source_shape: frozenset[str]
-    target_shape: frozenset[str]
-    occupied: tuple[str, ...]
-    """Tables of the target that hold rows of this tenant, or of anybody when it is to be dedicated."""
-    bypassing: tuple[str, ...]
-    """Sessions that write past the fence."""
-    colliding: tuple[str, ...]
-    """Sequences whose ids would collide."""
-    null_tenants: tuple[str, ...]
-    """Tables with rows whose tenant is NULL."""
-    pg_dump: str | None
-    """The program that can dump the source; None: not found."""
-
-    @property
-    def load_schema(self) -> bool:
-        """True if the target has none of the tables yet."""
-        return not self.target_shape
 
 
 Check = Callable[[Facts], Iterator[Finding]]

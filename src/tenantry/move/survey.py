@@ -11,6 +11,7 @@ from tenantry import sql
 from tenantry.move import preflight
 from tenantry.move.catalog import Side, identifier, read_shape, read_side, read_storage
 from tenantry.move.endpoint import Connection, Endpoint, session
+from tenantry.move.facts import Facts
 from tenantry.move.follow import digest
 from tenantry.move.journal import Journal
 from tenantry.move.plan import (
@@ -70,7 +71,7 @@ async def survey(
         shape = await read_shape(here, names)
         far_shape = await read_shape(there, names)
         estimate = _SMALLEST_PAUSE + sum(t.bytes for t in tables) / _COPY_RATE
-        facts = preflight.Facts(
+        facts = Facts(
             tenant=tenant,
             source_name=source.name,
             target_name=target.name,

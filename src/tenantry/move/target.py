@@ -109,14 +109,21 @@ async def shut(work: Work) -> None:
     there too early.
     """
     plan = work.plan
-    async with session(work.target, f"guard {plan.id}") as target:
+    async with (
+        session(work.source, f"guard {plan.id}") as source,
+        session(work.target, f"guard {plan.id}") as target,
+    ):
+        suspended = await source.fetchval(
+            "SELECT suspended FROM tenantry.placement WHERE tenant = $1", plan.tenant
+        )
         await target.execute(
-            "INSERT INTO tenantry.placement AS p (tenant, home, epoch) VALUES ($1, $2, $3) "
-            "ON CONFLICT (tenant) DO UPDATE SET home = excluded.home, epoch = excluded.epoch "
-            "WHERE p.epoch < excluded.epoch",
+            "INSERT INTO tenantry.placement AS p (tenant, home, epoch, suspended) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT (tenant) DO UPDATE SET home = excluded.home, epoch = excluded.epoch, "
+            "suspended = excluded.suspended WHERE p.epoch <= excluded.epoch",
             plan.tenant,
             plan.source,
             plan.epoch,
+            bool(suspended),
         )
         row = await target.fetchrow("SELECT home, epoch FROM tenantry.placement WHERE tenant = $1", plan.tenant)
         if row is None or (row["home"], row["epoch"]) != (plan.source, plan.epoch):

@@ -127,6 +127,18 @@ class Admission(Generic[Ticket]):
             self._forget(line)
         return True
 
+    def evict(self) -> list[Ticket]:
+        """Take everybody out of the lines, those over their cap included; returns them."""
+        evicted: list[Ticket] = []
+        self._ring.clear()
+        self._mask = self.waiting = 0
+        for line in list(self._lines.values()):
+            evicted += line.waiting
+            line.waiting.clear()
+            line.scheduled = False
+            self._forget(line)
+        return evicted
+
     def restore(self, ticket: Ticket, tenant: Hashable, terms: Terms, now: float) -> None:
         """Put a ticket whose turn came to nothing back to the head of its line, uncharged."""
         line = self._lines[tenant]

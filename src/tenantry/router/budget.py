@@ -78,7 +78,7 @@ class Budget:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self.give_back()
-                else:
+                elif place in self._line:  # a permit may have passed it by in this very turn
                     self._line.remove(place)
                 raise
         try:

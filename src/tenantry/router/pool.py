@@ -419,11 +419,9 @@ class Pool:
         self._fail_waiting(error)
 
     def _fail_waiting(self, error: TenantryError) -> None:
-        now = self._loop.time()
-        while (ticket := self._next(now)) is not None:
-            self.admission.leave(ticket.tenant, 0.0, now)
-            assert ticket.future is not None
-            ticket.future.set_exception(error)
+        for ticket in self.admission.evict():
+            if ticket.future is not None and not ticket.future.done():
+                ticket.future.set_exception(error)
 
     # -- errors and endings ------------------------------------------------------------------------
 

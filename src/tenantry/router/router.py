@@ -419,14 +419,14 @@ class TenantRouter:
             grace: seconds that scopes in progress get; then their connections are cut and they are rolled
                 back by PostgreSQL.
         """
-        if self._state != "open":
+        if self._state == "closed":
             return
-        self._state = "closing"
+        self._state = "closing"  # a close that was itself cancelled is finished by the next one
         cut = await self.pools.close(grace)
         for name, scopes in cut.items():
             logger.warning("closing: %d scopes on %s did not end within %s s, cut", scopes, name, grace)
-        for companion in self._companions:
-            await companion()
+        while self._companions:
+            await self._companions.pop(0)()
         if self._feed is not None:
             await self._feed.close()
         await self.directory.close()

@@ -48,7 +48,8 @@ async def _view(scene: Scene, bound: Any, free: Any, view: Relation) -> list[Att
         attempts.append(Attempt(view.key, "select from the view", Outcome.UNTRIED, "it shows the tenant no rows"))
     answer = await ask(free, lambda: free.fetchval(counted))
     if answer.value and _as_caller(scene, view):
-        return attempts  # it reads as the caller: what it shows without a tenant is no tenant's
+        # An aggregate shows a row of no tenant's.
+        return [*attempts, Attempt(view.key, "whose rights it reads with", Outcome.HELD, "its caller's")]
     attempts.append(nothing_seen(view.key, "select from the view without a tenant", answer))
     return attempts
 

@@ -15,6 +15,7 @@ import asyncpg
 
 from tenantry.sql import query
 from tenantry.tenant import IdType
+from tenantry.usage.shares import LONG
 from tenantry.usage.values import MEASURED
 
 _REQUIRED: Final = ("day", "database", "tenant", "busy_seconds", "total_seconds")
@@ -132,33 +133,38 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[Row], label:
     if label in ("", MEASURED):
         raise ValueError(f"the label says where the history comes from; it can't be {label!r}")
     listed = list(rows)
-    totals: dict[tuple[date, str], tuple[float | None, float]] = {}
-    attributed: dict[tuple[date, str], float] = defaultdict(float)
-    for row in listed:
-        day = (row.total_seconds, row.coverage)
-        if totals.setdefault((row.day, row.database), day) != day:
-            raise ValueError(f"{row.day} of {row.database} has two different totals or coverages")
-        attributed[row.day, row.database] += row.busy_seconds
-    if len({row[:3] for row in listed}) < len(listed):
-        raise ValueError("a tenant has two rows for the same day and database")
+    if not listed:
+        return Imported(0, 0, 0)
+    totals = _totals(listed)
+    days, databases = zip(*totals, strict=True)
+    columns: list[Any] = [list(column) for column in zip(*listed, strict=True)]
     async with control.acquire() as connection, connection.transaction():
-        await connection.execute("DELETE FROM tenantry.usage_day AS u USING "
-            "unnest($1::date[], $2::text[]) AS d (day, database) WHERE u.source = $3 "
-            "AND u.day = d.day AND u.database = d.database",
-            [day for day, _ in totals], [database for _, database in totals], label)  # fmt: skip
-        columns: list[Any] = [list(column) for column in zip(*listed, strict=True)]
-        if columns:
-            await connection.execute(query("usage/import_days"), label, *columns[:4], *columns[6:12])
         await connection.execute(
-            query("usage/import_totals"),
+            "DELETE FROM tenantry.usage_day AS u USING unnest($1::date[], $2::text[]) AS d (day, database) "
+            "WHERE u.source = $3 AND u.day = d.day AND u.database = d.database",
+            days,
+            databases,
             label,
-            [day for day, _ in totals],
-            [database for _, database in totals],
-            [total for total, _ in totals.values()],
-            [coverage for _, coverage in totals.values()],
-            [attributed[day] for day in totals],
+        )
+        await connection.execute(query("usage/import_days"), label, *columns[:4], *columns[6:12], timeout=LONG)
+        await connection.execute(
+            query("usage/import_totals"), label, days, databases, *zip(*totals.values(), strict=True)
         )
     return Imported(len(listed), len({row.day for row in listed}), len({row[2] for row in listed}))
+
+
+def _totals(rows: list[Row]) -> dict[tuple[date, str], tuple[float | None, float, float]]:
+    """By day and database: the total, the coverage, and the sum of the tenants. Raises ValueError."""
+    stated: dict[tuple[date, str], tuple[float | None, float]] = {}
+    sums: dict[tuple[date, str], float] = defaultdict(float)
+    for row in rows:
+        said = (row.total_seconds, row.coverage)
+        if stated.setdefault((row.day, row.database), said) != said:
+            raise ValueError(f"{row.day} of {row.database} has two different totals or coverages")
+        sums[row.day, row.database] += row.busy_seconds
+    if len({row[:3] for row in rows}) < len(rows):
+        raise ValueError("a tenant has two rows for the same day and database")
+    return {key: (*said, sums[key]) for key, said in stated.items()}
 
 
 async def get(control: asyncpg.Pool[asyncpg.Record], first: date, until: date) -> AsyncIterator[Row]:

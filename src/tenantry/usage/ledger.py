@@ -29,6 +29,7 @@ logger = logging.getLogger("tenantry")
 
 FLUSH_SECONDS: Final = 5.0
 BATCH_ROWS: Final = 5000
+SEND_SECONDS: Final = 30.0
 _SLOWEST: Final = 12  # times `every`: the longest pause between attempts while control is away
 
 #: Failures after which the batch is sent again; anything else is a bug and is raised.
@@ -210,7 +211,9 @@ class Ledger:
     async def _send(self, batch: Batch) -> bool:
         """Send one batch. False: it was in already."""
         try:
-            counted = await self._pool.fetchval(query("usage/count"), *self._arguments(batch))
+            counted = await self._pool.fetchval(
+                query("usage/count"), *self._arguments(batch), timeout=SEND_SECONDS
+            )
         except RETRIED as error:
             raise DatabaseUnavailable("control", type(error).__name__) from error
         return bool(counted)

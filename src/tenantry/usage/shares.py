@@ -17,6 +17,8 @@ from tenantry.usage.values import Day, History
 #: A day of which less than this part of the denominator is known has no total at all. Above it, what
 #: is not known is presumed to be like the rest of the day.
 LEAST_COVERED: Final = 0.95
+#: Seconds that reading a window of the ledger may take.
+LONG: Final = 60.0
 
 
 class Total(NamedTuple):
@@ -143,7 +145,7 @@ async def load(
         top: so many of each database are loaded in any case.
     """
     if tenants is None:
-        rows = await control.fetch(query("usage/leaders"), first, until, near, top)
+        rows = await control.fetch(query("usage/leaders"), first, until, near, top, timeout=LONG)
         tenants = [row["tenant"] for row in rows]
     wanted = sorted(set(tenants))
     totals = {
@@ -154,7 +156,7 @@ async def load(
     }
     used = {
         (row["tenant"], row["database"], row["day"], row["source"]): Used(*list(row.values())[4:])
-        for row in await control.fetch(query("usage/days"), first, until, wanted)
+        for row in await control.fetch(query("usage/days"), first, until, wanted, timeout=LONG)
     }
     homes = {
         row["id"]: Home(row["database"], Kind(row["kind"]), row["since"])

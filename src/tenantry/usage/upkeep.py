@@ -17,6 +17,8 @@ from tenantry.usage.coverage import Reporter, hour_coverage
 from tenantry.usage.ledger import moment
 from tenantry.usage.meter import DAY, HOUR
 
+#: Seconds that the work on one hour or day may take; a pool's own timeout is meant for short queries.
+LONG: Final = 120.0
 _ROLLING: Final = 1415071063  # advisory lock: one process closes days at a time
 
 
@@ -89,7 +91,7 @@ async def close_days(control: Control, now: float) -> tuple[date, ...]:
     days = [row["day"] for row in await control.fetch(query("usage/open_days"), today(now))]
     for day in days:
         (part,) = await reported(control, day, 1, now)
-        await control.execute(query("usage/close_day"), day, part)
+        await control.execute(query("usage/close_day"), day, part, timeout=LONG)
     return tuple(days)
 
 
@@ -115,11 +117,12 @@ async def keep_up(control: asyncpg.Pool[asyncpg.Record], now: float, retention: 
         )
     midnight = datetime(horizon.year, horizon.month, horizon.day, tzinfo=UTC)
     rolled = 0
-    while rows := await control.fetchval(query("usage/roll_hour"), midnight):
+    while rows := await control.fetchval(query("usage/roll_hour"), midnight, timeout=LONG):
         rolled += rows
     await control.execute(
         query("usage/forget"),
         present - timedelta(days=retention.days),
         moment(now // DAY * DAY) - timedelta(days=retention.details),
+        timeout=LONG,
     )
     return Upkeep(closed, rolled)

@@ -123,6 +123,7 @@ async def test_what_can_not_be_decided_is_listed_with_its_choices(connection: Co
         "public.odd": "policy",
         "public.other": "policy",
         "public.gone": "table",
+        role: "role",
     }
     assert all(item.choices for item in found.undecided)
     assert "DECIDE public.lines" in found.sql()
@@ -219,3 +220,25 @@ async def test_the_template_is_recognised_as_postgresql_prints_it(connection: Co
     await adopt(connection, LEGACY.tenancy, role=role)
     again = await compute(connection, LEGACY.tenancy, role=role)
     assert [step for step in again.steps if step.kind == "policy"] == []
+
+
+async def test_a_role_that_could_not_call_the_policies_functions_is_named_beforehand(
+    connection: Connection, role: str, other_role: str
+) -> None:
+    await made(connection, SHOP, role)
+    await connection.execute(f"GRANT SELECT ON people TO {identifier(other_role)}")
+    found = await compute(connection, SHOP.tenancy, role=role, foreign_keys=True)
+    (item,) = found.undecided
+    assert (item.object, item.topic) == (other_role, "role")
+    await connection.execute("SELECT tenantry.grant_application($1)", other_role)
+    found = await compute(connection, SHOP.tenancy, role=role, foreign_keys=True)
+    assert found.undecided == ()
+
+
+async def test_a_database_without_the_tenantry_schema_is_told_to_install_it_first(
+    connection: Connection,
+) -> None:
+    await connection.execute("CREATE TABLE t (tenant_id uuid, id int PRIMARY KEY)")
+    found = await compute(connection, Tenancy())
+    assert [(item.object, item.topic) for item in found.undecided] == [("tenantry", "schema")]
+    assert found.steps

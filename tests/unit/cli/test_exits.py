@@ -28,8 +28,11 @@ CASES = [
     (asyncpg.CannotConnectNowError("x"), exits.UNAVAILABLE),
     (asyncpg.InvalidPasswordError("x"), exits.UNAVAILABLE),
     (asyncpg.InsufficientPrivilegeError("x"), exits.FINDINGS),
+    (LookupError("no such database"), exits.FINDINGS),
+    (KeyError("x"), exits.BUG),
     (ZeroDivisionError("x"), exits.BUG),
-    (FileNotFoundError(2, "x"), exits.BUG),
+    (FileNotFoundError(2, "No such file", "history.csv"), exits.USAGE),
+    (FileNotFoundError(2, "No such file"), exits.UNAVAILABLE),  # a server's socket
 ]
 
 

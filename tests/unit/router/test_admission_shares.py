@@ -28,7 +28,7 @@ class Simulation:
         self.now = 0.0
         self.free = connections
         self.running: list[tuple[float, int, str, float]] = []
-        self.used: Counter[str] = Counter()
+        self.used: dict[str, float] = defaultdict(float)
         self.turns: Counter[str] = Counter()
         self.longest = 0.0
         self.number = 0
@@ -109,14 +109,13 @@ def test_one_tenant_with_everything_waiting_does_not_starve_one_that_comes_now_a
         admission.leave("hoarder", cost, now)
         assert admission.take(now) is not None
     admission.arrive("newcomer", "newcomer", terms, now)
-    for turn in range(int(2 * QUANTUM / cost) * connections):
+    for _ in range(int(2 * QUANTUM / cost) * connections):
         now += cost
         admission.leave("hoarder", cost, now)
         if admission.take(now) == "newcomer":
             break
     else:
         pytest.fail("starved")
-    assert turn <= int(2 * QUANTUM / cost) * connections
 
 
 def test_every_one_of_many_tenants_gets_its_turn() -> None:

@@ -7,11 +7,14 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
+from tenantry.metrics import FleetCollector, PrometheusSink
 from tenantry.promotion import Rule
 from tests.support.programs import require_program
 
@@ -70,6 +73,25 @@ def run(*arguments: str | Path) -> None:
         [require_program("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def exported() -> set[str]:
+    """Names of everything that the library's and the server's registries really export."""
+
+    class Router:
+        pools: Any = SimpleNamespace(open_pools=dict)
+
+    library, fleet = CollectorRegistry(), CollectorRegistry()
+    PrometheusSink(Router(), registry=library)  # type: ignore[arg-type]
+    fleet.register(FleetCollector())
+    text = generate_latest(library).decode() + generate_latest(fleet).decode()
+    return set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+def test_every_metric_that_the_rules_and_the_dashboard_may_name_is_really_exported() -> None:
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in EXPORTED}
+
+    assert families <= exported()
 
 
 def test_the_rules_and_the_scrape_configuration_are_valid() -> None:

@@ -37,7 +37,7 @@ def through_parent(subject: Subject, relation: Relation) -> tuple[str, ...]:
         )
         joined = " AND ".join(f"c.{identifier(a)} = p.{identifier(b)}" for a, b in pairs)
         fill = (
-            f"UPDATE {relation.sql} AS c SET {name} = p.{identifier(parent_column.name)} "  # noqa: S608
+            f"UPDATE {relation.sql} AS c SET {name} = p.{identifier(parent_column.name)} "  # noqa: S608  every part is quoted
             f"FROM {parent.sql} AS p WHERE {joined}"
         )
         return (

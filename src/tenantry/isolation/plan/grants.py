@@ -9,6 +9,7 @@ from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
 from tenantry.isolation.policy import grant_sql, identifier
 from tenantry.isolation.tables import Undecided
+from tenantry.tenant import literal
 
 #: Privileges that row-level security does not hold; TRIGGER runs code of the grantee as other
 #: users.
@@ -20,6 +21,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
     facts = context.facts
     if facts.role is not None:
         yield from _schemas(facts, facts.role)
+    yield from strangers(facts)
     for relation, _ in facts.tenant_tables:
         statements = list(revokes(facts, relation))
         if facts.role is not None:
@@ -30,6 +32,37 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
                 "grant",
                 tuple(statements),
                 "the application role reads and writes rows, and does nothing that ignores policies",
+            )
+
+
+def strangers(facts: Facts) -> Iterator[Undecided]:
+    """Roles that will be held by the policies and may not call what the policies call.
+
+    To them a tenant table would not be empty: it would be an error. Owners are among them once the table is
+    forced.
+    """
+    wanted = "admitted_tenant" if facts.tenancy.hardened else "admitted"
+    called = [f for f in facts.catalog.functions.values() if (f.schema, f.name) == ("tenantry", wanted)]
+    schema = facts.catalog.schemas.get("tenantry")
+    if not called or schema is None:
+        return
+    held: set[str] = set() if facts.role is None else {facts.role}
+    for relation, _ in facts.tenant_tables:
+        held.update(facts.catalog.privileges.get(("relation", relation.oid), {}))
+    for role in sorted(held - {PUBLIC}):
+        ready = "USAGE" in facts.catalog.allowed(role, "schema", schema) and all(
+            "EXECUTE" in facts.catalog.allowed(role, "function", f.oid) for f in called
+        )
+        if not ready and not facts.bypasses(role):
+            yield Undecided(
+                role,
+                "works with tenant tables and may not call what their policies call: it will get errors",
+                (
+                    f"let it bind tenants: SELECT tenantry.grant_application({literal(role)})",
+                    f"let it bypass the policies: ALTER ROLE {identifier(role)} BYPASSRLS",
+                    f"take the tables from it: DROP OWNED BY {identifier(role)}, or REVOKE",
+                ),
+                "role",
             )
 
 

@@ -1,0 +1,46 @@
+"""What preflight judges, as values: read by `survey`, judged by `preflight`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenantry.move.catalog import Side
+from tenantry.move.plan import Mechanism, Selection
+from tenantry.tenant import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What preflight judges."""
+
+    tenant: str
+    source_name: str
+    target_name: str
+    target_kind: Kind
+    source: Side
+    target: Side
+    selection: Selection
+    mechanism: Mechanism
+    consent: float | None
+    """Seconds of pause to which the operator has agreed, for a copy under the fence."""
+    estimate: float
+    """Seconds that such a copy would take."""
+    source_home: tuple[str, int, bool] | None
+    """The source's placement row: home, epoch, suspended."""
+    source_shape: frozenset[str]
+    target_shape: frozenset[str]
+    occupied: tuple[str, ...]
+    """Tables of the target that hold rows of this tenant, or of anybody when it is to be dedicated."""
+    bypassing: tuple[str, ...]
+    """Sessions that write past the fence."""
+    colliding: tuple[str, ...]
+    """Sequences whose ids would collide."""
+    null_tenants: tuple[str, ...]
+    """Tables with rows whose tenant is NULL."""
+    pg_dump: str | None
+    """The program that can dump the source; None: not found."""
+
+    @property
+    def load_schema(self) -> bool:
+        """True if the target has none of the tables yet."""
+        return not self.target_shape

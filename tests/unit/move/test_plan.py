@@ -1,0 +1,133 @@
+"""The plan, its journal form, the states, and connection strings: plain functions over values."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenantry.move import Finding, MovePlan, State, WrongState
+from tenantry.move.catalog import Column, Generator, Key, Reference, Table
+from tenantry.move.endpoint import Endpoint, conninfo, keywords
+from tenantry.move.plan import (
+    Mechanism,
+    Rule,
+    SequencePlan,
+    fitting_identity,
+    select,
+    sequence_plan,
+    table_plan,
+)
+from tenantry.move.run import PROCEDURE, remaining
+from tenantry.move.states import SUCCESSORS, begin
+from tenantry.tenant import Kind
+
+
+def table(oid: int, name: str, *columns: str, keys: tuple[Key, ...] = (), to: tuple[int, ...] = ()) -> Table:
+    return Table(
+        oid, "public", name, "r", "p", "d", 10.0, 1000, False, "owner", True, (),
+        tuple(Column(column, "uuid", True, False, True, False) for column in columns),
+        keys,
+        tuple(Reference("fk", one, ("x",), ("id",)) for one in to),
+    )  # fmt: skip
+
+
+def test_tables_are_told_apart_by_column_and_by_foreign_key() -> None:
+    tables = [
+        table(1, "price"),
+        table(2, "orders", "tenant_id", to=(1,)),
+        table(3, "line", to=(2,)),
+        table(4, "note", to=(3,)),
+        table(5, "cron"),
+        table(6, "camel", "tenantId"),
+        table(7, "unit", to=()),
+        table(8, "price_group", to=(7,)),
+    ]
+    tables[0] = dataclasses.replace(tables[0], references=(Reference("fk", 8, ("g",), ("id",)),))
+    chosen = select(tables, "tenant_id", {})
+    assert [(t.name, column) for t, column in chosen.tenant] == [("orders", "tenant_id"), ("camel", "tenantId")]
+    assert {t.name for t in chosen.reference} == {"price", "price_group", "unit"}
+    assert {t.name for t in chosen.stranded} == {"line", "note"}
+    assert {t.name for t in chosen.other} == {"cron"}
+    overridden = select(
+        tables, "tenant_id", {"public.line": "ignore", "public.note": "ignore", "public.cron": "reference"}
+    )
+    assert overridden.stranded == ()
+    assert "cron" in {t.name for t in overridden.reference}
+
+
+def test_the_replica_identity_must_hold_the_tenant_column() -> None:
+    by_id = Key("pk", True, False, ("id",))
+    both = Key("both", False, False, ("tenant_id", "id"))
+    assert fitting_identity(table(1, "t", "tenant_id", "id", keys=(by_id,)), "tenant_id") == ""
+    assert fitting_identity(table(1, "t", "tenant_id", "id", keys=(by_id, both)), "tenant_id") == "both"
+    whole = Key("pk", True, False, ("tenant_id", "id"))
+    assert fitting_identity(table(1, "t", "tenant_id", "id", keys=(whole,)), "tenant_id") is None
+
+
+@pytest.mark.parametrize(
+    ("maximum", "last", "key", "kind", "rule"),
+    [
+        (2**63 - 1, 500, ("id",), Kind.DEDICATED, Rule.BLOCK),
+        (2**31 - 1, 500, ("id",), Kind.DEDICATED, Rule.BLOCK),
+        (2**31 - 1, 2**30 + 5, ("id",), Kind.DEDICATED, None),
+        (2**31 - 1, 2**30 + 5, ("tenant_id", "id"), Kind.DEDICATED, Rule.FOLLOW),
+        (2**15 - 1, 5, ("id",), Kind.DEDICATED, None),
+        (2**63 - 1, 2**40 * 7, ("id",), Kind.SHARED, Rule.KEEP),
+        (2**63 - 1, 500, ("tenant_id", "id"), Kind.SHARED, Rule.FOLLOW),
+    ],
+)
+def test_ids_of_a_moved_tenant_have_a_range_of_their_own(
+    maximum: int, last: int, key: tuple[str, ...], kind: Kind, rule: Rule | None
+) -> None:
+    feeds = table(1, "t", "tenant_id", "id", keys=(Key("pk", True, False, key),))
+    sequence = Generator("public", "t_id_seq", maximum, 1, False, 1, "id", last)
+    planned = sequence_plan(sequence, feeds, "tenant_id", kind, 3)
+    assert (planned.rule if planned else None) == rule
+    if rule is Rule.BLOCK:
+        other = sequence_plan(sequence, feeds, "tenant_id", kind, 4)
+        assert planned is not None
+        assert other is not None
+        assert last < planned.start < other.start <= maximum
+
+
+@given(tenant=st.text(min_size=1).filter(lambda text: "\0" not in text), rows=st.integers(0, 10**9))
+def test_a_plan_survives_the_journal(tenant: str, rows: int) -> None:
+    feeds = table(1, "t", "tenant_id", "id", keys=(Key("pk", True, False, ("tenant_id", "id")),))
+    plan = MovePlan(
+        id="m0123456789", tenant=tenant, source="a", target="b", source_kind=Kind.SHARED,
+        target_kind=Kind.DEDICATED, mechanism=Mechanism.REPLICATION, epoch=1, setting="app.t", id_type="text",
+        tables=(table_plan(feeds, "tenant_id", rows),), references=(),
+        sequences=(SequencePlan('"s"', Rule.BLOCK, 2**40),), load_schema=True, shape="x", storage="y", pause=0.8,
+        findings=(Finding("code", "problem", "mend", False),),
+    )  # fmt: skip
+    assert MovePlan.from_json(plan.to_json()) == plan
+
+
+def test_finished_moves_stay_finished_and_every_state_can_end() -> None:
+    for state in State:
+        assert state.finished == (not SUCCESSORS[state])
+    assert begin("m", State.ABORTED, "aborted") is None
+    assert begin("m", State.RUNNING, "aborted") is State.ABORTING
+    assert begin("m", State.FLIPPED, "released") is State.RELEASING
+    for state, wish in ((State.RUNNING, "released"), (State.RELEASED, "rolled back"), (State.FLIPPED, "aborted")):
+        with pytest.raises(WrongState):
+            begin("m", state, wish)
+
+
+def test_a_resumed_move_compares_again_before_it_flips() -> None:
+    assert remaining(PROCEDURE, None) == PROCEDURE
+    assert [step.name for step in remaining(PROCEDURE, "verify")][:2] == ["verify", "flip"]
+    assert [step.name for step in remaining(PROCEDURE, "flip")] == ["settle", "audit"]
+    assert remaining(PROCEDURE, "audit") == ()
+
+
+def test_connection_strings_are_taken_apart_and_quoted() -> None:
+    dsn = "postgresql://us%40er:p%27w%5C@[::1]:5433/d%20b?sslmode=require"
+    assert keywords(dsn) == {
+        "host": "::1", "port": "5433", "user": "us@er", "password": "p'w\\", "dbname": "d b", "sslmode": "require",
+    }  # fmt: skip
+    assert r"password='p\'w\\'" in conninfo(dsn)
+    assert "p'w" not in repr(Endpoint("a", Kind.SHARED, dsn, dsn))

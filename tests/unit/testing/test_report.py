@@ -1,0 +1,41 @@
+"""Reports: what settles, what fails, and what is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenantry.testing.report import Attempt, IsolationBroken, Outcome, Report, settled
+
+HELD = Attempt("public.t", "select", Outcome.HELD)
+LEAK = Attempt("public.t", "delete", Outcome.LEAKED, "reached 2 rows")
+UNTRIED = Attempt("public.t", "merge", Outcome.UNTRIED, "no right")
+
+
+def test_everything_held_settles() -> None:
+    assert settled(Report((HELD, UNTRIED))).untried == (UNTRIED,)
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        (Report((HELD, LEAK)), "tenants are not isolated: 1 attempts held, 1 leaked"),
+        (Report((HELD,), ("public.x has no rows",)), "this check proves nothing yet"),
+        (Report((UNTRIED,)), "nothing was tried"),
+        (Report(()), "nothing was tried"),
+    ],
+    ids=["leak", "vacuous", "all untried", "empty"],
+)
+def test_leaks_and_checks_that_prove_nothing_fail(report: Report, words: str) -> None:
+    with pytest.raises(IsolationBroken, match=words):
+        settled(report)
+
+
+def test_the_message_names_object_attack_and_why() -> None:
+    assert "LEAK public.t: delete: reached 2 rows" in str(Report((HELD, LEAK, UNTRIED)))
+    assert "not tried: public.t: merge: no right" in str(Report((HELD, LEAK, UNTRIED)))
+
+
+def test_a_problem_that_both_parts_have_is_said_once() -> None:
+    both = Report((HELD,), ("p",)).plus(Report((LEAK,), ("p", "q")))
+    assert both.problems == ("p", "q")
+    assert both.attempts == (HELD, LEAK)
