@@ -225,8 +225,6 @@ class Pool:
         message = scope.closing(
             verb, heir.opening if heir else None, slot.seal, doubtful=doubtful, tainted=slot.tainted
         )
-        if slot.tainted:
-            message = f"{message}; {scope.FORGET_PREPARED}"
         slot.dirty = True
         error: BaseException | None = None
         try:

@@ -250,7 +250,7 @@ class TenantRouter:
         """Tell the tenant's database that the tenant lives there, on a connection of its own."""
         placement = entry.profile.placement
         spec = await self.pools.spec(placement.database)
-        await self.pools.budget.acquire(self.pools, self.loop.time)
+        await self._permit(spec.name)
         try:
             try:
                 connection, seal = await self.pools.dial(spec)
@@ -264,10 +264,27 @@ class TenantRouter:
                     spec.key and enroll_proof(spec.key, seal.backend, entry.text, placement.epoch),
                     timeout=self._limits.connect_timeout,
                 )
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != "TN001":
+                    raise
+                raise ConfigError(
+                    f"database {spec.name} is stamped for another tenant; place {entry.text} elsewhere",
+                    key=f"databases.{spec.name}.tenant",
+                ) from error
             finally:
                 await driver.close(connection)
         finally:
             self.pools.budget.give_back()
+
+    async def _permit(self, database: str) -> None:
+        """A permit for one connection beside the pools, to be given back; within router.timeout."""
+        try:
+            async with asyncio.timeout(self._limits.timeout):
+                await self.pools.budget.acquire(self.pools, self.loop.time)
+        except TimeoutError:
+            raise DatabaseUnavailable(
+                database, f"all {self._limits.connections} connections of router.connections are in use"
+            ) from None
 
     async def enroll(self, entry: Entry, refusal: asyncpg.PostgresError) -> None:
         """The directory says that the tenant lives in a database that has never heard of it.
@@ -359,7 +376,7 @@ class TenantRouter:
     @asynccontextmanager
     async def _operator_connection(self, spec: DatabaseSpec) -> AsyncIterator[Connection]:
         assert spec.operator_dsn is not None
-        await self.pools.budget.acquire(self.pools, self.loop.time)
+        await self._permit(spec.name)
         try:
             try:
                 connection = await driver.connect(
@@ -401,7 +418,7 @@ class TenantRouter:
                 logger.warning("database %s does not answer yet: %s", spec.name, type(result).__name__)
 
     async def _look_at(self, spec: DatabaseSpec) -> None:
-        await self.pools.budget.acquire(self.pools, self.loop.time)
+        await self._permit(spec.name)
         try:
             connection, _ = await self.pools.dial(spec)
             await driver.close(connection)

@@ -154,7 +154,7 @@ def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = Fal
     """
     ending = ASSERT_ALIVE + verb if doubtful and verb == "COMMIT" else verb
     if tainted:
-        return f"{ending}; {RESET}; DEALLOCATE ALL"
+        return f"{ending}; {RESET}; {FORGET_PREPARED}"
     return f"{ending}; {RESET}" if heir is None else heir.message_after(ending, seal)
 
 

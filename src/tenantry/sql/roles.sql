@@ -22,7 +22,7 @@ SELECT
     ARRAY(SELECT c.oid::regclass::text
           FROM pg_class AS c JOIN mine ON mine.oid = c.relowner
           WHERE c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
-            AND NOT c.relispartition AND c.relpersistence <> 't'
+            AND c.relpersistence <> 't'
             AND EXISTS (SELECT FROM pg_attribute AS a
                         WHERE a.attrelid = c.oid AND a.attname = $1 AND NOT a.attisdropped)
           ORDER BY 1) AS owned_unforced,
