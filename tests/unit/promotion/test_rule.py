@@ -126,9 +126,7 @@ BOUNDARIES = [
     [case[1:] for case in BOUNDARIES],
     ids=[case[0] for case in BOUNDARIES],
 )
-def test_the_rule_fires_exactly_at_its_boundaries(
-    past: History, state: State, streak: int, to_go: int
-) -> None:
+def test_the_rule_fires_exactly_at_its_boundaries(past: History, state: State, streak: int, to_go: int) -> None:
     verdict = judge(Rule(), past, TODAY)
 
     assert (verdict.state, verdict.streak, verdict.to_go) == (state, streak, to_go)
@@ -141,9 +139,7 @@ def test_noise_of_added_floats_does_not_lift_a_share_above_the_threshold() -> No
     hours = [0.1] * 24
     total = 6.0 * 1000
     busy = sum(hours) * 1000  # 2400.0000000000005 and the like: exactly 40 % but for the noise
-    days = {
-        day: Day(day, busy, total, 1.0) for day in (TODAY - timedelta(days=n) for n in range(1, 15))
-    }
+    days = {day: Day(day, busy, total, 1.0) for day in (TODAY - timedelta(days=n) for n in range(1, 15))}
 
     assert judge(Rule(), History("t", "shared", Kind.SHARED, None, days), TODAY).state is State.NOT
 
@@ -223,9 +219,7 @@ def test_a_dedicated_tenant_may_return_only_when_it_would_stay_below_the_lower_t
 
     assert verdict_with(1999.0) is State.CANDIDATE
     assert verdict_with(2000.0) is State.NOT  # exactly 0.20 is not below
-    assert (
-        verdict_with(4000.0) is State.NOT
-    )  # below the promotion threshold, but in the gap between
+    assert verdict_with(4000.0) is State.NOT  # below the promotion threshold, but in the gap between
     assert verdict_with(1999.0, since=TODAY - timedelta(days=13)) is State.BUILDING
 
 

@@ -111,9 +111,7 @@ def test_days_to_go_are_the_fewest_perfect_days_that_make_a_candidate(
     promised = judge(rule, History("t", "s", Kind.SHARED, None, days), TODAY).to_go
 
     today, fewest = TODAY, 0
-    while (
-        judge(rule, History("t", "s", Kind.SHARED, None, days), today).state is not State.CANDIDATE
-    ):
+    while judge(rule, History("t", "s", Kind.SHARED, None, days), today).state is not State.CANDIDATE:
         days[today] = Day(today, 100.0, 100.0, 1.0)
         today += timedelta(days=1)
         fewest += 1
@@ -126,9 +124,7 @@ def test_days_to_go_are_the_fewest_perfect_days_that_make_a_candidate(
     values=st.lists(day_values, min_size=1, max_size=8),
     hole=st.integers(0, 7),
 )
-def test_losing_a_day_never_makes_a_candidate(
-    values: list[tuple[int, int | None, int] | None], hole: int
-) -> None:
+def test_losing_a_day_never_makes_a_candidate(values: list[tuple[int, int | None, int] | None], hole: int) -> None:
     size = len(values)
     rule = Rule(window=size, floor=0.0)
     first = TODAY - timedelta(days=size)
