@@ -153,9 +153,11 @@ class PromotionSection(_Section):
 class UsageSection(_Section):
     """The ledger."""
 
+    record: bool = True
+    """Whether routers write what they meter to the ledger."""
     flush: Duration = 5.0
-    hours: Duration = 35 * 86400.0
-    """How long hourly rows are kept; days are kept for `days`."""
+    hours: Duration = 2 * 86400.0
+    """How long hourly rows are kept; then they are rolled into days, which are kept for `days`."""
     days: Duration = 400 * 86400.0
 
 

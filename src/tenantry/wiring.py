@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 from tenantry.config import Config, DatabaseSection
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
@@ -14,6 +15,7 @@ from tenantry.metrics import PrometheusSink
 from tenantry.router import DatabaseSpec, Limits, Pools, TenantRouter
 from tenantry.router.driver import OnConnect
 from tenantry.tenant import Kind
+from tenantry.usage import Ledger, Meter
 
 
 class Router(TenantRouter):
@@ -66,6 +68,13 @@ class Router(TenantRouter):
             sink = PrometheusSink(router, top=config.metrics.top, registry=registry)
             events.subscribe(sink)
             router.accompany(sink.close)
+        if config.usage.record:
+            meter = Meter()
+            events.subscribe(meter)
+            pool = await router.directory.store.pool()
+            ledger = Ledger(meter, pool, uuid4(), every=config.usage.flush)
+            ledger.start()
+            router.accompany(ledger.close)
         try:
             await router.start()
         except BaseException:

@@ -19,6 +19,11 @@ from tests.support.databases import drop_database, new_database
 SCHEMA = Path(__file__).with_name("schema.sql")
 SETTING = "app.current_tenant"
 #: Quick for tests: a missed fence is tried again soon.
+_END_SUBSCRIPTIONS = """
+SELECT format('ALTER SUBSCRIPTION %1$I DISABLE; ALTER SUBSCRIPTION %1$I SET (slot_name = NONE);'
+              ' DROP SUBSCRIPTION %1$I;', subname)
+FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
+"""
 LIMITS = Limits(backoff=0.1, patience=30.0, catch_up=60.0)
 
 
@@ -63,6 +68,10 @@ class Estate:
         return estate
 
     def drop(self) -> None:
+        # Each database's subscriptions stream from the other's slots: all of them end before any slot goes.
+        for server, name in ((self.far, self.dedicated), (self.near, self.shared)):
+            if server.pid is not None:
+                server.psql(server.psql(_END_SUBSCRIPTIONS, name), name)
         for server, name in (
             (self.far, self.dedicated), (self.near, self.shared), (self.near, self.control)
         ):  # fmt: skip

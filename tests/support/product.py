@@ -116,6 +116,7 @@ class Product:
                     **(databases or {}),
                 },
                 "router": {"timeout": 20, **(router or {})},
+                "usage": {"record": False},
             }
         )
 

@@ -24,9 +24,7 @@ def require_program(name: str, *, requirement: str | None = None) -> Path:
 
     `requirement`: the name that TENANTRY_CI_REQUIRE uses, where it is not the program's own.
     """
-    return find_program(name) or missing(
-        requirement or name, f"the program {name} is not installed"
-    )
+    return find_program(name) or missing(requirement or name, f"the program {name} is not installed")
 
 
 def missing(requirement: str, reason: str) -> NoReturn:

@@ -95,9 +95,7 @@ class Proxy:
         """Connections through the proxy that are open now."""
         return len(self._links)
 
-    def stop_when(
-        self, pattern: bytes, side: Side = "client", verdict: Verdict = Verdict.HOLD
-    ) -> Stop:
+    def stop_when(self, pattern: bytes, side: Side = "client", verdict: Verdict = Verdict.HOLD) -> Stop:
         """Does `verdict`, once, to that side's first message whose bytes contain the pattern."""
         stop = Stop(pattern, side, verdict, asyncio.Event())
 

@@ -77,7 +77,7 @@ class World:
                     for name in (SHARED, OWNED, HEAVY)
                 },
                 "router": {"connections": 40},
-                "usage": {"flush": "1s"},
+                "usage": {"record": False},  # the tour has a ledger of its own, to tell its flushes
             },
             source="the demo's configuration",
         )

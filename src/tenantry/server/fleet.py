@@ -40,6 +40,7 @@ JUDGE: Final = 60.0
 #: Rows of each table of the page.
 MOST: Final = 50
 HOUR: Final = 3600.0
+DAY: Final = 86_400.0
 
 _AWAY: Final = (TenantryError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
@@ -114,6 +115,8 @@ class FleetReader:
         self._clock = clock
         self._monotonic = monotonic
         self._rule = rule_of(config)
+        kept = config.usage
+        self._retention = upkeep.Retention(hours=round(kept.hours / DAY), days=round(kept.days / DAY))
         self._view = FleetView(top=config.metrics.top)
         self._fleet = Fleet()
         self._read_at = self._judged_at = float("-inf")
@@ -160,7 +163,7 @@ class FleetReader:
     async def _judge(self, control: Pool, now: float) -> Any:
         """The verdicts worth telling, and the shares of the last complete bucket."""
         today = datetime.fromtimestamp(now, UTC).date()
-        await upkeep.keep_up(control, now)
+        await upkeep.keep_up(control, now, self._retention)
         top = self._config.metrics.top
         loaded = await shares.load(control, *span(self._rule, today), top=top)
         all_ = verdicts(self._rule, loaded, today)

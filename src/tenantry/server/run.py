@@ -11,6 +11,7 @@ from tenantry.config import Config
 from tenantry.directory import Store
 from tenantry.errors import ConfigError
 from tenantry.server.app import application
+from tenantry.server.watching import watch
 
 
 async def serve(store: Store, config: Config, *, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -32,9 +33,13 @@ async def serve(store: Store, config: Config, *, host: str, port: int, ready: Ca
             server_header=False,
             timeout_graceful_shutdown=5,
         )
+        watches = await watch(store, config)
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}")
-        await uvicorn.Server(options).serve(sockets=[listening])
+        try:
+            await uvicorn.Server(options).serve(sockets=[listening])
+        finally:
+            await watches.close()
     finally:
         listening.close()
 
