@@ -25,16 +25,6 @@ COLUMNS = (
     Column("error"),
 )
 
-_GRANT_CONTROL = """
-DO $$ BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA tenantry TO %1$I', '{role}');
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA tenantry TO %1$I', '{role}');
-    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA tenantry TO %1$I', '{role}');
-    EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tenantry TO %1$I', '{role}');
-END $$
-"""
-
-
 WithOption = Annotated[
     str,
     typer.Option(
@@ -77,8 +67,8 @@ async def _install(session: Session, named: tuple[str, ...]) -> AsyncIterator[di
 
 
 async def _grant_control(connection: Any, role: str) -> None:
-    quoted = role.replace("'", "''")
-    await connection.execute(_GRANT_CONTROL.replace("{role}", quoted))
+    quoted = '"' + role.replace('"', '""') + '"'
+    await connection.execute(sql.query("grant_control").replace(":role", quoted))
 
 
 async def _install_data(session: Session, database: Database, named: tuple[str, ...]) -> dict[str, Any]:
