@@ -6,13 +6,14 @@ BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench faults clean
 
 help:
 	@echo "make demo    the main job on an embedded PostgreSQL"
 	@echo "make test    the whole test suite"
 	@echo "make check   format, lint, types, import rules, docs"
 	@echo "make bench   one figure per claim"
+	@echo "make faults  the long fault matrix of moves; refreshes docs/faults.md"
 	@echo "make clean   removes the environment and the tools' caches"
 
 demo: $(READY)
@@ -30,6 +31,9 @@ check: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
+
+faults: $(READY)
+	@$(BIN)/python -m tests.faults
 
 clean:
 	@rm -rf .venv .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis build

@@ -31,9 +31,7 @@ async def connection(pg: EmbeddedServer, proxy: Proxy) -> AsyncIterator[asyncpg.
     connection.terminate()
 
 
-async def test_the_hand_written_wrapper_takes_five_flights(
-    pg: EmbeddedServer, proxy: Proxy
-) -> None:
+async def test_the_hand_written_wrapper_takes_five_flights(pg: EmbeddedServer, proxy: Proxy) -> None:
     async def wrapper(pool: asyncpg.Pool) -> None:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute("SELECT set_config('app.current_tenant', $1, true)", "7")
@@ -47,9 +45,7 @@ async def test_the_hand_written_wrapper_takes_five_flights(
         assert proxy.connections == 1
 
 
-async def test_one_message_of_many_statements_is_one_flight(
-    proxy: Proxy, connection: asyncpg.Connection
-) -> None:
+async def test_one_message_of_many_statements_is_one_flight(proxy: Proxy, connection: asyncpg.Connection) -> None:
     before = proxy.flights
     await connection.execute("BEGIN; SELECT 1; SELECT 2; COMMIT")
     assert proxy.flights - before == 1
@@ -107,9 +103,7 @@ async def test_a_held_connection_stays_silent_until_it_is_released(
     assert await query == 17
 
 
-async def test_latency_is_paid_in_both_directions(
-    proxy: Proxy, connection: asyncpg.Connection
-) -> None:
+async def test_latency_is_paid_in_both_directions(proxy: Proxy, connection: asyncpg.Connection) -> None:
     loop = asyncio.get_running_loop()
     proxy.latency = 0.03
     begin = loop.time()
@@ -117,9 +111,7 @@ async def test_latency_is_paid_in_both_directions(
     assert loop.time() - begin >= 0.06
 
 
-async def test_the_rate_limits_bytes_per_second(
-    proxy: Proxy, connection: asyncpg.Connection
-) -> None:
+async def test_the_rate_limits_bytes_per_second(proxy: Proxy, connection: asyncpg.Connection) -> None:
     loop = asyncio.get_running_loop()
     proxy.rate = 100_000
     begin = loop.time()
@@ -127,9 +119,7 @@ async def test_the_rate_limits_bytes_per_second(
     assert loop.time() - begin >= 0.2
 
 
-async def test_refused_and_reset_connections_fail_and_come_back(
-    pg: EmbeddedServer, proxy: Proxy
-) -> None:
+async def test_refused_and_reset_connections_fail_and_come_back(pg: EmbeddedServer, proxy: Proxy) -> None:
     url = proxy.dsn(pg.dsn())
     await proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
@@ -144,9 +134,7 @@ async def test_refused_and_reset_connections_fail_and_come_back(
     await connection.close()
 
 
-async def test_half_open_then_reset_breaks_every_connection(
-    proxy: Proxy, connection: asyncpg.Connection
-) -> None:
+async def test_half_open_then_reset_breaks_every_connection(proxy: Proxy, connection: asyncpg.Connection) -> None:
     proxy.hold()
     query = asyncio.ensure_future(connection.fetchval("SELECT 1"))
     proxy.reset()

@@ -89,9 +89,7 @@ def temporary_root() -> Path:
     for root in usual:
         if root.is_dir() and (user is None or reachable(root, user.pw_uid, user.pw_gid)):
             return root
-    raise EmbeddedError(
-        f"{UNPRIVILEGED} can enter no temporary folder: set TMPDIR to one that it can."
-    )
+    raise EmbeddedError(f"{UNPRIVILEGED} can enter no temporary folder: set TMPDIR to one that it can.")
 
 
 def sweep() -> None:

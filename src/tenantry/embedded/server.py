@@ -122,9 +122,7 @@ class EmbeddedServer:
         """The postmaster's process id; None while the server is down."""
         return self._process.pid if self._process else None
 
-    def dsn(
-        self, database: str = "postgres", user: str = "postgres", password: str | None = None
-    ) -> str:
+    def dsn(self, database: str = "postgres", user: str = "postgres", password: str | None = None) -> str:
         """A connection URL over loopback TCP, or over the unix socket where `tcp=False`."""
         who = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
         if self._tcp:
@@ -201,9 +199,7 @@ class EmbeddedServer:
                 f"{data} holds data of PostgreSQL {made.read_text().strip()}, not {self.version}: "
                 "name that version or another folder."
             )
-        lines = [
-            f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in settings.items()
-        ]
+        lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in settings.items()]
         conf = data / "postgresql.conf"
         with conf.open("a") as out:
             out.write("\n# tenantry\n" + "\n".join(lines) + "\n")
@@ -275,9 +271,7 @@ class _PortTaken(EmbeddedError):
 
 def free_port() -> int:
     """A TCP port of `PORTS` that nothing listens on now; another program may still take it."""
-    chooser = (
-        random.SystemRandom()
-    )  # the seeded generator would give parallel test runs the same ports
+    chooser = random.SystemRandom()  # the seeded generator would give parallel test runs the same ports
     for _ in range(100):
         port = chooser.choice(PORTS)
         with socket.socket() as probe:

@@ -11,7 +11,6 @@ from typing import Literal
 from tenantry.move import failpoints
 from tenantry.move.catalog import identifier
 from tenantry.move.endpoint import Connection, Endpoint, session
-from tenantry.move.errors import Unreachable
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import CopyProgressed
 from tenantry.move.work import Work
@@ -138,7 +137,7 @@ class _Pipe:
                 async with asyncio.timeout(self._work.limits.stall):
                     piece = await self._queue.get()
             except TimeoutError:
-                raise Unreachable(f"copying {self._table.quoted} stood still") from None
+                raise TimeoutError(f"copying {self._table.quoted} stood still") from None
             if piece is None:
                 return
             yield piece
