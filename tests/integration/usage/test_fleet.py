@@ -45,6 +45,7 @@ class Service:
             "config": {
                 "tenancy": {"type": "uuid"},
                 "control": {"dsn": product.server.dsn(product.database)},
+                "usage": {"record": False},  # the process has a meter of its own, with a faster ledger
                 "databases": {"shared": {"kind": "shared", "dsn": product.dsn(), "pool": {"max": 4}}},
             },
             "tenants": tenants,
