@@ -1,0 +1,73 @@
+"""The operator's scope: a role of its own, a reason, and a record of who, when, why and how long."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tenantry import Router
+from tenantry.embedded import EmbeddedServer
+from tenantry.errors import ConfigError, DatabaseUnavailable
+from tenantry.tenant import TenantId
+from tests.support.product import Product, product_on
+
+
+async def last_event(product: Product) -> dict[str, object]:
+    async with product.admin() as admin:
+        row = await admin.fetchrow("SELECT * FROM tenantry.event WHERE kind = 'operator' ORDER BY id DESC LIMIT 1")
+    return {**dict(row), "detail": json.loads(row["detail"])} if row is not None else {}
+
+
+async def test_an_operator_sees_every_tenant_and_is_recorded_with_reason_and_duration(pg: EmbeddedServer) -> None:
+    with product_on(pg) as product:
+        async with product.open() as router:
+            for tenant in await product.signed_up(router, 2):
+                await router.execute(tenant, "INSERT INTO students (name) VALUES ('x')")
+            async with router.operator(reason="monthly invoices", actor="ada") as conn:
+                assert await conn.fetchval("SELECT count(DISTINCT tenant_id) FROM students") == 2
+                before = await last_event(product)
+                assert before["detail"] == {}, "it is recorded before the connection is handed out"
+        event = await last_event(product)
+    assert event["reason"] == "monthly invoices"
+    assert str(event["actor"]).endswith("ada")
+    assert event["database"] == "shared"
+    detail = event["detail"]
+    assert isinstance(detail, dict)
+    assert detail["outcome"] == "commit"
+    assert detail["seconds"] > 0
+
+
+async def test_an_operators_error_rolls_back_and_the_record_says_so(pg18: EmbeddedServer) -> None:
+    with product_on(pg18) as product:
+        async with product.open() as router:
+            [tenant] = await product.signed_up(router)
+            with pytest.raises(RuntimeError, match="on purpose"):
+                await fail_after_writing(router, tenant)
+            assert await router.fetchval(tenant, "SELECT count(*) FROM students") == 0
+        detail = (await last_event(product))["detail"]
+        assert isinstance(detail, dict)
+        assert detail["outcome"] == "rollback"
+
+
+async def fail_after_writing(router: Router, tenant: TenantId) -> None:
+    async with router.operator(reason="bulk load") as conn:
+        await conn.execute("INSERT INTO students (tenant_id, name) VALUES ($1, 'x')", tenant)
+        raise RuntimeError("on purpose")
+
+
+async def test_an_operator_without_a_reason_a_role_or_a_record_is_refused(pg18: EmbeddedServer) -> None:
+    with product_on(pg18) as product:
+        async with product.open() as router:
+            with pytest.raises(ValueError, match="reason"):
+                async with router.operator(reason="  "):
+                    pass
+        async with product.open(shared={"operator_dsn": None}) as router:
+            with pytest.raises(ConfigError, match="operator_dsn"):
+                async with router.operator(reason="why not"):
+                    pass
+        nowhere = pg18.dsn("no_such_database")
+        async with product.open(control={"dsn": nowhere}) as router:
+            with pytest.raises(DatabaseUnavailable, match="control"):
+                async with router.operator(reason="nobody would know"):
+                    pass
