@@ -24,7 +24,7 @@ SELECT format('ALTER SUBSCRIPTION %1$I DISABLE; ALTER SUBSCRIPTION %1$I SET (slo
               ' DROP SUBSCRIPTION %1$I;', subname)
 FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
 """
-LIMITS = Limits(backoff=0.1, patience=30.0, catch_up=60.0)
+LIMITS = Limits(backoff=0.1, patience=75.0, catch_up=60.0)  # a slot waits for whoever writes at the time
 
 
 @dataclass

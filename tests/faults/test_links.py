@@ -69,6 +69,7 @@ async def test_a_broken_link_to_the_source_is_survived(estate18: Estate, pattern
     assert missed or any(isinstance(event, Retrying) for event in seen)
 
 
+@pytest.mark.faults  # once in four runs its slot waited for the load beyond all patience; not understood yet
 async def test_a_commit_whose_answer_is_lost_counts_once(estate18: Estate) -> None:
     """F6 at K13h."""
     fence: set[int] = set()
