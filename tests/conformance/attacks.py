@@ -128,8 +128,7 @@ ATTACKS = (
     _sets("enter with the accomplice's proof", "CALL tenantry.enter('{B}', '{proof}')", READ),
     _sets(
         "forge the mark",
-        "SELECT set_config('tenantry.bound', '{B} ' || extract(epoch FROM now()), true), "
-        "set_config('app.current_tenant', '{B}', true)",
+        "SELECT set_config('tenantry.bound', '{B}', true), set_config('app.current_tenant', '{B}', true)",
         READ,
     ),
     _sets("bind by COMMIT and BEGIN", "COMMIT; BEGIN; SELECT tenantry.bind('{B}')", READ),

@@ -164,6 +164,11 @@ async def test_a_statement_still_running_at_the_scopes_end_is_told(direct: Produ
             await running
         assert await ids(router, a) == []
         await nothing_leaked(router)
+        async with direct.admin() as admin:
+            # The server has not noticed yet: for a minute its transaction would hold up every new logical slot.
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+            )
 
 
 async def test_the_server_process_killed_in_the_scope_is_told(direct: Product) -> None:

@@ -66,9 +66,9 @@ async def test_a_deadline_beyond_the_pause_is_never_noticed_one_below_it_is_tena
         async with product.fence(tenant):
             patient = asyncio.create_task(router.fetchval(tenant, "SELECT 1", timeout=20))
             with pytest.raises(TenantMoving) as moving:
-                await router.fetchval(tenant, "SELECT 1", timeout=0.1)
+                await router.fetchval(tenant, "SELECT 1", timeout=1)
             assert moving.value.tenant == tenant
-            assert moving.value.waited >= 0.1
+            assert moving.value.waited >= 1
         assert await patient == 1
         await nothing_leaked(router)
 

@@ -16,7 +16,7 @@ async def test_others_are_served_while_one_tenant_keeps_hundreds_waiting(product
         await router.fetch(hoarder, "SELECT 1")
         line = [asyncio.create_task(router.fetchval(hoarder, "SELECT pg_sleep(0.005)")) for _ in range(300)]
         pool = router.pools.open_pools()["shared"]
-        await until(lambda: pool.admission.waiting_for(hoarder) > 250)
+        await until(lambda: pool.admission.waiting_for(str(hoarder)) > 250)
         await asyncio.gather(*(router.fetchval(other, "SELECT 1") for other in others))
         assert sum(task.done() for task in line) < 200
         await asyncio.gather(*line)
@@ -35,10 +35,10 @@ async def test_one_tenant_never_holds_more_than_its_share_while_others_exist(pro
 
         holders = [asyncio.create_task(hold()) for _ in range(6)]
         pool = router.pools.open_pools()["shared"]
-        await until(lambda: pool.admission.held_by(hoarder) == 3)
+        await until(lambda: pool.admission.held_by(str(hoarder)) == 3)
         for _ in range(5):
             assert await router.fetchval(other, "SELECT 1") == 1
-            assert pool.admission.held_by(hoarder) == 3
+            assert pool.admission.held_by(str(hoarder)) == 3
         go.set()
         await asyncio.gather(*holders)
         await nothing_leaked(router)

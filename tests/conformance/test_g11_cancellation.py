@@ -231,7 +231,7 @@ async def test_a_deadline_shorter_than_the_fence_is_tenant_moving_and_leaves_not
         a, b = await product.signed_up(router, 2)
         async with product.fence(a):
             with pytest.raises(TenantMoving):
-                await router.fetch(a, "SELECT 1", timeout=0.1)
+                await router.fetch(a, "SELECT 1", timeout=1)
             await nothing_leaked(router)
             assert await router.fetchval(b, "SELECT 1") == 1
         await nothing_leaked(router)

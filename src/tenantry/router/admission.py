@@ -188,6 +188,10 @@ class Admission(Generic[Ticket]):
         line = self._lines.get(tenant)
         return 0 if line is None else len(line.waiting)
 
+    def queues(self) -> dict[Hashable, int]:
+        """How many tickets wait, by tenant: those of whom some do."""
+        return {line.tenant: len(line.waiting) for line in self._lines.values() if line.waiting}
+
     def held_by(self, tenant: Hashable) -> int:
         """How many connections this tenant holds."""
         line = self._lines.get(tenant)

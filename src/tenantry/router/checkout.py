@@ -7,13 +7,15 @@ import contextlib
 import json
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from tenantry.directory import Entry
 from tenantry.errors import (
+    DatabaseUnavailable,
     ScopeLost,
+    TenantBusy,
     TenantMoving,
     TenantSuspended,
 )
@@ -22,8 +24,9 @@ from tenantry.lifecycle import to_the_end
 from tenantry.router import driver, scope
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.parking import PROBER
-from tenantry.router.pool import CLEANUP, Slot, Ticket
-from tenantry.tenant import Placement, TenantId, tag
+from tenantry.router.pool import CLEANUP, Pool
+from tenantry.router.slot import Slot, Ticket
+from tenantry.tenant import Placement, TenantId
 
 if TYPE_CHECKING:
     from tenantry.router.router import TenantRouter
@@ -45,7 +48,6 @@ class Checkout:
         "_pool",
         "_router",
         "_slot",
-        "_tag",
         "_tenant",
         "_ticket",
         "_timeout",
@@ -88,7 +90,6 @@ class Checkout:
         router, tenant = self._router, self._tenant
         role: str | None = None
         detours = 0
-        begin = self._mode.begin() if self._mode is not scope.PLAIN else "BEGIN"
         try:
             while True:
                 profile = entry.profile
@@ -97,16 +98,16 @@ class Checkout:
                 pool = router.pools.ready(profile.placement.database)
                 if pool is None:
                     pool = await router.pools.get(profile.placement.database)
-                text = entry.text
-                limit = profile.terms.statement_timeout
-                after = "" if limit is None else f"; SET LOCAL statement_timeout = {limit:d}"
-                opening = scope.Opening(begin, text, after, pool.key)
-                ticket = Ticket(tenant, profile.terms, opening, router.loop.time(), deadline)
+                ticket = self._wish(entry, pool, deadline)
                 try:
                     slot = await pool.checkout(ticket)
+                except (DatabaseUnavailable, TenantBusy) as error:
+                    if role is None or router.loop.time() < deadline:
+                        raise
+                    raise TenantMoving(tenant, perf_counter() - self._arrived) from error  # that took the time
                 except asyncpg.PostgresError as error:
                     state = error.sqlstate
-                    if state == FENCED:
+                    if state == FENCED or (state == NOT_HERE and _is_behind(error, profile.placement)):
                         role = await router.parking.wait(tenant, role, deadline)
                         if role is None:
                             raise TenantMoving(tenant, perf_counter() - self._arrived) from error
@@ -119,16 +120,24 @@ class Checkout:
                         raise
                     entry = await router.find(tenant, deadline)
                     continue
-                self._pool, self._ticket, self._tag = pool, ticket, tag(text)
+                self._pool, self._ticket = pool, ticket
                 return slot
         finally:
             if role == PROBER:
                 router.parking.leave(tenant)
 
+    def _wish(self, entry: Entry, pool: Pool, deadline: float) -> Ticket:
+        terms = entry.profile.terms
+        if self._mode is scope.PLAIN:
+            opening = pool.opening(entry.text, terms)
+        else:
+            opening = scope.Opening(self._mode.begin(), entry.text, terms.statement_timeout, pool.key)
+        return Ticket(self._tenant, terms, opening, self._router.loop.time(), deadline)
+
     async def _reroute(self, refusal: asyncpg.PostgresError, entry: Entry, detours: int, deadline: float) -> None:
         """The database that the cache named says that the tenant doesn't live there: learn better."""
         router, tenant = self._router, self._tenant
-        said = json.loads(refusal.detail or "{}")
+        said = _said(refusal)
         placement = entry.profile.placement
         if said.get("home") is not None and said["epoch"] > placement.epoch:
             spec = await router.pools.spec(said["home"])
@@ -180,19 +189,19 @@ class Checkout:
             )
 
     async def _commit(self, connection: ScopedConnection, slot: Slot) -> None:
-        raw = slot.connection
-        if raw.is_closed():
-            self._pool.release_broken(slot, self._ticket)
-            raise ScopeLost(
-                self._tenant, "closed", "its connection is gone; nothing of it was committed. Try again"
-            )
-        if not raw.is_in_transaction():
-            await self._end(slot, "ROLLBACK", doubtful=False)
-            raise self._ended()
-        if driver.reported_name(raw) != self._tag and not await self._still_bound(slot):
-            await self._end(slot, "ROLLBACK", doubtful=False)
-            raise self._ended()
-        answer = await self._end(slot, "COMMIT", doubtful=connection.doubtful)
+        try:
+            if not driver.intact(slot.connection, self._ticket.opening.tag):
+                await self._look_closer(slot)
+            answer = await self._pool.finish(slot, self._ticket, "COMMIT", doubtful=connection.doubtful)
+        except asyncpg.InterfaceError as error:
+            if "another operation" in str(error):
+                raise ScopeLost(
+                    self._tenant,
+                    "busy",
+                    "a statement was still running on its connection at its end, so it was cut off and "
+                    "nothing was committed. Await every statement before the scope ends",
+                ) from error
+            raise
         if answer is scope.Answer.WAS_FAILED:
             raise ScopeLost(
                 self._tenant,
@@ -200,6 +209,23 @@ class Checkout:
                 "a statement in it had failed, so PostgreSQL rolled it back and nothing was written. "
                 "Let the error leave the scope, or wrap the statement in conn.transaction()",
             )
+
+    async def _look_closer(self, slot: Slot) -> None:
+        """Something is not as the bind left it: make sure that the scope can be committed.
+
+        Raises:
+            ScopeLost: it can't; the slot is given back.
+        """
+        raw = slot.connection
+        if raw.is_closed():
+            self._pool.release_broken(slot, self._ticket)
+            raise ScopeLost(
+                self._tenant, "closed", "its connection is gone; nothing of it was committed. Try again"
+            )
+        if raw.is_in_transaction() and await self._still_bound(slot):
+            return
+        await self._pool.finish(slot, self._ticket, "ROLLBACK", doubtful=False)
+        raise self._ended()
 
     def _ended(self) -> ScopeLost:
         return ScopeLost(
@@ -220,19 +246,6 @@ class Checkout:
             raise
         return bool(bound == str(self._tenant))
 
-    async def _end(self, slot: Slot, verb: str, *, doubtful: bool) -> scope.Answer:
-        try:
-            return await self._pool.finish(slot, self._ticket, verb, doubtful=doubtful)
-        except asyncpg.InterfaceError as error:
-            if "another operation" in str(error):
-                raise ScopeLost(
-                    self._tenant,
-                    "busy",
-                    "a statement was still running on its connection at its end, so it was cut off and "
-                    "nothing was committed. Await every statement before the scope ends",
-                ) from error
-            raise
-
     async def _roll_back(self, slot: Slot) -> None:
         """The block failed: its error is the news, so nothing here may hide it."""
         if slot.connection.is_closed():
@@ -248,3 +261,15 @@ class Checkout:
             seconds=CLEANUP,
             name="tenantry rollback",
         )
+
+
+def _said(refusal: asyncpg.PostgresError) -> dict[str, Any]:
+    """Where the tenant lives, as far as the database that refused it knows: "home" and "epoch", or None both."""
+    said: dict[str, Any] = json.loads(refusal.detail or "{}")
+    return said
+
+
+def _is_behind(refusal: asyncpg.PostgresError, placement: Placement) -> bool:
+    """The new home has not heard of the flip yet: as good as fenced. Its old home knows no better than we do."""
+    said = _said(refusal)
+    return said.get("home") is not None and bool(said["epoch"] < placement.epoch)

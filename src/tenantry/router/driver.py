@@ -95,9 +95,15 @@ def end_scope(connection: Connection) -> None:
     connection._pool_release_ctr += 1  # type: ignore[attr-defined]
 
 
-def reported_name(connection: Connection) -> str | None:
-    """`application_name` as the server last reported it: no flight."""
-    return getattr(connection.get_settings(), "application_name", None)
+def intact(connection: Connection, tag: str) -> bool:
+    """The connection lives, its transaction is open or failed, and `application_name` is still `tag`."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return (
+        protocol is not None
+        and protocol.is_connected()
+        and protocol.is_in_transaction()
+        and getattr(protocol.get_settings(), "application_name", None) == tag
+    )
 
 
 async def settle(connection: Connection) -> None:

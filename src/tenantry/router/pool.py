@@ -21,55 +21,18 @@ from tenantry.lifecycle import to_the_end
 from tenantry.router import driver, scope
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
+from tenantry.router.deadlines import Deadlines
 from tenantry.router.driver import Connection
 from tenantry.router.opener import Dial, Opener
-from tenantry.tenant import TenantId, Terms
+from tenantry.router.slot import Slot, Ticket
+from tenantry.tenant import Terms
 
 #: Seconds that bringing a connection of unknown state back to a clean one may take; then it is cut.
 CLEANUP: Final = 5.0
 
 
-class Ticket:
-    """One caller's wish for a scope on one database."""
-
-    __slots__ = ("arrived", "bound", "deadline", "future", "opening", "slot", "tenant", "terms")
-
-    def __init__(
-        self, tenant: TenantId, terms: Terms, opening: scope.Opening, arrived: float, deadline: float
-    ) -> None:
-        self.tenant = tenant
-        self.terms = terms
-        self.opening = opening
-        """How the scope is opened."""
-        self.arrived = arrived
-        self.deadline = deadline
-        """Loop time in seconds."""
-        self.future: asyncio.Future[None] | None = None
-        self.slot: Slot | None = None
-        self.bound = False
-        """The slot was handed over already bound."""
-
-    def start_over(self) -> None:
-        """Back to the queue: what an earlier attempt got was no good."""
-        self.slot, self.bound = None, False
-
-
-class Slot:
-    """One connection with what must be known of it."""
-
-    __slots__ = ("connection", "dirty", "dropped", "seal", "since", "tainted")
-
-    def __init__(self, connection: Connection, seal: scope.Seal, now: float) -> None:
-        self.connection = connection
-        self.seal = seal
-        self.since = now
-        """Loop time at which it was taken, or put back."""
-        self.dirty = False
-        """It is in a transaction, or keeps what a scope left: to be rolled back and reset before use."""
-        self.dropped = False
-        """The pool has parted with it; whoever still has it in hand must not bring it back."""
-        self.tainted = False
-        """It holds what no reset undoes: to be closed when the scope ends, not handed on."""
+#: Tenants whose way of opening a scope is kept ready, per pool.
+_OPENINGS: Final = 10_000
 
 
 class Pool:
@@ -79,9 +42,9 @@ class Pool:
     at every moment in exactly one hand: idle, a caller's, or a cleanup task's.
     """
 
-    # Mutable state: _idle (clean slots, oldest use first), _busy (slots in somebody's hand), _tasks (cleanup
-    # in the background), _closing, and _vacant (closing, and no slot is busy any more). Who waits is in
-    # `admission`, how many connections there are in `_opener`.
+    # Mutable state: _idle (clean slots, oldest use first), _busy (slots in somebody's hand), _openings (by
+    # tenant), _tasks (cleanup in the background), _closing, and _vacant (closing, and no slot is busy any
+    # more). Who waits is in `admission`, until when in `_deadlines`, how many connections there are in `_opener`.
 
     def __init__(
         self,
@@ -110,6 +73,8 @@ class Pool:
         self._idle_seconds = idle
         self._idle: deque[Slot] = deque()
         self._busy: set[Slot] = set()
+        self._openings: dict[str, scope.Opening] = {}
+        self._deadlines = Deadlines(waits=Ticket.waits, late=self._too_late)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._vacant = asyncio.Event()
@@ -132,6 +97,16 @@ class Pool:
 
     # -- the hot path ------------------------------------------------------------------------------
 
+    def opening(self, tenant: str, terms: Terms) -> scope.Opening:
+        """How a tenant's usual scope is opened here. `tenant` is the id as the databases write it."""
+        known = self._openings.get(tenant)
+        if known is None or known.statement_timeout != terms.statement_timeout:
+            if len(self._openings) >= _OPENINGS:
+                self._openings.clear()
+            known = scope.Opening("BEGIN", tenant, terms.statement_timeout, self.key)
+            self._openings[tenant] = known
+        return known
+
     async def checkout(self, ticket: Ticket) -> Slot:
         """Return a slot whose connection is bound to the ticket's tenant.
 
@@ -141,48 +116,48 @@ class Pool:
             asyncpg.PostgresError: the bind was refused, with its SQLSTATE; nothing is held then.
         """
         while True:
-            slot = self._enter(ticket)
-            if slot is None:
-                slot = await self._queue(ticket)
+            if self._closing:
+                raise RouterClosed
+            if self._idle and self.admission.enter(ticket.line, ticket.terms, ticket.arrived):
+                slot = self._idle.pop()
+                slot.since = self._loop.time()
+                self._busy.add(slot)
+            else:
+                turn = self._queue(ticket)
+                try:
+                    await turn
+                except asyncio.CancelledError:
+                    self._forsake(ticket, turn)
+                    raise
+                assert ticket.slot is not None
+                slot = ticket.slot
                 if ticket.bound:
                     return slot
             if await self._bind(slot, ticket):
                 return slot
 
-    def _enter(self, ticket: Ticket) -> Slot | None:
-        if self._closing:
-            raise RouterClosed
-        if self._idle and self.admission.enter(ticket.tenant, ticket.terms, ticket.arrived):
-            slot = self._idle.pop()
-            slot.since = self._loop.time()
-            self._busy.add(slot)
-            return slot
-        return None
-
-    async def _queue(self, ticket: Ticket) -> Slot:
-        """Wait for the ticket's turn. A cancelled or late caller leaves nothing behind."""
+    def _queue(self, ticket: Ticket) -> asyncio.Future[None]:
+        """Put a ticket into its line. The result comes when its turn does; fails when that comes too late."""
         now = self._loop.time()
-        refusal = self._opener.refusal()
-        if refusal is not None:
+        if self._opener.open == 0 and (refusal := self._opener.refusal()) is not None:
             raise refusal
-        ticket.start_over()
-        if not self.admission.arrive(ticket, ticket.tenant, ticket.terms, now):
+        turn = ticket.wait(self._loop)
+        if not self.admission.arrive(ticket, ticket.line, ticket.terms, now):
             raise self._busy_error(ticket, now, "its queue is full")
-        future = ticket.future = self._loop.create_future()
-        late = self._loop.call_at(ticket.deadline, self._too_late, ticket)
-        self._serve_idle(now)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                future.exception()  # retrieved: the cancellation is what the caller sees
-            if not self.admission.withdraw(ticket, ticket.tenant) and ticket.slot is not None:
-                self._unwanted(ticket)
-            raise
-        finally:
-            late.cancel()
-        assert ticket.slot is not None
-        return ticket.slot
+        self._deadlines.add(ticket.deadline, ticket)
+        if self._idle:
+            self._serve_idle(now)
+        if self._opener.open < self.size:
+            self._opener.grow()
+        return turn
+
+    def _forsake(self, ticket: Ticket, turn: asyncio.Future[None]) -> None:
+        """The caller was cancelled while it waited: leave nothing behind."""
+        if turn.done() and not turn.cancelled():
+            turn.exception()  # retrieved: the cancellation is what the caller sees
+        if not self.admission.withdraw(ticket, ticket.line) and ticket.slot is not None:
+            self._leave(ticket.slot, ticket)
+            self._put(ticket.slot)
 
     async def _bind(self, slot: Slot, ticket: Ticket) -> bool:
         """Open the ticket's scope on a slot of ours. False: the connection was dead; try another."""
@@ -193,19 +168,19 @@ class Pool:
         try:
             await slot.connection.execute(message, timeout=max(left, 0.001))
         except asyncio.CancelledError:
-            self._leave(slot, ticket.tenant)
+            self._leave(slot, ticket)
             await to_the_end(self._clean(slot), seconds=CLEANUP, name="tenantry cleanup")
             raise
         except TimeoutError:
-            self._leave(slot, ticket.tenant)
+            self._leave(slot, ticket)
             self._spawn(self._clean(slot))
             raise DatabaseUnavailable(self.database, "no answer within the deadline") from None
         except driver.LINK_ERRORS:
-            self._leave(slot, ticket.tenant)
+            self._leave(slot, ticket)
             self._drop(slot, "broken")
             return False
         except asyncpg.PostgresError:
-            self._leave(slot, ticket.tenant)
+            self._leave(slot, ticket)
             self._put(slot)
             raise
         return True
@@ -226,77 +201,75 @@ class Pool:
             verb, heir.opening if heir else None, slot.seal, doubtful=doubtful, tainted=slot.tainted
         )
         slot.dirty = True
-        error: BaseException | None = None
         try:
             await slot.connection.execute(message)
-        except BaseException as raised:
-            error = raised
-        if isinstance(error, asyncio.CancelledError):
+        except asyncio.CancelledError:
             if heir is not None:
-                self.admission.restore(heir, heir.tenant, heir.terms, self._loop.time())
+                self.admission.restore(heir, heir.line, heir.terms, self._loop.time())
             await to_the_end(self._clean(slot), seconds=CLEANUP, name="tenantry cleanup")
-            raise error
-        answer = self._read(slot, error, heir)
-        self._pass_on(slot, heir, answer, error)
-        if error is not None and answer in (scope.Answer.NOT_ENDED, scope.Answer.UNKNOWN):
-            raise error
-        return answer
+            raise
+        except BaseException as error:
+            answer = self._read(slot, error, heir)
+            self._sort_out(slot, heir, answer, error)
+            if answer is not scope.Answer.WAS_FAILED and answer is not scope.Answer.ENDED_NEXT_REFUSED:
+                raise
+            return scope.Answer.DONE if answer is scope.Answer.ENDED_NEXT_REFUSED else answer
+        if heir is None:
+            slot.dirty = False
+            self._put(slot)
+        elif heir.waits():
+            self._grant(slot, heir, bound=True)
+        else:  # it was cancelled meanwhile
+            self._leave(slot, heir)
+            self._put(slot)
+        return scope.Answer.DONE
 
     def _heir(self, slot: Slot, ticket: Ticket) -> Ticket | None:
         """Give the ticket's place up, and choose who gets its connection."""
         now = self._loop.time()
-        self.admission.leave(ticket.tenant, now - slot.since, now)
+        self.admission.leave(ticket.line, now - slot.since, now)
         slot.since = now
         if slot.tainted or self._closing or self._must_yield():
             return None
         return self._next(now)
 
-    def _read(self, slot: Slot, error: BaseException | None, heir: Ticket | None) -> scope.Answer:
+    def _read(self, slot: Slot, error: BaseException, heir: Ticket | None) -> scope.Answer:
         closed = slot.connection.is_closed()
         return scope.read_answer(
-            sqlstate=_sqlstate(error),
-            failed=error is not None,
+            sqlstate=error.sqlstate if isinstance(error, asyncpg.PostgresError) else None,
             closed=closed,
             in_transaction=not closed and slot.connection.is_in_transaction(),
             next_sent=heir is not None,
         )
 
-    def _pass_on(self, slot: Slot, heir: Ticket | None, answer: scope.Answer, error: BaseException | None) -> None:
-        """Give the slot to the heir, bound or not, or take it back."""
+    def _sort_out(self, slot: Slot, heir: Ticket | None, answer: scope.Answer, error: BaseException) -> None:
+        """The closing message failed in one of its parts: give the slot to the heir unbound, or take it back."""
         if answer is scope.Answer.UNKNOWN:
             if heir is not None:
-                self.admission.restore(heir, heir.tenant, heir.terms, self._loop.time())
+                self.admission.restore(heir, heir.line, heir.terms, self._loop.time())
             self._drop(slot, "broken")
-            return
-        if answer is scope.Answer.DONE:
-            if heir is None:
-                slot.dirty = False
-                self._put(slot)
-            elif heir.future is None or heir.future.done():  # it was cancelled meanwhile
-                self._leave(slot, heir.tenant)
-                self._put(slot)
-            else:
-                self._grant(slot, heir, bound=True)
-            return
-        if heir is None:
+        elif heir is None:
             self._put(slot)
-        elif answer is scope.Answer.ENDED_NEXT_REFUSED and _sqlstate(error) in scope.REFUSALS:
-            self._leave(slot, heir.tenant)
-            if heir.future is not None and not heir.future.done():
-                assert error is not None
+        elif answer is scope.Answer.ENDED_NEXT_REFUSED and getattr(error, "sqlstate", None) in scope.REFUSALS:
+            self._leave(slot, heir)
+            if heir.waits():
+                assert heir.future is not None
                 heir.future.set_exception(error)
             self._put(slot)
+        elif heir.waits():
+            self._grant(slot, heir, bound=False)
         else:
-            self._grant_or_put(slot, heir)
+            self._leave(slot, heir)
+            self._put(slot)
 
     # -- slots change hands ------------------------------------------------------------------------
 
     def _next(self, now: float) -> Ticket | None:
         """The ticket whose turn it is and whose caller still waits."""
         while (ticket := self.admission.take(now)) is not None:
-            if ticket.future is not None and not ticket.future.done():
+            if ticket.waits():
                 return ticket
-            self.admission.leave(ticket.tenant, 0.0, now)
+            self.admission.leave(ticket.line, 0.0, now)
         return None
 
     def _grant(self, slot: Slot, ticket: Ticket, *, bound: bool) -> None:
@@ -304,13 +277,6 @@ class Pool:
         ticket.slot, ticket.bound = slot, bound
         assert ticket.future is not None
         ticket.future.set_result(None)
-
-    def _grant_or_put(self, slot: Slot, ticket: Ticket) -> None:
-        if ticket.future is not None and not ticket.future.done():
-            self._grant(slot, ticket, bound=False)
-        else:
-            self._leave(slot, ticket.tenant)
-            self._put(slot)
 
     def _put(self, slot: Slot) -> None:
         """Take a slot back: to the next caller, to cleanup, or to the idle ones."""
@@ -333,27 +299,19 @@ class Pool:
             self._idle.append(slot)
 
     def _serve_idle(self, now: float) -> None:
-        """Somebody has arrived: idle slots go to those whose turn it is, and more are opened if it takes."""
+        """Somebody has arrived: idle slots go to those whose turn it is."""
         while self._idle and (ticket := self._next(now)) is not None:
             slot = self._idle.pop()
             self._busy.add(slot)
             self._grant(slot, ticket, bound=False)
-        self._opener.grow()
 
-    def _unwanted(self, ticket: Ticket) -> None:
-        """The caller went away just after a slot was granted to it."""
-        slot = ticket.slot
-        assert slot is not None
-        self._leave(slot, ticket.tenant)
-        self._put(slot)
-
-    def _leave(self, slot: Slot, tenant: TenantId) -> None:
+    def _leave(self, slot: Slot, ticket: Ticket) -> None:
         now = self._loop.time()
-        self.admission.leave(tenant, now - slot.since, now)
+        self.admission.leave(ticket.line, now - slot.since, now)
 
     def release_broken(self, slot: Slot, ticket: Ticket) -> None:
         """The scope's connection is of no more use: cut it."""
-        self._leave(slot, ticket.tenant)
+        self._leave(slot, ticket)
         self._drop(slot, "broken")
 
     async def _clean(self, slot: Slot) -> None:
@@ -418,28 +376,29 @@ class Pool:
 
     def _fail_waiting(self, error: TenantryError) -> None:
         for ticket in self.admission.evict():
-            if ticket.future is not None and not ticket.future.done():
+            if ticket.waits():
+                assert ticket.future is not None
                 ticket.future.set_exception(error)
 
     # -- errors and endings ------------------------------------------------------------------------
 
     def _too_late(self, ticket: Ticket) -> None:
-        if ticket.future is not None and not ticket.future.done():
-            now = self._loop.time()
-            error: TenantryError
-            if self._idle or self._busy:
-                error = self._busy_error(ticket, now, "its deadline passed in the queue")
-            else:
-                error = DatabaseUnavailable(self.database, "no connection within the deadline")
-            self.admission.withdraw(ticket, ticket.tenant)
-            ticket.future.set_exception(error)
+        now = self._loop.time()
+        error: TenantryError
+        if self._idle or self._busy:
+            error = self._busy_error(ticket, now, "its deadline passed in the queue")
+        else:
+            error = DatabaseUnavailable(self.database, "no connection within the deadline")
+        self.admission.withdraw(ticket, ticket.line)
+        assert ticket.future is not None
+        ticket.future.set_exception(error)
 
     def _busy_error(self, ticket: Ticket, now: float, why: str) -> TenantBusy:
         return TenantBusy(
             ticket.tenant,
             self.database,
-            retry_after=self.admission.retry_after(ticket.tenant, now),
-            waiting=self.admission.waiting_for(ticket.tenant),
+            retry_after=self.admission.retry_after(ticket.line, now),
+            waiting=self.admission.waiting_for(ticket.line),
             why=why,
         )
 
@@ -490,6 +449,7 @@ class Pool:
         """
         self._closing = True
         self._fail_waiting(RouterClosed())
+        self._deadlines.close()
         await self._opener.stop()
         while self.shed():
             pass
@@ -506,7 +466,3 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.database} {self.state()} of {self.size}, {self.admission.waiting} waiting>"
-
-
-def _sqlstate(error: BaseException | None) -> str | None:
-    return error.sqlstate if isinstance(error, asyncpg.PostgresError) else None

@@ -14,8 +14,9 @@ from tenantry.router import driver, roles
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.driver import Connection, OnConnect
-from tenantry.router.pool import Pool, Ticket
+from tenantry.router.pool import Pool
 from tenantry.router.scope import Seal
+from tenantry.router.slot import Ticket
 from tenantry.tenant import Kind
 
 

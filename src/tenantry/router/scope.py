@@ -30,19 +30,25 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from tenantry.proof import bind_proof
-from tenantry.tenant import literal
+from tenantry.tenant import literal, tag
 
 _UNLOCK: Final = "pg_catalog.pg_advisory_unlock_all()"  # a scope may have put its own before it
 _RESET_ALL_BUT_LOCKS: Final = (
-    "CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD SEQUENCES; DISCARD TEMP"
+    "CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ALL; DISCARD SEQUENCES; DISCARD TEMP"
 )
 
-#: Undoes all that a scope may leave on its connection, except prepared statements, which asyncpg caches.
+#: Undoes all that a scope may leave on its connection, except prepared statements, which asyncpg caches. Giving
+#: back the session's authorization gives back its role, one that ALTER ROLE … SET role has set included.
 #: asyncpg's default reset leaves temporary tables, `lastval()`, and roles behind.
 RESET: Final = f"SELECT {_UNLOCK}; {_RESET_ALL_BUT_LOCKS}"
 
+#: Between the end of one scope and the beginning of the next in one message.
+_RESET_BETWEEN: Final = f"; BEGIN; {_RESET_ALL_BUT_LOCKS}; COMMIT; "
+
 #: Brings a connection in any state back to a clean one. ROLLBACK outside a transaction only warns.
 ROLLBACK_AND_RESET: Final = f"ROLLBACK; {RESET}"
+
+COMMIT_AND_RESET: Final = f"COMMIT; {RESET}"
 
 #: Forgets what SQL's own PREPARE has left, and spares asyncpg's statements. The connection is closed as well,
 #: but a pooler in between keeps the server process, and gives it to the next tenant.
@@ -106,22 +112,33 @@ class Seal(NamedTuple):
     """Blanks in front of the message, as many as `pg_stat_activity` shows: nobody reads a proof there."""
 
 
-class Opening(NamedTuple):
-    """How one caller's scope is opened."""
+class Opening:
+    """How scopes of one tenant are opened on one database. Made once and used again."""
 
-    begin: str
-    """From `Mode.begin`."""
-    tenant: str
-    """The id as the databases write it."""
-    after: str = ""
-    """Settings of the tenant's own, each beginning with "; "."""
-    key: bytes | None = None
-    """The database's key in hardened mode."""
+    # Immutable.
+
+    __slots__ = ("_after", "_begin", "_key", "_plain", "_plain_after_reset", "statement_timeout", "tag", "tenant")
+
+    def __init__(self, begin: str, tenant: str, statement_timeout: int | None = None, key: bytes | None = None):
+        """Args:
+        begin: from `Mode.begin`.
+        tenant: the id as the databases write it.
+        statement_timeout: the tenant's own in milliseconds, or None.
+        key: the database's key in hardened mode.
+        """
+        self.tenant = tenant
+        self.tag = tag(tenant)
+        """What the scope leaves in `application_name`."""
+        self.statement_timeout = statement_timeout
+        self._begin = begin
+        self._after = "" if statement_timeout is None else f"; SET LOCAL statement_timeout = {statement_timeout:d}"
+        self._key = key
+        self._plain = f"{begin}; CALL tenantry.enter({literal(tenant)}){self._after}"
+        self._plain_after_reset = _RESET_BETWEEN + self._plain
 
     def message(self, seal: Seal) -> str:
         """Opens the scope on a clean connection."""
-        message = f"{self.begin}; {self._enter(seal)}{self.after}"
-        return message if self.key is None else seal.padding + message
+        return self._plain if self._key is None else seal.padding + self._proven(self._key, seal)
 
     def message_after(self, ending: str, seal: Seal) -> str:
         """Ends what is open by `ending`, resets, and opens this scope.
@@ -131,14 +148,13 @@ class Opening(NamedTuple):
         the same message goes on with their transaction, so this scope would run at the isolation level that
         the last one has set for the session, and its ROLLBACK would bring back what the reset has undone.
         """
-        message = f"{ending}; BEGIN; {_RESET_ALL_BUT_LOCKS}; COMMIT; {self.begin}; {self._enter(seal)}{self.after}"
-        return message if self.key is None else seal.padding + message
+        if self._key is None:
+            return ending + self._plain_after_reset
+        return f"{seal.padding}{ending}{_RESET_BETWEEN}{self._proven(self._key, seal)}"
 
-    def _enter(self, seal: Seal) -> str:
-        if self.key is None:
-            return f"CALL tenantry.enter({literal(self.tenant)})"
-        proof = bind_proof(self.key, seal.backend, self.tenant)
-        return f"CALL tenantry.enter({literal(self.tenant)}, '{proof}')"
+    def _proven(self, key: bytes, seal: Seal) -> str:
+        proof = bind_proof(key, seal.backend, self.tenant)
+        return f"{self._begin}; CALL tenantry.enter({literal(self.tenant)}, '{proof}'){self._after}"
 
 
 def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = False, tainted: bool = False) -> str:
@@ -152,6 +168,8 @@ def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = Fal
         tainted: the scope has used SQL's PREPARE, and the connection will be closed. A pooler behind it keeps
             the server's side, which must not keep the statements.
     """
+    if verb == "COMMIT" and not doubtful and not tainted:  # the hot path
+        return COMMIT_AND_RESET if heir is None else heir.message_after(verb, seal)
     ending = ASSERT_ALIVE + verb if doubtful and verb == "COMMIT" else verb
     if tainted:
         return f"{ending}; {RESET}; {FORGET_PREPARED}"
@@ -159,7 +177,7 @@ def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = Fal
 
 
 class Answer(Enum):
-    """What one answer to a closing message means for the two callers in it."""
+    """What the answer to a closing message means for the two callers in it."""
 
     DONE = "the first ended as it asked, the next one (if any) is bound"
     ENDED_NEXT_REFUSED = "the first ended as it asked, the bind of the next one was refused"
@@ -168,20 +186,15 @@ class Answer(Enum):
     UNKNOWN = "the connection went away, or the message was cut short"
 
 
-def read_answer(
-    *, sqlstate: str | None, failed: bool, closed: bool, in_transaction: bool, next_sent: bool
-) -> Answer:
-    """Tell what a closing message did.
+def read_answer(*, sqlstate: str | None, closed: bool, in_transaction: bool, next_sent: bool) -> Answer:
+    """Tell what a closing message did that raised an error.
 
     Args:
         sqlstate: of the error that PostgreSQL answered, None when there was none of its own.
-        failed: the message raised anything.
         closed: the connection is gone.
         in_transaction: a transaction, alive or failed, is open now.
         next_sent: the message went on with the next caller's opening.
     """
-    if not failed:
-        return Answer.DONE
     if closed or sqlstate is None:
         return Answer.UNKNOWN
     if not in_transaction:

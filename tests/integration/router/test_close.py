@@ -25,7 +25,7 @@ async def test_waiters_of_a_capped_tenant_are_told_too(direct: Product) -> None:
 
     pool = router.pools.open_pools()["shared"]
     holders = [asyncio.create_task(hold()) for _ in range(3)]
-    await until(lambda: pool.admission.held_by(a) == 3)
+    await until(lambda: pool.admission.held_by(str(a)) == 3)
     waiting = [asyncio.create_task(router.fetchval(a, "SELECT 1")) for _ in range(5)]
     await until(lambda: pool.admission.waiting == 5)
     closing = asyncio.create_task(router.close(grace=30))

@@ -136,6 +136,12 @@ def test_a_database_that_thinks_it_is_another_is_found() -> None:
     assert any("hardened" in problem for problem in problems)
 
 
+@pytest.mark.parametrize("later", [True, False])
+def test_citus_that_came_after_the_schema_is_found(later: bool) -> None:
+    facts = fleet(replace(HEALTHY, local={"name": "shared", "citus_came_later": later}))
+    assert ("citus-later" in found(facts)) is later
+
+
 def test_a_pooled_control_database_is_found_unless_there_is_a_direct_way() -> None:
     pooled = fleet(control=replace(CONTROL, pooled=True))
     assert "control-pooled" in found(pooled)

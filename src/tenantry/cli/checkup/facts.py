@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from tenantry.errors import DatabaseUnavailable, TenantryError
 from tenantry.move.journal import Journal
 from tenantry.router.driver import Connection
 from tenantry.router.roles import problems
+from tenantry.server.backups import measure, policies
 
 #: Databases asked at once.
 AT_ONCE: Final = 16
@@ -29,6 +31,8 @@ class Reached:
 
     error: str | None = None
     """Why it can't be used; None: it can."""
+    missing: bool = False
+    """The server answers, the database is not there."""
     statement_pooler: bool = False
     pooled: bool = False
     version: int = 0
@@ -77,6 +81,8 @@ class FleetFacts:
     leftovers: tuple[str, ...] = ()
     """What unfinished moves have left, one sentence each."""
     why_no_directory: str | None = field(default=None)
+    backups: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By database with a policy: seconds since its last backup began (infinite: none), and seconds allowed."""
 
 
 async def gather(session: Session) -> FleetFacts:
@@ -94,7 +100,8 @@ async def gather(session: Session) -> FleetFacts:
     databases = await session.databases() if directory is not None else _of_file(session)
     found = await asyncio.gather(*(_ask(session, gate, database) for database in databases.values()))
     leftovers = await _leftovers(session) if directory is not None else ()
-    return FleetFacts(first, listen, tuple(found), directory, leftovers, why)
+    backups = await _backups(session) if directory is not None else {}
+    return FleetFacts(first, listen, tuple(found), directory, leftovers, why, backups)
 
 
 async def _ask(session: Session, gate: asyncio.Semaphore, database: Database) -> DatabaseFacts:
@@ -115,7 +122,8 @@ async def reach(session: Session, gate: asyncio.Semaphore, name: str, dsn: str, 
             async with session.connect(name, dsn) as connection:
                 return await _look(session, connection, side)
         except DatabaseUnavailable as error:
-            return Reached(error=str(error))
+            missing = isinstance(error.__context__, asyncpg.InvalidCatalogNameError)
+            return Reached(error=str(error), missing=missing)
         except _LOST as error:
             # PgBouncer in statement mode cuts the connection at BEGIN, and says why.
             return Reached(error=session.why(error), statement_pooler="statement pooling" in str(error))
@@ -189,6 +197,15 @@ async def _leftovers(session: Session) -> tuple[str, ...]:
     except (TenantryError, asyncpg.PostgresError, OSError, TimeoutError):
         return ()
     return tuple(f"move {one.move} ({one.state}) left {one.kind} {one.name} in {one.database}" for one in found)
+
+
+async def _backups(session: Session) -> dict[str, tuple[float, float]]:
+    try:
+        wanted = await policies(session.store, session.config)
+        measured = await measure(session.store, session.config)
+    except (TenantryError, asyncpg.PostgresError, OSError, TimeoutError):
+        return {}
+    return {name: (measured[name], wanted[name].backup.every) for name in wanted if name in measured}
 
 
 def _of_file(session: Session) -> dict[str, Database]:

@@ -19,6 +19,8 @@ OLDEST: Final = 15
 NEWEST: Final = 18
 #: Seconds that clocks may differ: the ledger's hours and the leases of moves are counted by them.
 SKEW: Final = 2.0
+#: How much older than its policy says a backup may be: making it takes time.
+LATE: Final = 1.25
 #: Connections that a process holds to the control database: the store's and the listener.
 CONTROL_CONNECTIONS: Final = 4
 
@@ -49,6 +51,7 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
     found += _servers(facts)
     found += _budgets(facts, config, processes)
     found += _directory(facts, config)
+    found += _backups(facts)
     order = {ERROR: 0, WARNING: 1}
     return sorted(set(found), key=lambda finding: (order[finding.severity], finding))
 
@@ -78,6 +81,10 @@ def _control(facts: FleetFacts, config: Config) -> Iterator[Finding]:
 
 def _reachable(one: DatabaseFacts) -> Iterator[Finding]:
     name = one.database.name
+    if one.router.missing and one.database.reference.startswith("server:"):
+        mend = f"`tenantry promote TENANT --to {name}` creates it"
+        yield Finding(name, WARNING, "not-created", "it is registered, but not there yet", mend)
+        return
     yield from _poolers(name, one.router, "its dsn")
     if one.router.error is not None and not one.router.statement_pooler:
         yield Finding(name, ERROR, "unreachable", one.router.error, "see that it runs, and the DSN")
@@ -144,6 +151,9 @@ def _identity(one: DatabaseFacts, local: dict[str, object], config: Config) -> I
         "id_type": config.tenancy.type.value,
         "hardened": config.tenancy.hardened,
     }
+    if local.get("citus_came_later"):
+        problem = "Citus was installed after the tenantry schema, whose settings do not reach its workers"
+        yield Finding(one.database.name, ERROR, "citus-later", problem, "run `tenantry init`")
     for key, value in wanted.items():
         if local.get(key, value) != value:
             problem = f"it was installed with {key} {local[key]}, the configuration says {value}"
@@ -228,6 +238,20 @@ def _budgets(facts: FleetFacts, config: Config, processes: int) -> Iterator[Find
                 f"raise max_connections to {most + reached.reserved}, lower pool.max, or put a pooler in between"
             )
             yield Finding(sorted(names)[0], WARNING, "max-connections", problem, mend)
+
+
+def _backups(facts: FleetFacts) -> Iterator[Finding]:
+    for name, (age, allowed) in sorted(facts.backups.items()):
+        if age <= allowed * LATE:
+            continue
+        last = "it was never backed up" if age == float("inf") else f"its last backup is {age / 3600:.1f} h old"
+        yield Finding(
+            name,
+            WARNING,
+            "backup-overdue",
+            f"{last}; the policy allows {allowed / 3600:.1f} h",
+            f"see that `tenantry serve` runs and what databases.{name}.backup.command says, or record one",
+        )
 
 
 def _directory(facts: FleetFacts, config: Config) -> Iterator[Finding]:

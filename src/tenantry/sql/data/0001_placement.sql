@@ -105,10 +105,10 @@ $refuse$;
 -- asks for the lock, which keeps newcomers off.
 --
 -- What bind has checked stays true to the end of its transaction: the lock is held, so the tenant can't have
--- left. So bind leaves a mark of tenant and transaction, and the policies repeat the check only where it is
--- missing: in psql, in scripts, after the application has set another tenant. A statement costs a third less
--- at the server for it. The mark is as local as the lock, ROLLBACK TO SAVEPOINT included, and it names the
--- transaction's beginning, so nothing carries it into another transaction but code that means to.
+-- left. So bind leaves the tenant as a mark, and the policies repeat the check only where it is not the tenant
+-- that is set: in psql, in scripts, after the application has set another one. A statement costs a third less
+-- at the server for it. The mark is as local as the lock: COMMIT, ROLLBACK and ROLLBACK TO SAVEPOINT take both.
+-- Code that means to can set it, as it can set the tenant: against that there is hardened mode.
 --
 -- In hardened mode bind wants a proof that the router made for this tenant and this server process, and the
 -- mark it leaves is a proof too, for this tenant, process and transaction: SQL that is injected into a scope can
@@ -146,7 +146,7 @@ DECLARE
     END IF;$prove$ ELSE '' END;
     seal CONSTANT text := CASE WHEN hardened THEN $seal$
     tag := set_config('tenantry.proof', @hmac:scope@, true);$seal$ ELSE $mark$
-    tag := set_config('tenantry.bound', tenant || ' ' || extract(epoch FROM now()), true);$mark$ END;
+    tag := set_config('tenantry.bound', tenant, true);$mark$ END;
     check_seal CONSTANT text := CASE WHEN hardened THEN keys || $check$
     IF current_setting('tenantry.proof', true) IS DISTINCT FROM @hmac:scope@ THEN
         RAISE EXCEPTION 'the tenant was not set by the router' USING ERRCODE = 'TN004';
@@ -162,8 +162,7 @@ DECLARE
     inner_pad bytea;
     outer_pad bytea;
 BEGIN@prove@@admit@
-    -- SET LOCAL through EXECUTE, not set_config: it is what Citus carries to its workers.
-    EXECUTE format('SET LOCAL @setting@ = %L', tenant);
+    @set_tenant@
     tag := set_config('application_name', @tag@, true);  -- an assignment: half the price of PERFORM@seal@
 END
 $fn$$bind$;
@@ -185,11 +184,10 @@ BEGIN
     -- bind, in as few steps as the common case needs: lock, then check. Whatever is uncommon is left to bind.
     IF pg_try_advisory_xact_lock_shared(@space@, hashtext(tenant))
        AND current_setting('transaction_isolation') = 'read committed' THEN
-        SELECT set_config('application_name', @tag@, true)
-               || set_config('tenantry.bound', tenant || ' ' || extract(epoch FROM now()), true) INTO tag
-            FROM tenantry.placement AS p WHERE p.tenant = tenant AND p.home = @name@ AND NOT p.suspended;
-        IF FOUND THEN
-            EXECUTE format('SET LOCAL @setting@ = %L', tenant);
+        IF EXISTS (SELECT FROM tenantry.placement AS p
+                   WHERE p.tenant = tenant AND p.home = @name@ AND NOT p.suspended) THEN
+            @set_tenant@
+            tag := set_config('application_name', @tag@, true) || set_config('tenantry.bound', tenant, true);
             RETURN;
         END IF;
     END IF;
@@ -235,9 +233,8 @@ CREATE OR REPLACE FUNCTION tenantry.admitted() RETURNS boolean LANGUAGE sql VOLA
     SELECT @marked@ tenantry.admit()@end@
 $fn$$admitted$;
     marked CONSTANT text := CASE WHEN hardened THEN '' ELSE $marked$CASE
-        WHEN pg_catalog.current_setting('tenantry.bound', true) OPERATOR(pg_catalog.=)
-             (pg_catalog.current_setting('@setting@', true) OPERATOR(pg_catalog.||) ' '
-              OPERATOR(pg_catalog.||) extract(epoch FROM pg_catalog.now())::pg_catalog.text)
+        WHEN nullif(pg_catalog.current_setting('tenantry.bound', true), '') OPERATOR(pg_catalog.=)
+             pg_catalog.current_setting('@setting@', true)
         THEN true ELSE$marked$ END;
     current_tenant CONSTANT text := $current_tenant$
 CREATE OR REPLACE FUNCTION tenantry.current_tenant() RETURNS @id_type@
@@ -248,6 +245,10 @@ $fn$$current_tenant$;
         $tag$'tenantry:' || CASE WHEN octet_length(tenant) <= 50 AND tenant COLLATE "C" !~ '[^ -~]'
                                  THEN tenant ELSE '#' || md5(convert_to(tenant, 'UTF8')) END$tag$
         ELSE $tag$'tenantry:' || tenant$tag$ END;
+    -- SET LOCAL is what Citus carries to its workers; elsewhere set_config does the same for less.
+    set_tenant CONSTANT text := CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'citus')
+        THEN $set$EXECUTE format('SET LOCAL @setting@ = %L', tenant);$set$
+        ELSE $set$tag := set_config('@setting@', tenant, true);$set$ END;
     known tenantry.local;
     source text;
 BEGIN
@@ -275,6 +276,7 @@ BEGIN
             tenant = coalesce(excluded.tenant, l.tenant), hardened = excluded.hardened;
     FOREACH source IN ARRAY ARRAY[bind, plain_bind, proven_enter, plain_enter, admitted_tenant, admit_now, admitted, current_tenant] LOOP
         source := replace(source, '@marked@', marked);
+        source := replace(source, '@set_tenant@', set_tenant);
         source := replace(source, '@end@', CASE WHEN hardened THEN '' ELSE ' END' END);
         source := replace(source, '@prove@', prove);
         source := replace(source, '@check_seal@', check_seal);

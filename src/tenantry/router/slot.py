@@ -1,0 +1,60 @@
+"""What a pool hands to and fro: connections, and the wishes for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tenantry.router import scope
+from tenantry.router.driver import Connection
+from tenantry.tenant import TenantId, Terms
+
+
+class Ticket:
+    """One caller's wish for a scope on one database."""
+
+    __slots__ = ("arrived", "bound", "deadline", "future", "line", "opening", "slot", "tenant", "terms")
+
+    def __init__(
+        self, tenant: TenantId, terms: Terms, opening: scope.Opening, arrived: float, deadline: float
+    ) -> None:
+        self.tenant = tenant
+        self.line = opening.tenant
+        """In which line it waits: the tenant's id as text, which is hashed once in its life."""
+        self.terms = terms
+        self.opening = opening
+        """How the scope is opened."""
+        self.arrived = arrived
+        self.deadline = deadline
+        """Loop time in seconds."""
+        self.future: asyncio.Future[None] | None = None
+        self.slot: Slot | None = None
+        self.bound = False
+        """The slot was handed over already bound."""
+
+    def waits(self) -> bool:
+        """It is in a line, and its caller has not gone."""
+        return self.future is not None and not self.future.done()
+
+    def wait(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Begin to wait, at first or once more: what an earlier turn gave was no good."""
+        self.slot, self.bound = None, False
+        self.future = loop.create_future()
+        return self.future
+
+
+class Slot:
+    """One connection with what must be known of it."""
+
+    __slots__ = ("connection", "dirty", "dropped", "seal", "since", "tainted")
+
+    def __init__(self, connection: Connection, seal: scope.Seal, now: float) -> None:
+        self.connection = connection
+        self.seal = seal
+        self.since = now
+        """Loop time at which it was taken, or put back."""
+        self.dirty = False
+        """It is in a transaction, or keeps what a scope left: to be rolled back and reset before use."""
+        self.dropped = False
+        """The pool has parted with it; whoever still has it in hand must not bring it back."""
+        self.tainted = False
+        """It holds what no reset undoes: to be closed when the scope ends, not handed on."""
