@@ -7,24 +7,26 @@ first decision, the first K tenants seen hold the places.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping
 from heapq import nlargest
+from itertools import accumulate
 from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
-    Counter,
-    Histogram,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from tenantry.events import DirectoryLookup, Event, ScopeEnded
+from tenantry.tenant import TenantId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,46 +46,94 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _PAUSES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5, 5.0, 10.0, 60.0)
 
 
-class TopTenants:
-    """Which tenants have a label of their own: at most `top`, the same ones for `stable` seconds."""
+class _Count:
+    """What one label did to one database."""
 
-    # Mutable state: _use (busy seconds per tenant in this period), _top, _until.
+    __slots__ = ("busy", "commits", "errors", "rollbacks", "waited")
+
+    def __init__(self) -> None:
+        self.busy = self.waited = 0.0
+        self.commits = self.rollbacks = self.errors = 0
+
+
+class _Tenant:
+    """One tenant in the present period."""
+
+    __slots__ = ("counts", "id", "use")
+
+    def __init__(self, id: TenantId, counts: dict[str, _Count]) -> None:
+        self.id = id
+        self.counts = counts
+        """Of its label, by database."""
+        self.use = 0.0
+        """Busy seconds of the period."""
+
+
+class TopTenants:
+    """Counts by label: at most `top` tenants have one of their own, the same ones for `stable` seconds."""
+
+    # Mutable state: _tenants (those of this period, by id), counts (by label and database), _named (labels given
+    # away, besides OTHER), _until. Replaced as a whole or added to: a scrape in another thread reads copies.
 
     def __init__(self, top: int, *, stable: float = STABLE, clock: Callable[[], float] = monotonic) -> None:
         self._limit = top
         self._stable = stable
         self._clock = clock
-        self._use: dict[Hashable, float] = {}
-        self._top: dict[Hashable, str] = {}
         self._until = clock() + stable
+        self._named = 0
+        self._tenants: dict[Hashable, _Tenant] = {}
+        self.counts: dict[str, dict[str, _Count]] = {OTHER: {}}
 
-    def label(self, tenant: Hashable, busy: float) -> str:
-        """The label of a tenant that has just used `busy` seconds."""
-        self._use[tenant] = self._use.get(tenant, 0.0) + busy
-        label = self._top.get(tenant)
-        if label is not None:
-            return label
-        if len(self._top) < self._limit:
-            self._top[tenant] = str(tenant)
-            return str(tenant)
-        return OTHER
+    def count(self, event: ScopeEnded) -> None:
+        """Add a scope."""
+        tenant, database, outcome, busy, _, waited, _, _ = event
+        if self._clock() >= self._until:
+            self._turn()
+        try:
+            # By its number: hashing a UUID costs as much as all the rest.
+            mine = self._tenants[tenant.int if type(tenant) is UUID else tenant]
+            counts = mine.counts[database]
+        except KeyError:
+            mine = self._tenant(tenant)
+            counts = mine.counts.setdefault(database, _Count())
+        mine.use += busy
+        counts.busy += busy
+        counts.waited += waited
+        if outcome == "commit":
+            counts.commits += 1
+        elif outcome == "rollback":
+            counts.rollbacks += 1
+        else:
+            counts.errors += 1
 
-    def rotate(self) -> set[str]:
-        """At the end of a period choose anew, by use; returns the labels that fell out."""
-        now = self._clock()
-        if now < self._until:
-            return set()
-        self._until = now + self._stable
-        leaders = nlargest(self._limit, self._use.items(), key=lambda item: item[1])
-        old, self._top = self._top, {tenant: str(tenant) for tenant, _ in leaders}
-        self._use.clear()
-        return set(old.values()) - set(self._top.values())
+    def _tenant(self, tenant: TenantId) -> _Tenant:
+        key = tenant.int if type(tenant) is UUID else tenant
+        known = self._tenants.get(key)
+        if known is None:
+            label = OTHER
+            if self._named < self._limit:
+                self._named, label = self._named + 1, str(tenant)
+            known = self._tenants[key] = _Tenant(tenant, self.counts.setdefault(label, {}))
+        return known
+
+    def _turn(self) -> None:
+        """A period is over: choose anew, by use. Labels that fell out leave nothing behind."""
+        self._until = self._clock() + self._stable
+        leaders = nlargest(self._limit, self._tenants.items(), key=lambda item: item[1].use)
+        kept = {str(one.id) for _, one in leaders} | {OTHER}
+        self.counts = {label: counts for label, counts in self.counts.items() if label in kept}
+        self._tenants = {key: _Tenant(one.id, self.counts.setdefault(str(one.id), {})) for key, one in leaders}
+        self._named = len(self._tenants)
 
 
-class PrometheusSink:
-    """Counts what the router does, and reads its pools at each scrape."""
+class PrometheusSink(Collector):
+    """Counts what the router does in plain numbers, and makes metrics of them at each scrape.
 
-    # Mutable state: the metric objects, _top, and _gone (folded series still to be taken out).
+    Counters of `prometheus_client` take a lock for each addition, four to a scope: several times what the rest of
+    metering costs.
+    """
+
+    # Mutable state: _top, _buckets (checkouts by bound, not cumulative), _waited (their seconds), _lookups.
 
     def __init__(
         self,
@@ -94,102 +144,69 @@ class PrometheusSink:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._registry = REGISTRY if registry is None else registry
+        self._router = router
         self._top = TopTenants(top, clock=clock)
-        labels = ("tenant", "database")
-        none: Any = None  # registered below, all or nothing
-        self._busy = Counter("tenantry_tenant_busy_seconds", "Seconds that statements ran", labels, registry=none)
-        self._transactions = Counter(
-            "tenantry_tenant_transactions", "Scopes ended", (*labels, "outcome"), registry=none
-        )
-        self._waits = Counter("tenantry_tenant_wait_seconds", "Seconds waited for a scope", labels, registry=none)
-        self._checkout = Histogram(
-            "tenantry_checkout_seconds",
-            "Seconds from asking for a scope to having it",
-            buckets=_BUCKETS,
-            registry=none,
-        )
-        self._lookups = Counter(
-            "tenantry_directory_lookups",
-            "Tenants asked of the control database",
-            ("result",),
-            registry=none,
-        )
-        for result in ("loaded", "absent", "failed"):
-            self._lookups.labels(result)
-        self._children: dict[tuple[str, str, str], tuple[Any, Any, Any]] = {}
-        self._collectors: list[Collector] = [
-            self._busy,
-            self._transactions,
-            self._waits,
-            self._checkout,
-            self._lookups,
-            _Pools(router),
-        ]
-        for collector in self._collectors:
-            self._registry.register(collector)
+        self._buckets = [0] * (len(_BUCKETS) + 1)
+        self._waited = 0.0
+        self._lookups = dict.fromkeys(("loaded", "absent", "failed"), 0)
+        self._registry.register(self)
 
     def __call__(self, event: Event) -> None:
         """See `tenantry.events.Sink`."""
         if type(event) is ScopeEnded:
-            label = self._top.label(event.tenant, event.busy)
-            key = (label, event.database, event.outcome)
-            children = self._children.get(key)
-            if children is None:
-                children = self._children[key] = (
-                    self._busy.labels(label, event.database),
-                    self._waits.labels(label, event.database),
-                    self._transactions.labels(*key),
-                )
-                self._fold()
-            busy, waits, transactions = children
-            busy.inc(event.busy)
-            waits.inc(event.waited)
-            transactions.inc()
-            self._checkout.observe(event.waited)
+            self._top.count(event)
+            self._buckets[bisect_left(_BUCKETS, event.waited)] += 1
+            self._waited += event.waited
         elif type(event) is DirectoryLookup:
-            self._lookups.labels(event.result).inc()
-
-    def _fold(self) -> None:
-        """Take out the series of tenants that are no longer on top."""
-        gone = self._top.rotate()
-        for key in [key for key in self._children if key[0] in gone]:
-            del self._children[key]
-        for metric in (self._busy, self._waits, self._transactions):
-            for labels in [labels for labels in metric._metrics if labels[0] in gone]:
-                metric.remove(*labels)
-
-    async def close(self) -> None:
-        """Take the metrics out of the registry."""
-        for collector in self._collectors:
-            self._registry.unregister(collector)
-
-
-class _Pools(Collector):
-    """Pools and admission, read when scraped."""
-
-    def __init__(self, router: TenantRouter) -> None:
-        self._router = router
+            self._lookups[event.result] += 1
 
     def describe(self) -> Iterable[Metric]:
         """Names only: nothing is read at registration."""
-        return [
-            GaugeMetricFamily("tenantry_pool_connections", "", labels=["database", "state"]),
-            GaugeMetricFamily("tenantry_admission_waiting", "", labels=["database"]),
-        ]
+        return self._families()
 
     def collect(self) -> Iterable[Metric]:
-        """One sample a pool and state."""
-        connections = GaugeMetricFamily(
-            "tenantry_pool_connections", "Connections by state", labels=["database", "state"]
-        )
-        waiting = GaugeMetricFamily(
-            "tenantry_admission_waiting", "Checkouts waiting for a connection", labels=["database"]
-        )
+        """One sample a label, a pool, a bucket."""
+        families = self._families()
+        busy, transactions, waits, checkout, lookups, connections, waiting = families
+        for label, databases in list(self._top.counts.items()):
+            for name, count in list(databases.items()):
+                busy.add_metric([label, name], count.busy)
+                waits.add_metric([label, name], count.waited)
+                for outcome, number in (
+                    ("commit", count.commits),
+                    ("rollback", count.rollbacks),
+                    ("error", count.errors),
+                ):
+                    transactions.add_metric([label, name, outcome], number)
+        bounds = [*map(str, _BUCKETS), "+Inf"]
+        checkout.add_metric([], list(zip(bounds, accumulate(self._buckets), strict=True)), self._waited)
+        for result, number in self._lookups.items():
+            lookups.add_metric([result], number)
         for name, pool in list(self._router.pools.open_pools().items()):
-            for state, count in pool.state().items():
-                connections.add_metric([name, state], count)
+            for state, number in pool.state().items():
+                connections.add_metric([name, state], number)
             waiting.add_metric([name], pool.admission.waiting)
-        return [connections, waiting]
+        return families
+
+    def _families(self) -> tuple[Any, ...]:
+        labels = ("tenant", "database")
+        return (
+            CounterMetricFamily("tenantry_tenant_busy_seconds", "Seconds that statements ran", labels=labels),
+            CounterMetricFamily("tenantry_tenant_transactions", "Scopes ended", labels=(*labels, "outcome")),
+            CounterMetricFamily("tenantry_tenant_wait_seconds", "Seconds waited for a scope", labels=labels),
+            HistogramMetricFamily("tenantry_checkout_seconds", "Seconds from asking for a scope to having it"),
+            CounterMetricFamily(
+                "tenantry_directory_lookups", "Tenants asked of the control database", labels=("result",)
+            ),
+            GaugeMetricFamily("tenantry_pool_connections", "Connections by state", labels=("database", "state")),
+            GaugeMetricFamily(
+                "tenantry_admission_waiting", "Checkouts waiting for a connection", labels=("database",)
+            ),
+        )
+
+    async def close(self) -> None:
+        """Take the metrics out of the registry."""
+        self._registry.unregister(self)
 
 
 def exposition(registry: CollectorRegistry | None = None) -> tuple[str, bytes]:
@@ -198,10 +215,12 @@ def exposition(registry: CollectorRegistry | None = None) -> tuple[str, bytes]:
 
 
 class FleetNumbers(NamedTuple):
-    """What the control database knows of the whole fleet, read by `tenantry.server` before each scrape."""
+    """What the control database knows of the whole fleet, read by `tenantry.server` every few seconds."""
 
     up: bool = False
-    """The control database answered. Else what was last known stands in the counters, and nothing elsewhere."""
+    """The control database answered when it was last read. Else what was last known stands in the counters, and
+    nothing elsewhere.
+    """
     uses: Mapping[tuple[str, str], tuple[float, float, Mapping[str, int]]] = MappingProxyType({})
     """By tenant label and database: busy seconds, seconds waited, and scopes by outcome, since the start."""
     busy: Mapping[str, float] = MappingProxyType({})
@@ -222,6 +241,8 @@ class FleetNumbers(NamedTuple):
     """By tenant: bytes of log that the other side of its unfinished move has not confirmed."""
     pauses: tuple[float, ...] = ()
     """Seconds of pause of every move that has flipped."""
+    backups: Mapping[str, float] = MappingProxyType({})
+    """By database with a policy: seconds since its last backup began; infinite: there is none."""
 
 
 class FleetCollector(Collector):
@@ -240,9 +261,8 @@ class FleetCollector(Collector):
         """One sample for every number."""
         now = self.numbers
         families = self._families()
-        busy, scopes, waits, database, coverage, share, streak, candidate, tenants, phase, lag, pause, up = (
-            families
-        )
+        busy, scopes, waits, database, coverage, share, streak, *rest = families
+        candidate, tenants, phase, lag, pause, backup, up = rest
         for (tenant, name), (seconds, waited, outcomes) in now.uses.items():
             busy.add_metric([tenant, name], seconds)
             waits.add_metric([tenant, name], waited)
@@ -263,6 +283,8 @@ class FleetCollector(Collector):
             phase.add_metric([tenant, name], 1)
         for tenant, size in now.lags.items():
             lag.add_metric([tenant], size)
+        for name, age in now.backups.items():
+            backup.add_metric([name], age)
         if now.up:
             pause.add_metric([], *_histogram(now.pauses))
         up.add_metric([], now.up)
@@ -288,7 +310,8 @@ class FleetCollector(Collector):
             gauge("move_phase", "1 for the phase of the tenant's unfinished move", "tenant", "phase"),
             gauge("move_lag_bytes", "Log that the other side of an unfinished move has not confirmed", "tenant"),
             HistogramMetricFamily("tenantry_move_pause_seconds", "Pause of the tenant's clients at the flip"),
-            gauge("control_up", "1 if the control database answered this scrape"),
+            gauge("database_backup_age_seconds", "Seconds since the last backup began", "database"),
+            gauge("control_up", "1 if the control database answered when it was last read"),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -15,7 +16,7 @@ from tenantry.metrics import PrometheusSink
 from tenantry.router import DatabaseSpec, Limits, Pools, TenantRouter
 from tenantry.router.driver import OnConnect
 from tenantry.tenant import Kind
-from tenantry.usage import Ledger, Meter
+from tenantry.usage import Ledger, Meter, Waiting
 
 
 class Router(TenantRouter):
@@ -75,6 +76,9 @@ class Router(TenantRouter):
             ledger = Ledger(meter, pool, uuid4(), every=config.usage.flush)
             ledger.start()
             router.accompany(ledger.close)
+            waiting = Waiting(pool, ledger.router, partial(queues, router.pools))
+            waiting.start()
+            router.accompany(waiting.close)
         try:
             await router.start()
         except BaseException:
@@ -97,7 +101,12 @@ class Router(TenantRouter):
 
         async def resolve(name: str) -> DatabaseSpec | None:
             rows = {row.name: row for row in await store.databases()}
-            return spec_of_row(rows[name], key=config.key(name)) if name in rows else None
+            if name not in rows:
+                return None
+            section = created_section(config, rows[name])
+            if section is not None:
+                return spec_of(name, section, config.key(name))
+            return spec_of_row(rows[name], key=config.key(name))
 
         pools = Pools(
             {name: spec_of(name, section, config.key(name)) for name, section in config.databases.items()},
@@ -140,6 +149,15 @@ class Opening:
         await self._router.close()
 
 
+def queues(pools: Pools) -> dict[tuple[str, str], int]:
+    """Callers that wait for a connection, by database and tenant."""
+    return {
+        (name, str(tenant)): callers
+        for name, pool in pools.open_pools().items()
+        for tenant, callers in pool.admission.queues().items()
+    }
+
+
 def spec_of(name: str, section: DatabaseSection, key: bytes | None = None) -> DatabaseSpec:
     """A database of the configuration, as the pools want it."""
     return DatabaseSpec(
@@ -155,12 +173,26 @@ def spec_of(name: str, section: DatabaseSection, key: bytes | None = None) -> Da
     )
 
 
+def created_section(config: Config, row: DatabaseRow) -> DatabaseSection | None:
+    """The section of a database that the directory says is on a server of the configuration; None: it isn't.
+
+    What the row says of the pool comes before what the server says of all its databases.
+    """
+    scheme, _, server = row.dsn.partition(":")
+    section = config.created(row.name, server) if scheme == "server" else None
+    if section is None:
+        return None
+    said = {"max": row.settings.get("max"), "idle": row.settings.get("idle")}
+    pool = section.pool.model_copy(update={key: value for key, value in said.items() if value is not None})
+    return section.model_copy(update={"kind": row.kind, "pool": pool})
+
+
 def spec_of_row(
     row: DatabaseRow, environment: Mapping[str, str] | None = None, *, key: bytes | None = None
 ) -> DatabaseSpec | None:
     """A database that only the directory knows; None when its reference leads nowhere here.
 
-    The row's settings may hold pool size ("max") and idle time in seconds ("idle").
+    The row's settings may hold pool size ("max"), idle time in seconds ("idle") and server settings ("settings").
     """
     scheme, _, target = row.dsn.partition(":")
     dsn: str | None = None
@@ -179,5 +211,6 @@ def spec_of_row(
         dsn=dsn,
         size=int(row.settings.get("max", 20)),
         idle=float(row.settings.get("idle", 600.0)),
+        settings=dict(row.settings.get("settings", {})),
         key=key,
     )

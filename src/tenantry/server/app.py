@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -45,6 +47,7 @@ def application(store: Store, config: Config, *, host: str) -> Starlette:
             Route("/healthz", service.healthz),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
+        lifespan=service.lifespan,
     )
 
 
@@ -61,6 +64,15 @@ class _Service:
         )
         templates.filters.update(page.FILTERS)
         self._page = templates.get_template("status.html")
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Reads the fleet while the application runs."""
+        self._reader.start()
+        try:
+            yield
+        finally:
+            await self._reader.close()
 
     async def status(self, _request: Request) -> Response:
         """The page for people."""

@@ -1,12 +1,13 @@
 """Reads what the control database knows of the fleet: for a scrape, and for the page.
 
-Asked often, it reads seldom: answers are kept for a moment, and however many ask, one reads. When the control
-database is away, the last answer is given and says so.
+It reads in the background, every few seconds while somebody asks, so whoever asks waits for no query, however many
+tenants there are. When the control database is away, the last answer is given and says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -21,8 +22,10 @@ from tenantry import sql
 from tenantry.config import Config
 from tenantry.directory import Store
 from tenantry.errors import TenantryError
+from tenantry.lifecycle import stop
 from tenantry.metrics import FleetNumbers
 from tenantry.promotion import Action, Bucket, Rule, State, Verdict, reasons, span, verdicts
+from tenantry.server.backups import measure
 from tenantry.server.lag import Following, lags
 from tenantry.usage import shares, upkeep
 from tenantry.usage.sampler import Witnessed, witnessed
@@ -33,10 +36,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tenantry")
 
-#: Seconds for which an answer is good: two scrapers and a browser cost one reading.
-FRESH: Final = 1.0
+#: Seconds between two readings, at least.
+PAUSE: Final = 2.0
+#: So many times as long as a reading took is paused after it: reading takes a tenth of the time at most.
+REST: Final = 9.0
+#: Seconds between two readings, at most.
+LONGEST: Final = 30.0
+#: Seconds after the last question for which reading goes on. Who asks later waits for a fresh reading.
+ASKED: Final = 120.0
 #: Seconds between two judgements of the rule: it looks at whole days.
 JUDGE: Final = 60.0
+#: Seconds after which a judgement that failed is tried again.
+AGAIN: Final = 5.0
 #: Rows of each table of the page.
 MOST: Final = 50
 HOUR: Final = 3600.0
@@ -94,10 +105,11 @@ class Fleet:
 
 
 class FleetReader:
-    """Reads the fleet when asked. `read` never raises for a control database that is away."""
+    """Reads the fleet. `start` it, `read` what it has read, and `close` it."""
 
-    # Mutable state: _fleet (the last answer), _read_at and _judged_at (of the monotonic clock), _judged (the last
-    # verdicts and shares), _view (the counters). Changed under _reading only.
+    # Mutable state: _fleet (the last answer), _asked_at and _judged_at (of the monotonic clock), _judged (the last
+    # verdicts and shares), _view (the counters); _read (set while _fleet is as new as it should be), _wanted (set
+    # by who waits for that), _task. Of these `read` changes _asked_at and _wanted, the task the rest.
 
     def __init__(
         self,
@@ -106,45 +118,102 @@ class FleetReader:
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        pause: float = PAUSE,
     ) -> None:
         """Args:
         clock: seconds since 1970 UTC.
+        pause: seconds between two readings, at least.
         """
         self._store = store
         self._config = config
         self._clock = clock
         self._monotonic = monotonic
+        self._pause = pause
         self._rule = rule_of(config)
         kept = config.usage
         self._retention = upkeep.Retention(hours=round(kept.hours / DAY), days=round(kept.days / DAY))
         self._view = FleetView(top=config.metrics.top)
         self._fleet = Fleet()
-        self._read_at = self._judged_at = float("-inf")
+        self._asked_at = self._judged_at = float("-inf")
         self._judged: tuple[tuple[Verdict, ...], Mapping[tuple[str, str], float]] = ((), {})
-        self._reading = asyncio.Lock()
+        self._read = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start reading in the background. The ledger's upkeep is done whether anybody asks or not."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="tenantry fleet reader")
+
+    async def close(self) -> None:
+        """Stop reading. Idempotent."""
+        task, self._task = self._task, None
+        await stop(task)
 
     async def read(self) -> Fleet:
-        """The fleet as it is, at most a second old while the control database answers."""
-        async with self._reading:
-            if self._monotonic() - self._read_at >= FRESH:
-                try:
-                    self._fleet = await self._look(await self._store.pool())
-                except _AWAY as error:
-                    logger.warning("the control database can't be read: %s", type(error).__name__)
-                    numbers = self._fleet.numbers
-                    away = FleetNumbers(uses=numbers.uses, busy=numbers.busy)
-                    self._fleet = replace(self._fleet, error=_words(error), numbers=away)
-                self._read_at = self._monotonic()
-            return self._fleet
+        """The fleet as it was read last: a few seconds ago, or just now if nobody had asked for a while.
+
+        Never raises for a control database that is away.
+        """
+        self._asked_at = self._monotonic()
+        if not self._read.is_set():
+            self._wanted.set()
+            await self._read.wait()
+        return self._fleet
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._judge_in_time()
+                if self._monotonic() - self._asked_at < ASKED:
+                    pause = await self._refresh()
+                else:
+                    self._read.clear()
+                    pause = JUDGE
+            except Exception:  # a mistake of ours must not stop the upkeep, nor hang who asks
+                logger.exception("reading the fleet failed")
+                pause = JUDGE
+                self._read.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
+    async def _refresh(self) -> float:
+        """Read; returns the seconds to pause after it."""
+        began = self._monotonic()
+        rest = 0.0
+        try:
+            self._fleet = await self._look(await self._store.pool())
+            rest = min(REST * (self._monotonic() - began), LONGEST)
+        except _AWAY as error:
+            self._away(error)
+        self._read.set()
+        return max(self._pause, rest)
+
+    def _away(self, error: BaseException) -> None:
+        """Keep what was read last; of the numbers, only those that stay true."""
+        if self._fleet.error is None:
+            logger.warning("the control database can't be read: %s", type(error).__name__)
+        numbers = self._fleet.numbers
+        away = FleetNumbers(uses=numbers.uses, busy=numbers.busy)
+        self._fleet = replace(self._fleet, error=_words(error), numbers=away)
+
+    async def _judge_in_time(self) -> None:
+        if self._monotonic() - self._judged_at < JUDGE:
+            return
+        try:
+            self._judged = await self._judge(await self._store.pool(), self._clock())
+            self._judged_at = self._monotonic()
+        except _AWAY as error:
+            self._away(error)
+            self._judged_at = self._monotonic() - JUDGE + AGAIN
 
     async def _look(self, control: Pool) -> Fleet:
         databases = await _databases(control)
         moves = tuple(MoveRow(*row.values()) for row in await control.fetch(sql.query("server/moves"), MOST))
         now = self._clock()
         await self._view.refresh(control, now)
-        if self._monotonic() - self._judged_at >= JUDGE:
-            self._judged = await self._judge(control, now)
-            self._judged_at = self._monotonic()
         judged, _ = self._judged
         hour = now // HOUR * HOUR
         return Fleet(
@@ -156,6 +225,7 @@ class FleetReader:
             witnessed=await witnessed(control, hour - HOUR, hour + HOUR),
             numbers=self._numbers(databases, moves)._replace(
                 lags=await lags(self._config, map(_following, (move for move in moves if not move.finished))),
+                backups=await measure(self._store, self._config),
                 pauses=tuple(row["pause"] for row in await control.fetch(sql.query("server/pauses"))),
             ),
         )

@@ -11,6 +11,7 @@ from tenantry.config import Config
 from tenantry.directory import Store
 from tenantry.errors import ConfigError
 from tenantry.server.app import application
+from tenantry.server.backups import Backups
 from tenantry.server.watching import watch
 
 
@@ -34,11 +35,14 @@ async def serve(store: Store, config: Config, *, host: str, port: int, ready: Ca
             timeout_graceful_shutdown=5,
         )
         watches = await watch(store, config)
+        making = Backups(store, config)
+        making.start()
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}")
         try:
             await uvicorn.Server(options).serve(sockets=[listening])
         finally:
+            await making.close()
             await watches.close()
     finally:
         listening.close()

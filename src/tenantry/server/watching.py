@@ -1,39 +1,124 @@
 """What `tenantry serve` watches: each database's own totals, and who is active in it.
 
 Without the totals the rule has no denominator, and every verdict is "unknown". One process of the fleet leads for
-each database (an advisory lock), so `serve` may run several times.
+each database (an advisory lock), so `serve` may run several times. The file's databases are watched in any case,
+those of the directory while they are there: a database that is added is watched from then on, without a restart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 import asyncpg
 
 from tenantry.config import Config, DatabaseSection
-from tenantry.directory import Store
+from tenantry.directory import DatabaseRow, Directory, Feed, Store
+from tenantry.errors import DatabaseUnavailable
+from tenantry.events import Events
+from tenantry.lifecycle import stop
 from tenantry.usage import Watches
+from tenantry.wiring import spec_of_row
+
+logger = logging.getLogger("tenantry")
+
+#: Seconds between two attempts to read the directory while it can't be read.
+RETRY: Final = 2.0
+_AWAY: Final = (DatabaseUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
-async def watch(store: Store, config: Config) -> Watches:
-    """Watch every database of the configuration from now on. To be closed."""
-    watches = Watches(await store.pool(), column=config.tenancy.column)
-    await watches.follow({name: connector(section) for name, section in config.databases.items()})
-    return watches
+class Follower:
+    """Keeps the watches in step with the directory. `start` it, and `close` it."""
+
+    # Mutable state: _dsns (of the directory's databases that are watched), _changed (set by a notification),
+    # _task. `_follow` alone changes the first.
+
+    def __init__(self, store: Store, config: Config, watches: Watches) -> None:
+        self.watches = watches
+        self._store = store
+        self._poll = config.control.poll
+        self._ours = {name: _best(section) for name, section in config.databases.items()}
+        self._dsns: dict[str, str] = {}
+        self._changed = asyncio.Event()
+        # A directory of its own, which nobody asks for tenants: the feed hears of databases too.
+        directory = Directory(store, config.tenancy.type, Events())
+        self._feed = Feed(directory, config.control.listen_dsn, poll=self._poll, on_databases=self._changed.set)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin. Never fails for a database that is away: it keeps trying."""
+        if self._task is None:
+            self._feed.start()
+            self._task = asyncio.create_task(self._run(), name="tenantry watch follower")
+
+    async def close(self) -> None:
+        """Stop following and watching. Idempotent."""
+        task, self._task = self._task, None
+        await stop(task)
+        await self._feed.close()
+        await self.watches.close()
+
+    async def _run(self) -> None:
+        await self.watches.follow(_connectors(self._ours))
+        while True:
+            self._changed.clear()
+            pause = self._poll
+            try:
+                await self._follow(await self._store.databases())
+            except _AWAY as error:
+                logger.warning("the databases to watch can't be read: %s", type(error).__name__)
+                pause = RETRY
+            try:
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass  # notifications get lost; the directory is read again
+
+    async def _follow(self, rows: list[DatabaseRow]) -> None:
+        """Watch these and the file's; one whose address has changed is watched anew."""
+        found = {row.name: dsn for row in rows if row.name not in self._ours and (dsn := dsn_of(row)) is not None}
+        kept = {name: dsn for name, dsn in found.items() if self._dsns.get(name, dsn) == dsn}
+        if len(kept) < len(found):
+            await self.watches.follow(_connectors({**kept, **self._ours}))
+        self._dsns = found
+        await self.watches.follow(_connectors({**found, **self._ours}))
 
 
-def connector(section: DatabaseSection) -> Callable[[], Awaitable[Any]]:
-    """Opens a connection that sees other sessions: by the most direct and most able DSN there is.
+async def watch(store: Store, config: Config) -> Follower:
+    """Watch every database of the configuration and of the directory from now on. To be closed."""
+    follower = Follower(store, config, Watches(await store.pool(), column=config.tenancy.column))
+    follower.start()
+    return follower
 
-    The service's own role will do for the sessions of that role, and for the totals. Others are seen by members
+
+def dsn_of(row: DatabaseRow) -> str | None:
+    """The most direct and most able DSN that the directory's references lead to here; None: none does."""
+    for reference in (row.settings.get("direct"), row.settings.get("operator"), row.dsn):
+        spec = spec_of_row(row._replace(dsn=str(reference))) if reference else None
+        if spec is not None:
+            return spec.dsn
+    return None
+
+
+def _best(section: DatabaseSection) -> str:
+    """The service's own role will do for the sessions of that role, and for the totals. Others are seen by members
     of pg_monitor; estimating storage takes a role that bypasses row-level security.
     """
-    dsn = section.direct_dsn or section.operator_dsn or section.dsn
+    return (section.direct_dsn or section.operator_dsn or section.dsn).get_secret_value()
+
+
+def _connectors(dsns: Mapping[str, str]) -> dict[str, Callable[[], Awaitable[Any]]]:
+    return {name: connector(dsn) for name, dsn in dsns.items()}
+
+
+def connector(dsn: str) -> Callable[[], Awaitable[Any]]:
+    """Opens a connection that sees other sessions."""
 
     async def connect() -> Any:
         return await asyncpg.connect(
-            dsn.get_secret_value(),
+            dsn,
             timeout=5.0,
             statement_cache_size=0,
             server_settings={"application_name": "tenantry watch"},

@@ -33,16 +33,40 @@ class Total(NamedTuple):
     source: str
     attributed: float = 0.0
     """Seconds of `busy` that are some tenant's; the rest did not come through a router."""
+    excess: float = 0.0
+    """Seconds of both that the server knows nothing of: the way to it, and delays in the routers' processes."""
+    statements: int = 0
+    """Over which `excess` is spread."""
+
+    @property
+    def executing(self) -> float:
+        """Seconds that it was executing by its own account, as far as known."""
+        return self.busy - self.excess
 
     @property
     def nobodys(self) -> float | None:
         """The part that is no tenant's, 0 to 1; None when the database did nothing."""
-        return max(0.0, 1.0 - self.attributed / self.busy) if self.busy > 0 else None
+        if self.executing <= 0:
+            return None
+        return max(0.0, 1.0 - (self.attributed - self.excess) / self.executing)
 
     @property
     def whole(self) -> float | None:
         """Seconds of the whole day, or None when too little is known."""
-        return self.busy / self.covered if self.covered >= LEAST_COVERED else None
+        return self.executing / self.covered if self.covered >= LEAST_COVERED else None
+
+    def charged(self, used: Used | None) -> float:
+        """Seconds of `executing` that are this use's.
+
+        A statement takes the same time on the way however short it is, so that time is taken off by the statement.
+        What is taken off is the least that it can have been: all that the tenants have above the server's figure.
+        """
+        if used is None:
+            return 0.0
+        if not self.statements:
+            return used.busy
+        each = self.excess / self.statements
+        return min(max(0.0, used.busy - each * used.statements), self.executing)
 
     @property
     def coverage(self) -> float:
@@ -93,17 +117,15 @@ class Shares:
             total = self.totals.get((database, day))
             if total is not None:
                 used = self.used.get((tenant, database, day, total.source))
-                busy = used.busy if used is not None else 0.0
-                found[day] = Day(day, busy, total.whole, total.coverage, total.source)
+                found[day] = Day(day, total.charged(used), total.whole, total.coverage, total.source)
         return found
 
     def so_far(self, tenant: str, database: str, day: date) -> float | None:
         """The tenant's share of a day that is not over, as far as it is known; None: nothing is."""
         total = self.totals.get((database, day))
-        if total is None or total.busy <= 0:
+        if total is None or total.executing <= 0:
             return None
-        used = self.used.get((tenant, database, day, total.source))
-        return used.busy / total.busy if used is not None else 0.0
+        return total.charged(self.used.get((tenant, database, day, total.source))) / total.executing
 
     def history(self, tenant: str) -> History:
         """The tenant's days where it lives now: what the rule wants.
@@ -150,7 +172,13 @@ async def load(
     wanted = sorted(set(tenants))
     totals = {
         (row["database"], row["day"]): Total(
-            row["busy_seconds"], row["covered"], row["reported"], row["source"], row["attributed_seconds"]
+            row["busy_seconds"],
+            row["covered"],
+            row["reported"],
+            row["source"],
+            row["attributed_seconds"],
+            row["excess_seconds"],
+            row["excess_statements"],
         )
         for row in await control.fetch(query("usage/totals"), first, until)
     }

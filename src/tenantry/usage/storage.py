@@ -16,6 +16,8 @@ from tenantry.sql import query
 
 #: Pages of each table that are read at most.
 PAGES: Final = 2000
+#: Seconds that all tables of a database take at most.
+SECONDS: Final = 5.0
 #: Tenants of one database of which the estimate is kept; the rest is added up in ''.
 KEPT: Final = 1000
 _HEADER: Final = 28  # bytes of a row beside its columns: tuple header and line pointer
@@ -63,7 +65,7 @@ async def estimate(
     of: Sequence[Table],
     *,
     pages: int = PAGES,
-    seconds: float = 5.0,
+    seconds: float = SECONDS,
     seed: int = 0,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Storage:

@@ -91,7 +91,7 @@ async def close_days(control: Control, now: float) -> tuple[date, ...]:
     days = [row["day"] for row in await control.fetch(query("usage/open_days"), today(now))]
     for day in days:
         (part,) = await reported(control, day, 1, now)
-        await control.execute(query("usage/close_day"), day, part, timeout=LONG)
+        await control.execute(query("usage/close_day"), day, part, now, timeout=LONG)
     return tuple(days)
 
 

@@ -140,6 +140,47 @@ def test_top_shows_sessions_by_tenant_and_what_they_wait_for(used: Fleet) -> Non
     assert set(rows[0]) >= {"tenant", "waits", "idle_in_transaction"} if rows else True
 
 
+def test_top_shows_who_waits_in_the_routers_also_without_any_session(used: Fleet) -> None:
+    long_id = "a tenant whose id is too long for a session's tag " * 2
+    said = f'[["shared", "heavy", 7], ["shared", "{long_id}", 2], ["acme", "", 3]]'
+    used.server.psql(
+        "INSERT INTO tenantry.waiting VALUES "
+        f"(gen_random_uuid(), now(), 60, $${said}$$), (gen_random_uuid(), now(), 60, $${said}$$), "
+        f"(gen_random_uuid(), now() - interval '1 hour', 60, $${said}$$)",
+        used.control,
+    )
+
+    rows = used.ok("top", "--json").json
+    waiting = {(row["database"], row["tenant"]): row["waiting"] for row in rows if row["waiting"]}
+
+    assert waiting == {("shared", "heavy"): 14, ("shared", long_id): 4, ("acme", None): 6}
+    assert rows[0]["tenant"] == "heavy"
+    assert rows[0]["active"] == rows[0]["connections"] == 0
+    assert "WAITING" in used.ok("top").out
+
+
+def test_usage_says_so_where_the_ledger_and_the_witness_disagree(used: Fleet) -> None:
+    seen = """
+        INSERT INTO tenantry.usage (hour, database, tenant, busy_seconds, statements) SELECT
+            date_trunc('hour', now(), 'UTC'), 'shared', tenant, busy, 10
+            FROM (VALUES ('heavy', 60), ('rising', 30), ('light', 1)) AS used (tenant, busy);
+        INSERT INTO tenantry.database_usage VALUES (date_trunc('hour', now(), 'UTC'), 'shared', 100, 3600);
+        INSERT INTO tenantry.sampled VALUES (date_trunc('hour', now(), 'UTC'), 'shared', 3600);
+        INSERT INTO tenantry.sample VALUES (date_trunc('hour', now(), 'UTC'), 'shared', 'heavy', 'CPU', 2000),
+            (date_trunc('hour', now(), 'UTC'), 'shared', 'rising', 'IO', 1500),
+            (date_trunc('hour', now(), 'UTC'), 'shared', '', 'CPU', 1500);
+    """
+    used.server.psql(seen, used.control)
+
+    rows = {row["tenant"]: row for row in used.ok("usage", "--json").json}
+    ran = used.ok("usage")
+
+    assert (rows["heavy"]["today"], rows["heavy"]["witness"]) == pytest.approx((0.6, 0.4))
+    assert {tenant for tenant, row in rows.items() if row["disagrees"]} == {"heavy"}
+    assert "heavy: the ledger says 60.0% of today, the witness 40.0%" in ran.err
+    assert "rising: the ledger says" not in ran.err
+
+
 def test_a_tenant_that_nobody_knows_has_no_use(used: Fleet) -> None:
     ran = used.ok("usage", "stranger", "--json")
 

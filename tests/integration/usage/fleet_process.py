@@ -1,7 +1,8 @@
 """One process of a fleet: a service on a router, with a meter and a ledger, under skewed load.
 
-Run by test_fleet.py. It writes a line "end tenant seconds" to its own tally after each scope, measured
-around the statement by its own clock and not by the router's, and stops at the end of its input.
+Run by test_fleet.py. It writes a line "end tenant seconds executed" to its own tally after each scope: the seconds
+measured around the statement by its own clock and not by the router's, and those by the server's clock, which the
+statement reads at its end. It stops at the end of its input.
 """
 
 from __future__ import annotations
@@ -19,20 +20,27 @@ from tenantry.directory import Store
 from tenantry.usage.ledger import Ledger
 from tenantry.usage.meter import Meter
 
-WORK = "SELECT pg_sleep($1), (SELECT count(*) FROM generate_series(1, 1000))"
+WORK = """
+SELECT pg_sleep($1), (SELECT count(*) FROM generate_series(1, 1000)),
+       extract(epoch FROM clock_timestamp() - statement_timestamp())::float8
+"""
 
 
-async def call(router: Router, tenants: list[UUID], chance: random.Random, tally: TextIO) -> None:
-    """Call after call: the first tenant half of the time, with statements twice as long."""
+async def call(router: Router, tenants: list[UUID], chance: random.Random, tally: TextIO, mean: float) -> None:
+    """Call after call: the first tenant half of the time, with statements twice as long.
+
+    Args:
+        mean: seconds of a statement of the other tenants, on average.
+    """
     while True:
         heavy = chance.random() < 0.5
         tenant = tenants[0] if heavy else chance.choice(tenants[1:])
-        pause = chance.expovariate(1 / (0.08 if heavy else 0.04))
+        pause = chance.expovariate(1 / (2 * mean if heavy else mean))
         async with router.tenant(tenant) as connection:
             began = time.perf_counter()
-            await connection.fetchval(WORK, pause)
+            executed = await connection.fetchval(WORK, pause, column=2)
             took = time.perf_counter() - began
-        tally.write(f"{time.time():.6f} {tenant} {took:.6f}\n")
+        tally.write(f"{time.time():.6f} {tenant} {took:.6f} {executed:.6f}\n")
 
 
 async def serve(settings: dict[str, Any]) -> None:
@@ -48,7 +56,8 @@ async def serve(settings: dict[str, Any]) -> None:
             ledger.start()
             print(router_id, flush=True)
             callers = [
-                asyncio.create_task(call(router, tenants, chance, tally)) for _ in range(settings["callers"])
+                asyncio.create_task(call(router, tenants, chance, tally, settings["mean"]))
+                for _ in range(settings["callers"])
             ]
             await loop.run_in_executor(None, sys.stdin.read)
             for caller in callers:

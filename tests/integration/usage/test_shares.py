@@ -90,6 +90,55 @@ async def test_load_from_outside_the_router_lowers_the_share(control: Pool) -> N
     assert await verdict(control) is State.NOT
 
 
+async def hour_of(control: Pool, used: dict[str, tuple[float, int]], server: float, covered: float = 3600) -> None:
+    """One hour of yesterday: busy seconds and statements by tenant, and the server's own figure."""
+    hour = moment(MIDNIGHT - 3 * HOUR)
+    await control.executemany(
+        "INSERT INTO tenantry.usage (hour, database, tenant, busy_seconds, statements) "
+        "VALUES ($1, 'shared', $2, $3, $4)",
+        [(hour, tenant, busy, statements) for tenant, (busy, statements) in used.items()],
+    )
+    await control.execute(
+        "INSERT INTO tenantry.database_usage VALUES ($1, 'shared', $2, $3)", hour, server, covered
+    )
+
+
+async def charges(control: Pool) -> dict[str, float]:
+    """What each tenant is charged of yesterday."""
+    await upkeep.close_days(control, MIDNIGHT + 60)
+    day = TODAY - timedelta(days=1)
+    found = await shares.load(control, day, TODAY)
+    total = found.totals["shared", day]
+    return {tenant: total.charged(used) for (tenant, *_), used in found.used.items()} | {"": total.executing}
+
+
+async def test_time_that_every_statement_spends_on_the_way_is_nobodys_share(control: Pool) -> None:
+    # The server executed 60 s for one tenant and 40 s for the other; each of their statements took 3 ms more.
+    await hour_of(control, {"long": (60.0 + 3.0, 1_000), "short": (40.0 + 60.0, 20_000)}, server=100.0)
+
+    found = await charges(control)
+
+    assert found == pytest.approx({"long": 60.0, "short": 40.0, "": 100.0})
+
+
+async def test_below_the_servers_own_figure_nothing_is_taken_off(control: Pool) -> None:
+    await hour_of(control, {"a": (30.0, 1_000), "b": (50.0, 20_000)}, server=100.0)
+
+    assert await charges(control) == pytest.approx({"a": 30.0, "b": 50.0, "": 100.0})
+
+
+async def test_where_the_servers_figure_is_known_in_part_it_is_no_measure_of_the_way(control: Pool) -> None:
+    await hour_of(control, {"a": (30.0, 1_000), "b": (50.0, 20_000)}, server=10.0, covered=600)
+
+    assert await charges(control) == pytest.approx({"a": 30.0, "b": 50.0, "": 80.0})
+
+
+async def test_nobody_is_charged_less_than_nothing_or_more_than_the_whole(control: Pool) -> None:
+    await hour_of(control, {"tiny": (1.0, 100_000), "large": (150.0, 10)}, server=100.0)
+
+    assert await charges(control) == pytest.approx({"tiny": 0.0, "large": 100.0, "": 100.0}, abs=0.01)
+
+
 async def test_a_gap_in_the_routers_reports_promotes_nobody(control: Pool) -> None:
     await enter(control, "heavy")
     silent = range(5 * 24, 6 * 24 - 4)  # 20 hours of 336: coverage 0.94

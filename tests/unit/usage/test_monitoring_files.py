@@ -94,6 +94,20 @@ def test_every_metric_that_the_rules_and_the_dashboard_may_name_is_really_export
     assert families <= exported()
 
 
+def test_the_labels_that_queries_may_use_are_those_of_the_real_metrics() -> None:
+    pools: Any = SimpleNamespace(open_pools=dict)
+    router: Any = SimpleNamespace(pools=pools)
+    sink, fleet = PrometheusSink(router, registry=CollectorRegistry()), FleetCollector()
+    real = {
+        metric.name: set(getattr(metric, "_labelnames", ())) for one in (sink, fleet) for metric in one.describe()
+    }
+
+    assert len(real) >= 15
+    for name, labels in EXPORTED.items():
+        family = re.sub("_(total|bucket|count|sum)$", "", name)
+        assert labels - {"le"} == real[family], name
+
+
 def test_the_rules_and_the_scrape_configuration_are_valid() -> None:
     assert len(RULES) >= 2
     run("check", "rules", "--lint=all", "--lint-fatal", *RULES)

@@ -1,24 +1,32 @@
 -- Works out each database's total of day $1, of which the fleet reported $2 (0 to 1). May be run again and again.
+-- $3 is the present, in seconds since 1970 UTC.
 --
 -- An hour's total is the server's own figure, or the sum of the tenants' if that is larger: routers also see the
--- network's part of a statement, and a tenant's share can't be more than the whole.
+-- way to the server and their own process's delays. By how much it is larger, and over how many statements, is kept
+-- too: `usage.shares` takes it off again, the same for each statement. Not of an hour of which the server's figure is
+-- known in part only: there it is smaller for another reason.
 WITH span AS (
     SELECT $1::date::timestamp AT TIME ZONE 'UTC' AS first, ($1::date + 1)::timestamp AT TIME ZONE 'UTC' AS after
 ), tenants AS (
-    SELECT u.hour, u.database, sum(u.busy_seconds) AS busy
+    SELECT u.hour, u.database, sum(u.busy_seconds) AS busy, sum(u.statements)::bigint AS statements
     FROM span, tenantry.usage AS u WHERE u.hour >= span.first AND u.hour < span.after
     GROUP BY u.hour, u.database
 ), server AS (
-    SELECT d.hour, d.database, d.busy_seconds AS busy, d.covered_seconds AS covered
+    SELECT d.hour, d.database, d.busy_seconds AS busy, d.covered_seconds AS covered,
+           d.covered_seconds >= 0.95 * least(3600, $3::float8 - extract(epoch FROM d.hour)) AS whole
     FROM span, tenantry.database_usage AS d WHERE d.hour >= span.first AND d.hour < span.after
 )
-INSERT INTO tenantry.database_usage_day AS d (day, database, source, busy_seconds, covered, reported, attributed_seconds)
+INSERT INTO tenantry.database_usage_day AS d (day, database, source, busy_seconds, covered, reported, attributed_seconds,
+                                            excess_seconds, excess_statements)
 SELECT $1::date, database, 'measured', sum(greatest(server.busy, tenants.busy)),
        least(1, coalesce(sum(server.covered), 0) / 86400), $2::float8,
-       coalesce(sum(tenants.busy), 0)
+       coalesce(sum(tenants.busy), 0),
+       coalesce(sum(tenants.busy - server.busy) FILTER (WHERE server.whole AND tenants.busy > server.busy), 0),
+       coalesce(sum(tenants.statements) FILTER (WHERE server.whole AND tenants.busy > server.busy), 0)
 FROM tenants FULL JOIN server USING (hour, database)
 GROUP BY database
 ON CONFLICT (day, database, source) DO UPDATE SET
     busy_seconds = excluded.busy_seconds, covered = excluded.covered, reported = excluded.reported,
-    attributed_seconds = excluded.attributed_seconds
+    attributed_seconds = excluded.attributed_seconds, excess_seconds = excluded.excess_seconds,
+    excess_statements = excluded.excess_statements
 WHERE NOT d.final

@@ -1,0 +1,73 @@
+"""`tenantry serve` keeps in step with the directory: what is added is watched, what is removed is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tenantry.embedded import EmbeddedServer
+from tests.integration.server.conftest import Serving
+
+LONG = 60.0
+_WATCHERS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenantry watch' AND datname = '{}'"
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LONG
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_database_that_is_added_is_watched_and_one_that_is_removed_is_left(
+    serving: Serving, make_database: Callable[[EmbeddedServer], str], tmp_path: Path
+) -> None:
+    server, late, later = serving.server, make_database(serving.server), make_database(serving.server)
+    address = tmp_path / "late.dsn"
+    address.write_text(server.dsn(late))
+
+    def watchers(database: str) -> int:
+        return int(server.psql(_WATCHERS.format(database)))
+
+    def directory(sql: str) -> None:
+        server.psql(sql, serving.control)
+
+    def readings() -> str:
+        return server.psql(
+            "SELECT count(*) FROM tenantry.database_reading WHERE database = 'late'", serving.control
+        )
+
+    assert watchers(late) == 0
+    directory(f"INSERT INTO tenantry.database (name, kind, dsn) VALUES ('late', 'dedicated', 'file:{address}')")
+    until(lambda: watchers(late) == 1)
+    until(lambda: readings() == "1")
+    # The most direct way is taken, also when it is named later: then it is watched there.
+    direct = tmp_path / "direct.dsn"
+    direct.write_text(server.dsn(later))
+    directory(
+        "UPDATE tenantry.database SET settings = "
+        f"jsonb_build_object('direct', 'file:{direct}') WHERE name = 'late'"
+    )
+    until(lambda: (watchers(late), watchers(later)) == (0, 1))
+    directory("DELETE FROM tenantry.database WHERE name = 'late'")
+    until(lambda: watchers(later) == 0)
+
+    assert watchers(serving.control) == 1  # the file's own
+    assert serving.process.poll() is None
+
+
+def test_it_follows_a_control_database_that_was_away(
+    serving: Serving, make_database: Callable[[EmbeddedServer], str], tmp_path: Path
+) -> None:
+    server, late = serving.server, make_database(serving.server)
+    address = tmp_path / "late.dsn"
+    address.write_text(server.dsn(late))
+    serving.take_control_away()
+    serving.give_control_back()
+    server.psql(
+        f"INSERT INTO tenantry.database (name, kind, dsn) VALUES ('late', 'dedicated', 'file:{address}')",
+        serving.control,
+    )
+
+    until(lambda: server.psql(_WATCHERS.format(late)) == "1")

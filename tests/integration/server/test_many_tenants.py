@@ -1,0 +1,79 @@
+"""A scrape with 100,000 tenants: few series, little time, and no statement of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tenantry.server import fleet
+from tests.integration.server.conftest import Serving
+
+TENANTS = 100_000
+SCRAPES = 1000
+_TICKS = os.sysconf("SC_CLK_TCK")
+MANY = f"""
+INSERT INTO tenantry.tenant (id, database) SELECT 'many-' || n, 'shared' FROM generate_series(1, {TENANTS}) AS n;
+INSERT INTO tenantry.usage (hour, database, tenant, busy_seconds, commits)
+    SELECT date_trunc('hour', now(), 'UTC') - hour * interval '1 hour', 'shared', 'many-' || n, 1000.0 / n, 1
+    FROM generate_series(1, {TENANTS}) AS n, generate_series(0, 1) AS hour;
+ANALYZE;
+"""
+
+
+def processor(process: subprocess.Popen[str]) -> float:
+    """Seconds of processor time that the process has had."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+@pytest.mark.timeout(300)  # 200,000 rows are made for it, on a machine that may be busy
+def test_a_scrape_runs_no_statement_and_takes_few_milliseconds_however_many_tenants_there_are(
+    serving: Serving,
+) -> None:
+    server = serving.server
+    server.psql(MANY, serving.control)
+    server.psql(f'ALTER DATABASE "{serving.control}" SET log_min_duration_statement = 0')
+    server.psql(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        f"WHERE datname = '{serving.control}' AND pid <> pg_backend_pid()"
+    )
+
+    def statements() -> int:
+        """That the control database has executed, from whomever."""
+        ran = re.compile(rf"@{serving.control} LOG:  duration: [\d.]+ ms  (execute|statement)")
+        return len(ran.findall(server.log_text()))
+
+    def scrape() -> bytes:
+        with urllib.request.urlopen(serving.address + "/metrics", timeout=30) as answer:
+            text: bytes = answer.read()
+        return text
+
+    def until_read() -> None:
+        """Until a whole reading has gone by: its statements are in the log."""
+        deadline = time.monotonic() + 60
+        before = statements()
+        while statements() < before + 8:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+            scrape()
+
+    scrape()  # the server reads in the background from here on
+    until_read()
+    before, spent, began = statements(), processor(serving.process), time.monotonic()
+    for _ in range(SCRAPES):
+        text = scrape().decode()
+    took, used, during = time.monotonic() - began, processor(serving.process) - spent, statements() - before
+
+    series = [line for line in text.splitlines() if not line.startswith("#")]
+    readings = took / fleet.PAUSE + 2  # so many at most, of a dozen statements, and the watches' few
+    print(f"\n{used / SCRAPES * 1e3:.2f} ms of processor time a scrape, {len(series)} series, {during} statements")
+    assert during <= 20 * readings, "scrapes must not query"
+    assert used / SCRAPES < 0.020
+    assert 30 < len(series) < 400
+    assert sum("many-" in line for line in series) >= 20
