@@ -18,6 +18,7 @@ from benchmarks.fresh import in_fresh_process
 SCRIPTS: Final = (
     "flights",
     "checkout",
+    "metering",
     "rls_cost",
     "index",
     "policy",
@@ -25,7 +26,10 @@ SCRIPTS: Final = (
     "directory",
     "budget",
     "ledger",
+    "scrape",
+    "witness",
     "move",
+    "move_data",
 )
 
 

@@ -1,240 +1,194 @@
-"""The move: what clients see of a flip under load, and how fast rows are copied and compared.
+"""The move: what clients see of a flip under load.
 
-Pause: one tenant goes to and fro between two servers while nine clients of three tenants work; the history checker
-of the fault tests counts failed, lost and doubled writes afterwards. Copy: our pipe, a binary `psql | psql` pipe
-and the built-in table sync by turns, into the same indexed table. Both ends and all clients share this machine.
+One tenant goes to and fro between two servers that wait for the disk, while customers in a process of their own
+ask through a router, at fixed rates that leave the cores room; the mover is in this process. The history checker
+of the fault tests counts failed, lost and doubled requests afterwards. Servers, mover and customers share this
+machine. How fast rows are copied and compared: `benchmarks.move_data`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import statistics
-import subprocess
+import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-
-import asyncpg
+from typing import Final
+from uuid import UUID
 
 from benchmarks.contract import Options, Row, verdict
+from benchmarks.customers import Customers
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import FenceTried, Limits, Progress, State
-from tenantry.move.copy import copy_table
-from tenantry.move.endpoint import session
-from tenantry.move.journal import Journal, Lease
-from tenantry.move.plan import MovePlan
-from tenantry.move.progress import silence
-from tenantry.move.publish import drop_publication, drop_slot, drop_subscription
-from tenantry.move.verify import compare_table
-from tenantry.move.work import Work
-from tests.faults.estate import Estate, fill
-from tests.faults.load import OK, check, load
+from tests.faults.estate import Estate
+from tests.faults.load import OK, History, Operation, Wrong, compare
+
+#: Requests a second: of the tenant that moves, and of each of the others.
+MINE, OTHERS = 40.0, 15.0
+#: Other tenants on the shared database.
+TENANTS: Final = 3
+#: A flip counts for the requests of so many seconds before its fence is asked for and after its commit.
+BEFORE, AFTER = 0.1, 1.0
+#: Seconds between two moves, and before the first: as long as a flip counts, and more.
+REST: Final = 1.5
+CALM: Final = 10.0
+
+
+@dataclass
+class Flips:
+    """When the tenant was fenced."""
+
+    windows: list[tuple[float, float]] = field(default_factory=list)
+    """Monotonic seconds, from and to, of each flip."""
+    fences: list[float] = field(default_factory=list)
+    """Seconds from asking for the lock to the commit's answer."""
+    missed: int = 0
+
+    def tell(self, event: Progress) -> None:
+        """What the mover says."""
+        if isinstance(event, FenceTried) and event.flipped:
+            now = time.monotonic()
+            self.fences.append(event.pause)
+            self.windows.append((now - event.pause - BEFORE, now + AFTER))
+        elif isinstance(event, FenceTried):
+            self.missed += 1
 
 
 async def run(options: Options) -> list[Row]:
-    """Pause, then copy and verification."""
-    with EmbeddedServer.start(18) as near, EmbeddedServer.start(18) as far:
-        rows = await pauses(near, far, 4 if options.quick else 50)
-    with EmbeddedServer.start(18) as near, EmbeddedServer.start(18) as far:
-        return rows + await rates(near, far, 20_000 if options.quick else 1_000_000, 1 if options.quick else 3)
-
-
-async def pauses(near: EmbeddedServer, far: EmbeddedServer, flips: int) -> list[Row]:
-    """Flips to and fro under load."""
-    estate = await Estate.make(near, far)
-    mover = estate.mover(limits=Limits())
-    fenced: list[float] = []
-    windows: list[tuple[float, float]] = []
-
-    def tell(event: Progress) -> None:
-        if isinstance(event, FenceTried) and event.flipped:
-            now = time.monotonic()
-            fenced.append(event.pause)
-            windows.append((now - event.pause - 0.1, now + 1.0))
-
-    async with load(estate) as running:
-        for _ in range(flips // 2):
-            record = await mover.run(await mover.plan(estate.tenant, "acme"), tell)
-            await running.reach(estate.tenant, 5)
-            assert (await mover.rollback(record.id, tell)).state is State.ROLLED_BACK
-            await running.reach(estate.tenant, 5)
-    counts = await check(estate, running)
-    mine = running.operations(estate.tenant)
-    seen = [
-        max((o.ended - o.started for o in mine if start <= o.ended and o.started <= end), default=0.0)
-        for start, end in windows
-    ]
-    usual = statistics.median(o.ended - o.started for o in mine)
-    worst, p99 = max(seen), statistics.quantiles(seen, n=100, method="inclusive")[98]
-    return [
-        Row(
-            "client-seen pause at the flip, under load",
-            f"p99 {p99 * 1000:.0f} ms, longest {worst * 1000:.0f} ms",
-            "p99 at most 250 ms, never above 800 ms",
-            verdict(p99 <= 0.25 and worst <= 0.8),
-            beside=f"a usual operation {usual * 1000:.1f} ms; the fence at most {max(fenced) * 1000:.0f} ms",
-            note=f"{len(seen)} flips, half of them rollbacks; 9 clients, {counts[OK]} operations, on one machine",
-            figures={
-                "p99_s": p99,
-                "longest_s": worst,
-                "median_s": statistics.median(seen),
-                "fence_s": max(fenced),
-            },
-        ),
-        Row(
-            "failed requests, lost or doubled writes over those flips",
-            "0, 0",
-            "0, 0",
-            verdict(True),
-            note="the history checker ends the benchmark otherwise",
-            figures={"operations": float(counts[OK])},
-        ),
-    ]
-
-
-async def rates(near: EmbeddedServer, far: EmbeddedServer, rows: int, rounds: int) -> list[Row]:
-    """Copy by turns, then compare."""
-    estate = await Estate.make(near, far, tenants=1, rows=10)
-    owner = await asyncpg.connect(near.dsn(estate.shared))
-    await fill(owner, estate.tenant, rows)
-    await owner.execute("ANALYZE")
-    await owner.close()
-    # A finished move leaves the target with the whole schema; the copies are then made by hand.
-    mover = estate.mover(limits=Limits(stall=600))
-    record = await mover.run(await mover.plan(estate.tenant, "acme"))
-    await estate.fetch("acme", "ALTER TABLE entry DROP CONSTRAINT entry_tenant_id_account_fkey")
-    work = _work(estate, record.plan)
-    ways: dict[str, Callable[[], Awaitable[None]]] = {
-        "ours": lambda: _ours(work),
-        "psql | psql, binary": lambda: _psql(estate),
-        "built-in table sync": lambda: _sync(estate),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            await estate.fetch("acme", "TRUNCATE entry")
-            await estate.fetch("acme", "CHECKPOINT")
-            started = time.monotonic()
-            await way()
-            seconds[name].append(time.monotonic() - started)
-    rate = {name: rows / statistics.median(taken) for name, taken in seconds.items()}
-    ratio = rate["ours"] / rate["psql | psql, binary"]
-    copy = Row(
-        "copy of a tenant's rows into an indexed table",
-        f"{rate['ours']:,.0f} rows/s, {ratio:.2f} x a binary psql | psql pipe",
-        "at least 0.8 x the pipe",
-        verdict(ratio >= 0.8),
-        beside=", ".join(f"{name} {value:,.0f} rows/s" for name, value in rate.items() if name != "ours"),
-        note=f"{rows} rows, {rounds} rounds by turns, medians",
-        figures={name: round(value) for name, value in rate.items()},
-    )
-    return [copy, await _verification(work, rows), _memory()]
-
-
-def _memory() -> Row:
-    return Row(
-        "memory of the mover",
-        f"{peak() / 1e6:.0f} MB at its peak",
-        "at most 150 MB",
-        verdict(peak() <= 150_000_000),
-        note="this process, clients and checker of the pause benchmark included",
-        figures={"peak_bytes": float(peak())},
-    )
-
-
-def _work(estate: Estate, plan: MovePlan) -> Work:
-    ends = estate.endpoints
-    journal = Journal(estate.control_dsn)
-    return Work(plan, ends["shared"], ends["acme"], journal, _NoLease(), Limits(stall=600), silence, None)
-
-
-class _NoLease(Lease):
-    def __init__(self) -> None:
-        """Nobody else is here."""
-
-    async def check(self) -> None:
-        """Always ours."""
-
-
-async def _ours(work: Work) -> None:
-    table = next(t for t in work.plan.tables if t.name == "entry")
-    async with (
-        session(work.source, "bench") as source,
-        session(work.target, "bench", session_replication_role="replica") as target,
+    """The pause, and what the other tenants saw."""
+    with (
+        EmbeddedServer.start(options.version, durable=True) as near,
+        EmbeddedServer.start(options.version, durable=True) as far,
+        tempfile.TemporaryDirectory() as folder,
     ):
-        await copy_table(work, table, source, target)
+        estate = await Estate.make(near, far, tenants=1 + TENANTS)
+        return await pauses(estate, 4 if options.quick else 50, Path(folder) / "history")
 
 
-async def _psql(estate: Estate) -> None:
-    columns = "tenant_id, id, op, account, amount, currency, note, at"
-    out = f"COPY (SELECT {columns} FROM entry WHERE tenant_id = '{estate.tenant}') TO STDOUT (FORMAT binary)"
-    into = f"COPY entry ({columns}) FROM STDIN (FORMAT binary)"
-    psql = str(estate.near.bin("psql"))
-
-    def pipe() -> None:
-        first = subprocess.Popen(
-            [psql, "-X", "-q", "-d", estate.near.dsn(estate.shared), "-c", out], stdout=subprocess.PIPE
-        )
-        environment = {"PGOPTIONS": "-c session_replication_role=replica"}
-        subprocess.run(
-            [psql, "-X", "-q", "-d", estate.far.dsn(estate.dedicated), "-c", into],
-            stdin=first.stdout,
-            env=environment,
-            check=True,
-        )
-        assert first.wait() == 0
-
-    await asyncio.to_thread(pipe)
-
-
-async def _sync(estate: Estate) -> None:
-    ends = estate.endpoints
-    async with session(ends["shared"], "bench") as here, session(ends["acme"], "bench") as there:
-        await here.execute(
-            f"CREATE PUBLICATION bench FOR TABLE public.entry WHERE (tenant_id = '{estate.tenant}')"
-        )
-        await there.execute(
-            f"CREATE SUBSCRIPTION bench CONNECTION '{ends['shared'].dsn}' PUBLICATION bench WITH (run_as_owner)"
-        )
-        ready = "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel AS r JOIN pg_subscription AS s "
-        while not await there.fetchval(ready + "ON s.oid = r.srsubid WHERE s.subname = 'bench'"):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-        await drop_subscription(there, "bench")
-        await drop_slot(here, "bench")
-        await drop_publication(here, "bench")
+async def pauses(estate: Estate, flips: int, file: Path) -> list[Row]:
+    """Flips to and fro under load."""
+    mover, seen = estate.mover(limits=Limits()), Flips()
+    busy = busy_seconds()
+    rates = {tenant: MINE if tenant == estate.tenant else OTHERS for tenant in estate.tenants}
+    customers = await Customers.start(estate.sections(), rates, file)
+    started = time.monotonic()
+    try:
+        await asyncio.sleep(CALM)
+        moved = time.monotonic()
+        for _ in range(flips // 2):
+            record = await mover.run(await mover.plan(estate.tenant, "acme"), seen.tell)
+            await asyncio.sleep(REST)
+            assert (await mover.rollback(record.id, seen.tell)).state is State.ROLLED_BACK
+            await asyncio.sleep(REST)
+        ended = time.monotonic()
+        history = await customers.stop()
+    finally:
+        customers.kill()
+    load = (busy_seconds() - busy) / (time.monotonic() - started)
+    return [
+        _pause(history, estate.tenant, seen, load),
+        _wrong(history, await compare(estate, history)),
+        _neighbours(history, estate.tenant, moved, ended),
+    ]
 
 
-async def _verification(work: Work, rows: int) -> Row:
-    await _ours_again(work)
-    table = next(t for t in work.plan.tables if t.name == "entry")
-    work = replace(work, limits=Limits())
-    async with session(work.source, "bench") as here, session(work.target, "bench") as there:
-        started = time.monotonic()
-        compared, differences = await compare_table(work, table, here, there)
-        taken = time.monotonic() - started
-    assert compared >= rows, differences
-    assert not differences, differences
-    rate = 2 * compared / taken
+def _pause(history: History, tenant: UUID, seen: Flips, load: float) -> Row:
+    mine = history.operations(tenant)
+    paused = [longest(mine, *window) for window in seen.windows]
+    calm = [longest(mine, *window) for window in _between(seen.windows)]
+    worst, p99 = max(paused), quantile(paused, 0.99)
     return Row(
-        "full verification, over both sides",
-        f"{rate:,.0f} rows/s",
-        "at least 1,000,000 rows/s",
-        verdict(rate >= 1_000_000),
-        note=f"{compared} rows on each side, hashtextextended of whole rows; both servers on the same two cores",
-        figures={"rows_per_s": rate},
+        "client-seen pause at the flip, under load",
+        f"p50 {ms(quantile(paused, 0.5))}, p99 {ms(p99)}, longest {ms(worst)}",
+        "p99 at most 250 ms, never above 800 ms",
+        verdict(p99 <= 0.25 and worst <= 0.8),
+        beside=f"the fence itself p50 {ms(quantile(seen.fences, 0.5))}, longest {ms(max(seen.fences))}; "
+        f"in as long windows without a flip p50 {ms(quantile(calm, 0.5))}, longest {ms(max(calm))}",
+        note=f"{len(paused)} flips, half of them rollbacks, {seen.missed} more fences missed; of each the slowest "
+        f"request of the tenant from {BEFORE:g} s before the fence to {AFTER:g} s after the commit; {MINE:g} "
+        f"requests a second of the tenant and {OTHERS:g} of each of {TENANTS} others; the machine was {load:.1f} "
+        "cores busy",
+        figures={
+            "p50_s": quantile(paused, 0.5),
+            "p99_s": p99,
+            "longest_s": worst,
+            "fence_p50_s": quantile(seen.fences, 0.5),
+            "fence_longest_s": max(seen.fences),
+            "without_flip_p50_s": quantile(calm, 0.5),
+            "without_flip_longest_s": max(calm),
+            "missed_fences": float(seen.missed),
+            "busy_cores": load,
+        },
     )
 
 
-async def _ours_again(work: Work) -> None:
-    async with session(work.target, "bench") as there:
-        await there.execute("TRUNCATE public.entry")
-    await _ours(work)
+def _wrong(history: History, wrong: Wrong) -> Row:
+    found = {"failed": len(wrong.failed), "lost": len(wrong.lost), "doubled": len(wrong.doubled)}
+    others = len(wrong.refused) + len(wrong.halved)
+    answered = sum(operation.outcome == OK for operation in history.asked)
+    return Row(
+        "failed requests, lost and doubled writes over those flips",
+        ", ".join(f"{count} {name}" for name, count in found.items()),
+        "0, 0, 0",
+        verdict(answered > 0 and not any(found.values()) and not others),
+        beside=f"{answered} requests answered",
+        note="every request has an id; the databases are compared with what the customers were told",
+        figures={**found, "answered": float(answered)},
+    )
 
 
-def peak() -> int:
-    """Peak memory of this process in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    return 0
+def _neighbours(history: History, tenant: UUID, moved: float, ended: float) -> Row:
+    others = [operation for operation in history.asked if operation.tenant != tenant]
+    before = [taken(o) for o in others if o.ended < moved]
+    during = [taken(o) for o in others if moved <= o.started < ended]
+    ratio = quantile(during, 0.99) / quantile(before, 0.99)
+    return Row(
+        "the other tenants' p99 while one tenant moves",
+        f"{ms(quantile(during, 0.99))}, {ratio:.1f} x before",
+        "at most 2 x",
+        verdict(ratio <= 2),
+        beside=f"{ms(quantile(before, 0.99))} before",
+        note=f"{len(before)} requests in {CALM:g} s before, {len(during)} during; they share the cores with the "
+        "copying, the comparing and the second server",
+        figures={"before_s": quantile(before, 0.99), "during_s": quantile(during, 0.99)},
+    )
+
+
+def taken(operation: Operation) -> float:
+    """Seconds from the moment at which it was due."""
+    return operation.ended - operation.started
+
+
+def longest(operations: list[Operation], start: float, end: float) -> float:
+    """Seconds of the slowest request that was under way between two moments."""
+    return max((taken(o) for o in operations if o.ended >= start and o.started <= end), default=0.0)
+
+
+def _between(windows: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """As long windows, each half-way between two flips, as far as they fit."""
+    found = []
+    for (_, ended), (next_start, next_end) in pairwise(windows):
+        length = next_end - next_start
+        middle = (ended + next_start) / 2
+        if next_start - ended > length:
+            found.append((middle - length / 2, middle + length / 2))
+    return found or [(windows[0][0] - AFTER, windows[0][0])]
+
+
+def quantile(values: list[float], part: float) -> float:
+    """By interpolation between the sorted values."""
+    return statistics.quantiles(values, n=100, method="inclusive")[round(part * 100) - 1]
+
+
+def ms(seconds: float) -> str:
+    """For people."""
+    return f"{seconds * 1000:.0f} ms"
+
+
+def busy_seconds(read: Callable[[Path], str] = Path.read_text) -> float:
+    """Seconds that all cores together have worked since the machine began, whoever for."""
+    user, nice, system, _idle, _wait, irq, softirq, steal, *_ = read(Path("/proc/stat")).split("\n")[0].split()[1:]
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / 100

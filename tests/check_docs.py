@@ -228,14 +228,9 @@ class Everything(dict[str, str]):
 def exported() -> dict[str, tuple[str, ...]]:
     """Every metric, with its labels."""
     process = metrics.PrometheusSink(Any, registry=CollectorRegistry())  # type: ignore[arg-type]
-    collectors = [*process._collectors, metrics.FleetCollector()]
+    collectors = [process, metrics.FleetCollector()]
     families = [metric for one in collectors for metric in cast(Any, one).describe()]
-    found = {metric.name: tuple(getattr(metric, "_labelnames", ())) for metric in families}
-    for collector in process._collectors:
-        name, labels = getattr(collector, "_name", None), getattr(collector, "_labelnames", None)
-        if name is not None and labels is not None:
-            found[name] = tuple(labels)
-    return found
+    return {metric.name: tuple(getattr(metric, "_labelnames", ())) for metric in families}
 
 
 def every_metric() -> Iterator[Finding | None]:

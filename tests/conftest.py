@@ -1,7 +1,8 @@
 """PostgreSQL servers for every test: embedded, one of each version per worker, started when asked.
 
-A test asks for `pg` (runs on 16 and on 18), or for `pg15`, `pg16`, `pg18`; for `make_database` to
-get databases of its own on any of them; or for `database`, a fresh one on `pg`.
+A test asks for `pg` (runs on 16 and on 18), or for `pg15`, `pg16`, `pg18`; for `far16` or `far18` where it wants
+a second server; for `make_database` to get databases of its own on any of them; or for `database`, a fresh one on
+`pg`.
 """
 
 from __future__ import annotations
@@ -21,22 +22,36 @@ def pg15() -> Iterator[EmbeddedServer]:
     """PostgreSQL 15 of Debian's package."""
     if 15 not in versions():
         missing("pg15", "PostgreSQL 15 (Debian's package postgresql-15) is not installed")
-    with EmbeddedServer.start(15) as server:
+    yield from running(15)
+
+
+def running(version: int) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer.start(version) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def pg16() -> Iterator[EmbeddedServer]:
     """PostgreSQL 16 of the wheel."""
-    with EmbeddedServer.start(16) as server:
-        yield server
+    yield from running(16)
 
 
 @pytest.fixture(scope="session")
 def pg18() -> Iterator[EmbeddedServer]:
     """PostgreSQL 18 of the wheel."""
-    with EmbeddedServer.start(18) as server:
-        yield server
+    yield from running(18)
+
+
+@pytest.fixture(scope="session")
+def far16() -> Iterator[EmbeddedServer]:
+    """A second server of 16, for the targets of moves."""
+    yield from running(16)
+
+
+@pytest.fixture(scope="session")
+def far18() -> Iterator[EmbeddedServer]:
+    """A second server of 18, for the targets of moves."""
+    yield from running(18)
 
 
 @pytest.fixture(params=["pg16", "pg18"])

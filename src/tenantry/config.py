@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import yaml
 from pydantic import (
@@ -25,6 +26,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from tenantry.errors import ConfigError
@@ -34,7 +36,12 @@ from tenantry.tenant import IdType, Kind
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(kB|MB|GB|TB)")
+_BYTES = {"kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+#: Keys of a database that can also be said once for all databases on a server.
+_DSNS = ("dsn", "operator_dsn", "direct_dsn")
+_DEFAULTS = ("pool", "statement_timeout", "settings", "autovacuum", "backup")
 
 
 def duration(value: object) -> float:
@@ -56,6 +63,27 @@ def duration(value: object) -> float:
 
 
 Duration = Annotated[float, BeforeValidator(duration)]
+
+
+def size(value: object) -> int:
+    """Bytes from 500MB, 20GB, 1TB (as PostgreSQL counts: 1kB is 1024 bytes), or a number of bytes.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("a size is written 500MB, 20GB or 1TB")
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            raise ValueError(f"{value!r} is no size: write 500MB, 20GB or 1TB")
+        value = int(float(match[1]) * _BYTES[match[2]])
+    if value <= 0:
+        raise ValueError("a size is above zero")
+    return value
+
+
+Size = Annotated[int, BeforeValidator(size)]
 
 
 class _Section(BaseModel):
@@ -104,21 +132,68 @@ class PoolSection(_Section):
     idle: Duration = 600.0
 
 
-class DatabaseSection(_Section):
-    """One database."""
+class BackupSection(_Section):
+    """How old a database's last backup may become, and what makes one."""
 
-    kind: Kind
+    every: Duration
+    command: str | None = None
+    """Run by `tenantry serve`, through the shell, with libpq's variables (PGHOST and so on) set."""
+
+
+class _Tuned(_Section):
+    """What can be said of one database, or of a server for all databases on it."""
+
     dsn: SecretStr
     operator_dsn: SecretStr | None = None
     """A role that may bypass RLS: operator scopes, `init`, `rls`, moves."""
     direct_dsn: SecretStr | None = None
     """Of the operator's role, past any pooler: the mover's."""
-    tenant: str | None = None
-    """Stamps a dedicated database as this tenant's."""
     pool: PoolSection = Field(default_factory=PoolSection)
     statement_timeout: Duration | None = None
     settings: dict[str, str] = Field(default_factory=dict)
     """`server_settings` of every connection."""
+    autovacuum: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """`schema.table`, or "*" for every tenant table -> autovacuum parameters without their prefix."""
+    disk: Size | None = None
+    """Bytes that it may take at most; None: no limit is known."""
+    backup: BackupSection | None = None
+
+    @field_validator("autovacuum", mode="before")
+    @classmethod
+    def _parameters(cls, value: object) -> object:
+        """Numbers and switches as PostgreSQL writes them."""
+        if not isinstance(value, dict):
+            return value
+        for table, parameters in value.items():
+            for name in parameters if isinstance(parameters, dict) else ():
+                if not re.fullmatch(r"[a-z_]+", str(name)) or str(name).startswith("autovacuum_"):
+                    raise ValueError(
+                        f"{table}: {name!r} is no parameter: write vacuum_scale_factor for "
+                        "autovacuum_vacuum_scale_factor, and so on"
+                    )
+        return {table: _written(parameters) for table, parameters in value.items()}
+
+
+def _written(parameters: object) -> object:
+    if not isinstance(parameters, dict):
+        return parameters
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in parameters.items()
+    }
+
+
+class ServerSection(_Tuned):
+    """A server on which moves may create databases. Its DSNs lead to a database that is always there."""
+
+
+class DatabaseSection(_Tuned):
+    """One database."""
+
+    kind: Kind
+    server: str | None = None
+    """The server that a move creates it on if it isn't there; its DSNs are the server's, unless given."""
+    tenant: str | None = None
+    """Stamps a dedicated database as this tenant's."""
     prepared_statements: bool | None = None
 
     @property
@@ -127,6 +202,13 @@ class DatabaseSection(_Section):
         if self.statement_timeout is None:
             return dict(self.settings)
         return {"statement_timeout": f"{self.statement_timeout * 1000:.0f}", **self.settings}
+
+
+def on_server(dsn: str, database: str) -> str:
+    """The DSN of another database on the same server."""
+    parts = urlsplit(dsn)
+    query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in ("dbname", "database")])
+    return f"{parts.scheme}://{parts.netloc}/{quote(database, safe='')}" + (f"?{query}" if query else "")
 
 
 class RouterSection(_Section):
@@ -172,21 +254,45 @@ class Config(_Section):
 
     tenancy: TenancySection = Field(default_factory=TenancySection)
     control: ControlSection
+    servers: dict[str, ServerSection] = Field(default_factory=dict)
     databases: dict[str, DatabaseSection]
     router: RouterSection = Field(default_factory=RouterSection)
     promotion: PromotionSection = Field(default_factory=PromotionSection)
     usage: UsageSection = Field(default_factory=UsageSection)
     metrics: MetricsSection = Field(default_factory=MetricsSection)
     references: dict[str, str] = Field(default_factory=dict, exclude=True)
-    """Where each database's DSN came from: env:NAME, or config. Filled in by `load` and `parse`."""
+    """Where each database's DSN came from: env:NAME, server:NAME, or config. Filled in by `load` and `parse`."""
 
-    @field_validator("databases")
+    @model_validator(mode="before")
     @classmethod
-    def _named(cls, value: dict[str, DatabaseSection]) -> dict[str, DatabaseSection]:
+    def _from_servers(cls, data: Any) -> Any:
+        """What a database on a server doesn't say, its server says."""
+        servers, databases = data.get("servers"), data.get("databases")
+        if not isinstance(servers, dict) or not isinstance(databases, dict):
+            return data
+        return {**data, "databases": {name: _from_server(name, one, servers) for name, one in databases.items()}}
+
+    @field_validator("databases", "servers")
+    @classmethod
+    def _named(cls, value: dict[str, _Tuned]) -> dict[str, _Tuned]:
         for name in value:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name of a database: up to 63 letters, digits, '_', '.' and '-'")
         return value
+
+    def created(self, name: str, server: str) -> DatabaseSection | None:
+        """The section of a dedicated database that a move has created, or will create, on one of the servers.
+
+        None: this configuration doesn't have the server.
+        """
+        if name in self.databases:
+            return self.databases[name]
+        if server not in self.servers:
+            return None
+        there = self.servers[server]
+        said = {key: getattr(there, key) for key in (*_DEFAULTS, *_DSNS) if key in there.model_fields_set}
+        said |= {key: _moved(said[key], name) for key in _DSNS if said.get(key)}
+        return DatabaseSection(kind=Kind.DEDICATED, server=server, **said)
 
     def key(self, database: str) -> bytes | None:
         """Hardened mode's key of a database; None when the configuration isn't hardened."""
@@ -233,6 +339,7 @@ class Config(_Section):
         env = os.environ if environment is None else environment
         references = _references(data)
         filled = _fill(data, env, "", source)
+        _check_servers(filled, source)
         try:
             config = cls.model_validate({**filled, "references": references})
         except ValidationError as error:
@@ -266,14 +373,41 @@ class Config(_Section):
 
 
 def _references(data: dict[Any, Any]) -> dict[str, str]:
-    """Which environment variable each database's DSN is, where it is one and nothing else."""
+    """Which environment variable each database's DSN is, where it is one and nothing else; or which server's."""
     found = {}
     databases = data.get("databases")
     for name, section in databases.items() if isinstance(databases, dict) else ():
         written = section.get("dsn") if isinstance(section, dict) else None
         match = _VARIABLE.fullmatch(written) if isinstance(written, str) else None
-        found[str(name)] = f"env:{match[1]}" if match else "config"
+        server = section.get("server") if isinstance(section, dict) and written is None else None
+        found[str(name)] = f"server:{server}" if server else f"env:{match[1]}" if match else "config"
     return found
+
+
+def _check_servers(data: dict[Any, Any], source: str | None) -> None:
+    """Before a database is said to lack the DSN that its server was to give."""
+    servers, databases = data.get("servers") or {}, data.get("databases")
+    for name, section in databases.items() if isinstance(databases, dict) else ():
+        server = section.get("server") if isinstance(section, dict) else None
+        if server is not None and server not in servers:
+            known = ", ".join(map(str, servers)) or "none"
+            raise ConfigError(
+                f"{server!r} is not among servers: ({known})", source=source, key=f"databases.{name}.server"
+            )
+
+
+def _from_server(name: object, section: Any, servers: dict[Any, Any]) -> Any:
+    there = servers.get(section.get("server")) if isinstance(section, dict) else None
+    if not isinstance(there, dict):
+        return section
+    dsns = {key: _moved(there[key], str(name)) for key in _DSNS if there.get(key) and "dsn" not in section}
+    return {**{key: there[key] for key in _DEFAULTS if key in there}, **dsns, **section}
+
+
+def _moved(dsn: Any, database: str) -> Any:
+    if isinstance(dsn, SecretStr):
+        return SecretStr(on_server(dsn.get_secret_value(), database))
+    return on_server(dsn, database) if isinstance(dsn, str) else dsn
 
 
 def _fill(value: Any, env: Mapping[str, str], key: str, source: str | None) -> Any:
@@ -315,14 +449,18 @@ def _config_error(error: ValidationError, source: str | None) -> ConfigError:
     return ConfigError(finding["msg"].removeprefix("Value error, "), source=source, key=key)
 
 
+_NAMED: dict[str, type[_Tuned]] = {"databases": DatabaseSection, "servers": ServerSection}
+
+
 def _keys_beside(path: list[str]) -> list[str]:
     model: type[BaseModel] | None = Config
+    named: type[BaseModel] = DatabaseSection
     for part in path:
-        if model is Config and part == "databases":
-            model = None
+        if model is Config and part in _NAMED:
+            model, named = None, _NAMED[part]
             continue
         if model is None:
-            model = DatabaseSection
+            model = named
             continue
         field = model.model_fields.get(part)
         inner = None if field is None else field.annotation

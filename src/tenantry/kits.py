@@ -27,22 +27,10 @@ KITS: Final[tuple[str, ...]] = (QUOTAS, AUDIT, USAGE)
 #: Keeps two installers apart; the same as that of `directory.schema`.
 _INSTALLING: Final = 1415071061
 
-#: What a tenant takes along when it moves, by kit: table, columns, condition. Limits of plans are everybody's.
-_CARRIED: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {
-    QUOTAS: (
-        ("quota_limit", "plan, resource, max_rows", "$1 <> ''"),
-        ("quota_plan", "tenant, plan", "tenant = $1"),
-        ("quota_exception", "tenant, resource, max_rows", "tenant = $1"),
-    ),
-    AUDIT: (
-        (
-            "audit_log",
-            "home, id, tenant, at, transaction, actor, session_role, relation, operation, key, old, new",
-            "tenant = $1",
-        ),
-    ),
-    USAGE: (),
-}
+#: What a tenant takes along when it moves: tables of the quotas kit with rows of its own.
+_OWN: Final = {"quota_plan": "tenant, plan", "quota_exception": "tenant, resource, max_rows"}
+#: Entries of the audit log that are carried at once: bounds the memory.
+_PAGE: Final = 2000
 
 
 class QuotaExceeded(asyncpg.PostgresError):
@@ -156,25 +144,78 @@ async def act_as(connection: Any, actor: str) -> None:
 async def carry(source: Any, target: Any, tenant: object) -> int:
     """Bring a tenant's limits and audit entries to the database that it moves to; returns how many rows.
 
-    What the target has already is left alone, so it may be run before a move and again after it. Both
-    connections are of the installing role; kits that the target doesn't have are left out.
+    For moves that are made by hand: the mover does this by itself. Run it before the tenant's first write there;
+    what comes later, `carry_log` brings. Both connections are of the installing role; kits that the target doesn't
+    have are left out.
     """
-    there = await installed(target)
-    brought = 0
-    for kit in await installed(source):
-        for table, columns, condition in _CARRIED[kit] if kit in there else ():
-            rows = await source.fetch(
-                f"SELECT {columns} FROM tenantry.{table} WHERE {condition}",  # noqa: S608  (all named above)
-                str(tenant),
-            )
+    return await carry_limits(source, target, tenant) + await carry_log(source, target, tenant)
+
+
+async def carry_limits(source: Any, target: Any, tenant: object) -> int:
+    """Give a tenant the plan and the exceptions at `target` that it has at `source`; returns how many changed.
+
+    Limits of plans are everybody's: those that the target has stay as they are.
+    """
+    if not await _both(source, target, QUOTAS):
+        return 0
+    limits = await source.fetch("SELECT plan, resource, max_rows FROM tenantry.quota_limit")
+    changed = 0
+    async with target.transaction():
+        for row in limits:
+            statement = "INSERT INTO tenantry.quota_limit VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1"
+            changed += await target.fetchval(statement, *row.values()) or 0
+        for table, columns in _OWN.items():
+            read = f"SELECT {columns} FROM tenantry.{table} WHERE tenant = $1 ORDER BY 1, 2"  # noqa: S608  named above
+            wanted = await source.fetch(read, str(tenant))
+            if [*map(tuple, wanted)] == [*map(tuple, await target.fetch(read, str(tenant)))]:
+                continue
+            await target.execute(f"DELETE FROM tenantry.{table} WHERE tenant = $1", str(tenant))  # noqa: S608
             places = ", ".join(f"${number}" for number in range(1, columns.count(",") + 2))
-            statement = (
-                f"INSERT INTO tenantry.{table} ({columns}) OVERRIDING SYSTEM VALUE "  # noqa: S608
-                f"VALUES ({places}) ON CONFLICT DO NOTHING RETURNING 1"
-            )
-            for row in rows:
-                brought += await target.fetchval(statement, *row.values()) or 0
-    return brought
+            insert = f"INSERT INTO tenantry.{table} ({columns}) VALUES ({places})"  # noqa: S608
+            await target.executemany(insert, [tuple(row) for row in wanted])
+            changed += len(wanted)
+    return changed
+
+
+async def carry_log(source: Any, target: Any, tenant: object, *, since: str | None = None) -> int:
+    """Bring a tenant's audit entries that `target` doesn't have yet; returns how many those were.
+
+    Args:
+        since: from `log_position`, taken before an earlier run: what was written before it is not read again.
+    """
+    if not await _both(source, target, AUDIT):
+        return 0
+    brought = 0
+    async with source.transaction(isolation="repeatable_read", readonly=True):
+        page: list[Any] = []
+        async for row in source.cursor(query("kits/read_log"), str(tenant), since or "0", prefetch=_PAGE):
+            page.append(row)
+            if len(page) == _PAGE:
+                brought += await _store_log(target, page)
+                page = []
+        return brought + await _store_log(target, page)
+
+
+async def _store_log(target: Any, page: Sequence[Any]) -> int:
+    columns = zip(*map(tuple, page), strict=True) if page else ()
+    found = [list(column) for column in columns]
+    return await target.fetchval(query("kits/store_log"), *found) if found else 0
+
+
+async def log_position(source: Any) -> str:
+    """A place in the source's history: all that was written before it can be seen by now."""
+    return str(await source.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"))
+
+
+async def forget(connection: Any, tenant: object) -> None:
+    """Take a tenant's plan and exceptions away where it no longer lives. Entries of the audit log stay."""
+    if QUOTAS in await installed(connection):
+        for table in (*_OWN, "quota_turn"):
+            await connection.execute(f"DELETE FROM tenantry.{table} WHERE tenant = $1", str(tenant))  # noqa: S608
+
+
+async def _both(source: Any, target: Any, kit: str) -> bool:
+    return kit in await installed(source) and kit in await installed(target)
 
 
 async def copy_usage(control: Any, data: Any, *, since: date) -> int:

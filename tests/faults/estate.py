@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 
+from tenantry import Config
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Endpoint, Limits, Mover
@@ -24,7 +25,7 @@ SELECT format('ALTER SUBSCRIPTION %1$I DISABLE; ALTER SUBSCRIPTION %1$I SET (slo
               ' DROP SUBSCRIPTION %1$I;', subname)
 FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
 """
-LIMITS = Limits(backoff=0.1, patience=75.0, catch_up=60.0)  # a slot waits for whoever writes at the time
+LIMITS = Limits(backoff=0.1, patience=30.0, catch_up=60.0)
 
 
 @dataclass
@@ -108,6 +109,22 @@ class Estate:
             "shared": self.near.dsn(self.shared, user="app"),
             "acme": self.far.dsn(self.dedicated, user="app"),
         }
+
+    def sections(self, *, connections: int = 10) -> dict[str, Any]:
+        """The configuration of the product's services. `connections`: of each pool, at most."""
+        return {
+            "tenancy": {"type": "uuid", "setting": SETTING},
+            "control": {"dsn": self.control_dsn},
+            "databases": {
+                name: {"kind": self.endpoints[name].kind.value, "dsn": dsn, "pool": {"max": connections}}
+                for name, dsn in self.application_dsns().items()
+            },
+            "usage": {"record": False},
+        }
+
+    def config(self, *, connections: int = 10) -> Config:
+        """The same, checked: what a router is opened with."""
+        return Config.parse(self.sections(connections=connections))
 
     async def fetch(self, database: str, query: str, *args: Any) -> Sequence[asyncpg.Record]:
         """As superuser, past everything."""

@@ -1,27 +1,13 @@
-"""Servers and estates for the tests of moves; imported by the conftests that want them."""
+"""Estates for the tests of moves; imported by the conftests that want them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tests.faults.estate import Estate
-
-
-@pytest.fixture(scope="session")
-def far16() -> Iterator[EmbeddedServer]:
-    """A second server, for targets."""
-    with EmbeddedServer.start(16) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def far18() -> Iterator[EmbeddedServer]:
-    """A second server, for targets."""
-    with EmbeddedServer.start(18) as server:
-        yield server
 
 
 @pytest.fixture(params=["16", "18"])

@@ -1,212 +1,225 @@
 """Load with a history: every operation has an id, every client writes down what it was told.
 
-The clients do what a router does: an old cache, `BEGIN; SELECT tenantry.bind(…)` in one message, and on TN001 and
-TN002 another try elsewhere or a moment later, inside a deadline. Nothing of the operation has run by then.
+The clients work through a `tenantry.Router`, with its directory, its change feed and its pools; what
+`tests.faults.clients` calls plain does not. Nobody tries a failed request again: a request fails when the router
+says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
+from tenantry import DatabaseUnavailable, Router
+from tests.faults.clients import PLAIN, READERS, STYLES, Perform, Plain, Task
 from tests.faults.estate import Estate
 
-OK, FAIL, UNKNOWN = "ok", "fail", "unknown"
-ISOLATIONS = ("read committed", "repeatable read", "serializable")
-DEADLINE = 15.0
+OK, FAIL, UNKNOWN, DOWN = "ok", "fail", "unknown", "down"
+#: What the clients of a tenant do unless a test says otherwise.
+USUAL: Final = ("read committed", "repeatable read", "serializable", "read only")
+#: Seconds between an answer and the client's next question: customers do not keep two cores busy by themselves.
+THINK: Final = 0.003
+#: Acknowledged writes that a read looks for.
+REMEMBERED: Final = 20
+#: What a lost connection raises: nobody knows what became of the operation.
+LOST: Final = (
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    OSError,
+    TimeoutError,
+)
 
 
 @dataclass
-class Operation:
+class Operation(Task):
     """One operation of one client, as the client saw it."""
 
-    id: uuid.UUID
-    tenant: uuid.UUID
-    amount: int
+    style: str
     started: float
+    """Monotonic seconds."""
     ended: float = 0.0
     outcome: str = UNKNOWN
+    """OK, FAIL, UNKNOWN (its connection was lost), DOWN (the router said that the database is: nothing ran)."""
     error: str = ""
 
-
-@dataclass
-class Client:
-    """Works for one tenant, one operation after the other."""
-
-    estate: Estate
-    tenant: uuid.UUID
-    isolation: str
-    history: list[Operation] = field(default_factory=list)
-    home: str = "shared"
-    epoch: int = 1
-    moved: int = 0
-    fenced: int = 0
-    connections: dict[str, asyncpg.Connection[asyncpg.Record]] = field(default_factory=dict)
-
-    async def run(self, stop: asyncio.Event) -> None:
-        try:
-            while not stop.is_set():
-                operation = Operation(uuid.uuid4(), self.tenant, len(self.history) % 9 - 4, time.monotonic())
-                self.history.append(operation)
-                try:
-                    await self._perform(operation)
-                    operation.outcome = OK
-                except asyncio.CancelledError:
-                    raise
-                except (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError, TimeoutError) as error:
-                    operation.error = f"{type(error).__name__}: {error}"
-                except Exception as error:
-                    operation.outcome, operation.error = FAIL, f"{type(error).__name__}: {error}"
-                operation.ended = time.monotonic()
-        finally:
-            for connection in self.connections.values():
-                connection.terminate()
-
-    async def _perform(self, operation: Operation) -> None:
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            try:
-                connection = await self._connection()
-                await connection.execute(
-                    f"BEGIN ISOLATION LEVEL {self.isolation}; SELECT tenantry.bind('{self.tenant}')", timeout=5
-                )
-            except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError, TimeoutError) as error:
-                # Nothing of ours has run: whatever it was, another try is safe.
-                await self._learn(error, deadline)
-                continue
-            try:
-                await self._work(connection, operation)
-            except asyncpg.SerializationError:
-                await connection.execute("ROLLBACK")
-                if time.monotonic() > deadline:
-                    raise
-                continue
-            except asyncpg.PostgresError:
-                if not connection.is_closed():
-                    await connection.execute("ROLLBACK")
-                raise
-            return
-
-    async def _work(self, connection: asyncpg.Connection[asyncpg.Record], operation: Operation) -> None:
-        account = 1 + operation.id.int % 10
-        await connection.execute(
-            "INSERT INTO entry (tenant_id, op, account, amount, currency) VALUES ($1, $2, $3, $4, 'EUR')",
-            operation.tenant, operation.id, account, operation.amount, timeout=5,
-        )  # fmt: skip
-        await connection.execute(
-            "UPDATE account SET balance = balance + $1 WHERE id = $2", operation.amount, account, timeout=5
-        )
-        await connection.execute("COMMIT", timeout=5)
-
-    async def _learn(self, error: Exception, deadline: float) -> None:
-        """Go where the refusal points, or wait a moment."""
-        connection = self.connections.get(self.home)
-        if connection is not None and not connection.is_closed() and connection.is_in_transaction():
-            await connection.execute("ROLLBACK")
-        if time.monotonic() > deadline:
-            raise error
-        code = getattr(error, "sqlstate", None)
-        if code == "TN001":
-            detail = json.loads(getattr(error, "detail", None) or "{}")
-            if detail.get("home") and detail["epoch"] > self.epoch:
-                self.home, self.epoch, self.moved = detail["home"], detail["epoch"], self.moved + 1
-                return
-        elif code == "TN002":
-            self.fenced += 1
-        await asyncio.sleep(0.005)
-
-    async def _connection(self) -> asyncpg.Connection[asyncpg.Record]:
-        connection = self.connections.get(self.home)
-        if connection is None or connection.is_closed():
-            connection = await asyncpg.connect(
-                self.estate.application_dsns()[self.home], timeout=5, statement_cache_size=0
-            )
-            self.connections[self.home] = connection
-        return connection
+    @property
+    def writes(self) -> bool:
+        """Whether it is to leave an entry."""
+        return self.style not in READERS
 
 
 @dataclass
-class Load:
-    """All clients, and what they say in the end."""
+class History:
+    """What was asked, and what was answered."""
 
-    clients: list[Client]
-    started: float = field(default_factory=time.monotonic)
+    asked: list[Operation] = field(default_factory=list)
 
-    def operations(self, tenant: uuid.UUID | None = None) -> list[Operation]:
-        return [o for c in self.clients for o in c.history if tenant is None or c.tenant == tenant]
+    def operations(self, tenant: uuid.UUID | None = None, style: str | None = None) -> list[Operation]:
+        """What was asked so far, of a tenant, by clients of one style."""
+        return [o for o in self.asked if tenant in (None, o.tenant) and style in (None, o.style)]
 
     def longest(self, tenant: uuid.UUID) -> float:
         """Seconds of the tenant's slowest operation."""
         return max((o.ended - o.started for o in self.operations(tenant) if o.ended), default=0.0)
 
-    async def reach(self, tenant: uuid.UUID, more: int) -> None:
-        """Wait until so many more operations of the tenant have succeeded."""
-        goal = self._succeeded(tenant) + more
+
+@dataclass
+class Clients(History):
+    """Asks a router for its tenants, and keeps the history."""
+
+    recent: dict[uuid.UUID, deque[uuid.UUID]] = field(
+        default_factory=lambda: defaultdict(lambda: deque(maxlen=REMEMBERED))
+    )
+    """Each tenant's last acknowledged writes."""
+
+    async def ask(self, router: Router, tenant: uuid.UUID, style: str, perform: Perform, due: float) -> Operation:
+        """Perform one operation that was due at that monotonic second, and write down how it went."""
+        before = tuple(self.recent[tenant])
+        operation = Operation(uuid.uuid4(), tenant, len(self.asked) % 9 - 4, before, style, due)
+        self.asked.append(operation)
+        try:
+            await perform(router, operation)
+        except asyncio.CancelledError:
+            raise
+        except DatabaseUnavailable as error:
+            operation.outcome, operation.error = DOWN, f"{type(error).__name__}: {error}"
+        except LOST as error:
+            operation.error = f"{type(error).__name__}: {error}"
+        except Exception as error:
+            operation.outcome, operation.error = FAIL, f"{type(error).__name__}: {error}"
+        else:
+            operation.outcome = OK
+            if operation.writes:
+                self.recent[tenant].append(operation.id)
+        operation.ended = time.monotonic()
+        return operation
+
+
+@dataclass
+class Load(Clients):
+    """Clients that each ask again soon after they were answered."""
+
+    router: Router = field(kw_only=True)
+
+    async def client(self, tenant: uuid.UUID, style: str, perform: Perform, stop: asyncio.Event) -> None:
+        """Work for one tenant until told to stop."""
+        while not stop.is_set():
+            operation = await self.ask(self.router, tenant, style, perform, time.monotonic())
+            await asyncio.sleep(0.05 if operation.outcome == DOWN else THINK)
+
+    async def reach(self, tenant: uuid.UUID, more: int, *, style: str | None = None) -> None:
+        """Wait until so many more operations of the tenant, of one style if it is given, have succeeded."""
+        goal = self.succeeded(tenant, style) + more
         async with asyncio.timeout(30):
-            while self._succeeded(tenant) < goal:  # noqa: ASYNC110  told by the histories
+            while self.succeeded(tenant, style) < goal:  # noqa: ASYNC110  told by the histories
                 await asyncio.sleep(0.005)
 
-    def _succeeded(self, tenant: uuid.UUID) -> int:
-        return sum(o.outcome == OK for o in self.operations(tenant))
+    def succeeded(self, tenant: uuid.UUID, style: str | None = None) -> int:
+        """How many operations were acknowledged so far."""
+        return sum(o.outcome == OK for o in self.operations(tenant, style))
 
 
 @contextlib.asynccontextmanager
 async def load(
-    estate: Estate, *, tenants: Sequence[uuid.UUID] | None = None, isolations: Sequence[str] = ISOLATIONS
+    estate: Estate,
+    *,
+    tenants: Sequence[uuid.UUID] | None = None,
+    styles: Sequence[str] = USUAL,
+    connections: int = 10,
 ) -> AsyncIterator[Load]:
-    """Clients of every isolation level for each tenant, while the body runs. The history is complete after."""
-    clients = [
-        Client(estate, tenant, isolation) for tenant in (tenants or estate.tenants) for isolation in isolations
-    ]
-    stop = asyncio.Event()
-    running = Load(clients)
-    async with asyncio.TaskGroup() as group:
-        for client in clients:
-            group.create_task(client.run(stop))
-        try:
-            await running.reach(estate.tenant, 20)
-            yield running
-        finally:
-            stop.set()
+    """Clients of every style for each tenant, while the body runs. The history is complete after.
 
-
-async def check(estate: Estate, done: Load, *, unknown: bool = False) -> dict[str, Any]:
-    """Compare the history with what is on disk. Returns counts; raises AssertionError with what is wrong.
-
-    `unknown`: True where the fault may take answers away from clients (a crash of their own database).
+    Args:
+        connections: of the router's pool of each database, at most.
     """
-    outcomes = Counter(operation.outcome for operation in done.operations())
-    assert outcomes[OK], "no operation succeeded: nothing was checked"
-    failed = [o for o in done.operations() if o.outcome == FAIL or (o.outcome == UNKNOWN and not unknown)]
-    assert not failed, f"{len(failed)} failed requests, the first: {failed[0].error}"
-    for tenant in {client.tenant for client in done.clients}:
-        home = await home_of(estate, tenant)
+    stop = asyncio.Event()
+    plain: list[Plain] = []
+
+    def perform(style: str) -> Perform:
+        if style != PLAIN:
+            return STYLES[style]
+        plain.append(Plain(estate.application_dsns()))
+        return plain[-1].perform
+
+    async with Router.open(estate.config(connections=connections), metrics=False) as router:
+        running = Load(router=router)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for tenant in tenants or estate.tenants:
+                    for style in styles:
+                        group.create_task(running.client(tenant, style, perform(style), stop))
+                try:
+                    await running.reach(estate.tenant, 20)
+                    yield running
+                finally:
+                    stop.set()
+        finally:
+            for one in plain:
+                one.close()
+
+
+@dataclass
+class Wrong:
+    """What the comparison of a history with the databases has found."""
+
+    failed: list[Operation] = field(default_factory=list)
+    """They had to succeed, and did not."""
+    lost: list[uuid.UUID] = field(default_factory=list)
+    """Acknowledged, and not there."""
+    doubled: list[uuid.UUID] = field(default_factory=list)
+    """There more than once."""
+    refused: list[uuid.UUID] = field(default_factory=list)
+    """The router said that nothing had run, and yet they are there."""
+    halved: list[uuid.UUID] = field(default_factory=list)
+    """Tenants whose balances do not fit their entries: some operation was half done."""
+
+
+async def compare(estate: Estate, done: History, *, unknown: bool = False) -> Wrong:
+    """Compare the history with what is on disk. `unknown`: as in `check`."""
+    tolerated = {OK, UNKNOWN, DOWN} if unknown else {OK}
+    wrong = Wrong(failed=[o for o in done.operations() if o.outcome not in tolerated])
+    for tenant in {operation.tenant for operation in done.asked}:
         rows = await estate.fetch(
-            home,
-            "SELECT op, count(*) AS n, sum(amount) AS amount FROM entry WHERE tenant_id = $1 GROUP BY op",
+            await home_of(estate, tenant),
+            "SELECT op, count(*) AS n, sum(amount) AS amount, "
+            "(SELECT sum(balance)::bigint FROM account WHERE tenant_id = $1) AS balance "
+            "FROM entry WHERE tenant_id = $1 GROUP BY op",
             tenant,
         )
         present = {row["op"]: row["n"] for row in rows}
-        acknowledged = {o.id for o in done.operations(tenant) if o.outcome == OK}
-        lost = acknowledged - set(present)
-        doubled = [op for op, n in present.items() if n != 1]
-        assert not lost, f"{len(lost)} acknowledged writes of {tenant} are not in {home}"
-        assert not doubled, f"{len(doubled)} writes of {tenant} are there more than once"
-        attempted = {o.id for o in done.operations(tenant)}
-        (balance,) = await estate.fetch(
-            home, "SELECT sum(balance)::bigint AS balance FROM account WHERE tenant_id = $1", tenant
-        )
-        assert balance["balance"] == sum(row["amount"] for row in rows), "an operation was half done"
-        assert acknowledged <= attempted
+        writes = [o for o in done.operations(tenant) if o.writes]
+        wrong.lost += [o.id for o in writes if o.outcome == OK and o.id not in present]
+        wrong.refused += [o.id for o in writes if o.outcome == DOWN and o.id in present]
+        wrong.doubled += [op for op, n in present.items() if n != 1]
+        if not rows or rows[0]["balance"] != sum(row["amount"] for row in rows):
+            wrong.halved.append(tenant)
+    return wrong
+
+
+async def check(estate: Estate, done: History, *, unknown: bool = False) -> dict[str, Any]:
+    """As `compare`, but raises AssertionError with what is wrong. Returns counts.
+
+    `unknown`: True where the fault may take answers away from clients (a crash of their own database): then it may
+    also be unreachable for a while. What the router has refused must not be there even so.
+    """
+    outcomes = Counter(operation.outcome for operation in done.operations())
+    assert outcomes[OK], "no operation succeeded: nothing was checked"
+    wrong = await compare(estate, done, unknown=unknown)
+    for first in wrong.failed[:1]:
+        raise AssertionError(f"{len(wrong.failed)} failed requests, the first ({first.style}): {first.error}")
+    assert not wrong.lost, f"{len(wrong.lost)} acknowledged writes are not in their tenant's home"
+    assert not wrong.doubled, f"{len(wrong.doubled)} writes are there more than once"
+    assert not wrong.refused, f"{len(wrong.refused)} writes are there though the router had refused them"
+    assert not wrong.halved, f"an operation of each of {wrong.halved} was half done"
     return dict(outcomes) | {"longest": round(done.longest(estate.tenant), 4)}
 
 

@@ -38,7 +38,8 @@ class MoverProcess:
         order = {
             "control": estate.control_dsn,
             "endpoints": [
-                (e.name, e.kind.value, e.dsn, e.peer_dsn) for e in (endpoints or estate.endpoints).values()
+                {"name": e.name, "kind": e.kind, "dsn": e.dsn, "peer_dsn": e.peer_dsn, "server_dsn": e.server_dsn}
+                for e in (endpoints or estate.endpoints).values()
             ],
             "limits": asdict(replace(LIMITS, **limits)),
             "command": command,
@@ -60,7 +61,7 @@ class MoverProcess:
         try:
             output, _ = await asyncio.to_thread(self.process.communicate, timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            self.end()
+            self.process.kill()
             output, _ = self.process.communicate()
             raise AssertionError(f"the mover did not end: {output}") from None
         return self.process.returncode, output
@@ -84,13 +85,14 @@ class MoverProcess:
         """Make sure that it is gone."""
         if self.process.poll() is None:
             self.process.kill()
+        self.process.wait()
         if self.process.stdout:
-            self.process.wait()
+            self.process.stdout.close()
 
 
 async def main(order: dict[str, Any]) -> str:
     """What the process does."""
-    endpoints = {name: Endpoint(name, Kind(kind), dsn, peer) for name, kind, dsn, peer in order["endpoints"]}
+    endpoints = {end["name"]: Endpoint(**{**end, "kind": Kind(end["kind"])}) for end in order["endpoints"]}
     mover = Mover(order["control"], endpoints, limits=Limits(**order["limits"]))
     if order["command"] == "move":
         record = await mover.run(

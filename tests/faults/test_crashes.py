@@ -56,11 +56,35 @@ async def test_a_crash_of_the_target_loses_nothing_anywhere(version: int, point:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("version", [16, 18])
-@pytest.mark.parametrize("point", ["K6", "K7", *POINTS])
+@pytest.mark.parametrize(
+    ("version", "point"),
+    [
+        *((version, point) for version in (16, 18) for point in ("K6", "K7", *POINTS)),
+        *((18, point) for point in ("K10", "K11", "K13a")),
+    ],
+)
 async def test_a_crash_of_the_source_loses_nothing(version: int, point: str) -> None:
     """F8."""
     await crash_cell(version, point, "source")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("side", ["source", "target"])
+async def test_a_rollback_after_a_crash_brings_everything_back(side: str) -> None:
+    """F23: the old home crashes while the way back follows, or the new one with its log unwritten."""
+    with EmbeddedServer.start(18, settings=LAZY) as near, EmbeddedServer.start(18, settings=LAZY) as far:
+        estate = await Estate.make(near, far)
+        mover = estate.mover()
+        async with load(estate) as running:
+            record = await mover.run(await mover.plan(estate.tenant, "acme"))
+            await running.reach(estate.tenant, 20)
+            victim = near if side == "source" else far
+            await asyncio.to_thread(victim.crash)
+            await asyncio.to_thread(victim.restart)
+            assert (await mover.rollback(record.id)).state is State.ROLLED_BACK
+            await running.reach(estate.tenant, 20)
+        print(await check(estate, running, unknown=True))
+        assert await estate.homes() == {"shared": ("shared", 3), "acme": ("shared", 3), "control": ("shared", 3)}
 
 
 @pytest.mark.faults

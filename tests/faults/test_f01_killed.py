@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+
 import pytest
 
 from tenantry.move import State
@@ -101,3 +104,24 @@ async def test_killed_mover_leaves_a_working_tenant(estate18: Estate, point: str
 @pytest.mark.parametrize(("point", "then"), MATRIX, ids=lambda value: value)
 async def test_killed_mover_leaves_a_working_tenant_everywhere(estate: Estate, point: str, then: str) -> None:
     await killed_cell(estate, point, then)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", range(8))
+async def test_killed_mover_leaves_a_working_tenant_at_any_time(estate18: Estate, seed: int) -> None:
+    """F1 at random times: between two points too."""
+    dice = random.Random(seed)
+    async with load(estate18) as running:
+        process = MoverProcess(estate18, "move", str(estate18.tenant))
+        try:
+            await asyncio.sleep(dice.uniform(0.5, 6.0))
+        finally:
+            process.end()
+        await running.reach(estate18.tenant, 20)
+        for record in await estate18.mover().list():
+            if dice.random() < 0.5:
+                assert (await estate18.mover().resume(record.id)).state is State.FLIPPED
+            else:
+                assert (await estate18.mover().abort(record.id)).state in (State.ABORTED, State.FLIPPED)
+        await running.reach(estate18.tenant, 20)
+    await check(estate18, running)

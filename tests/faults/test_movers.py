@@ -1,15 +1,19 @@
-"""F18, F20: two movers at once, and what an earlier move has left."""
+"""F18 to F20: two movers at once, somebody else at the target, and what an earlier move has left."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from tenantry.move import MoveBusy, State
-from tests.faults.estate import Estate
+from tenantry.embedded import EmbeddedError, EmbeddedServer
+from tenantry.move import DataDiffers, Endpoint, MoveBusy, MoveRecord, MoveRefused, Progress, State, StepStarted
+from tenantry.tenant import Kind
+from tests.faults.estate import LIMITS, Estate
 from tests.faults.load import check, load
 from tests.faults.process import MoverProcess
+from tests.support.databases import drop_database, new_database
 
 
 async def test_of_two_movers_of_one_tenant_one_wins_and_the_other_says_why(estate18: Estate) -> None:
@@ -70,3 +74,86 @@ async def test_the_links_of_reference_tables_go_with_the_tenant(estate18: Estate
     back = await mover.run(await mover.plan(estate18.tenant, "shared"))
     await mover.release(back.id)
     assert not await estate18.fetch("shared", "SELECT 1 FROM pg_publication WHERE pubname LIKE 'tenantry%'")
+
+
+@pytest.mark.faults
+async def test_of_a_promotion_and_a_demotion_at_once_one_wins(estate18: Estate) -> None:
+    """F18: the tenant lives at acme; one mover demotes it, the other wants it in a third database."""
+    mover = estate18.mover()
+    first = await mover.run(await mover.plan(estate18.tenant, "acme"))
+    with pytest.raises(MoveRefused, match="holds rows already"):  # not released: its way back is still open
+        await mover.run(await mover.plan(estate18.tenant, "shared"))
+    await mover.release(first.id)
+    third = new_database(estate18.far, "third")
+    try:
+        ends = estate18.endpoints
+        ends["third"] = Endpoint("third", Kind.DEDICATED, estate18.far.dsn(third))
+        await estate18.fetch(
+            "control", "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('third', 'dedicated', 'config')"
+        )
+        mover = estate18.mover(endpoints=ends)
+        async with load(estate18) as running:
+            plans = [await mover.plan(estate18.tenant, to) for to in ("shared", "third")]
+            results = await asyncio.gather(*(mover.run(plan) for plan in plans), return_exceptions=True)
+            assert sorted(type(result).__name__ for result in results) == ["MoveBusy", "MoveRecord"], results
+            (won,) = [result for result in results if isinstance(result, MoveRecord)]
+            assert won.state is State.FLIPPED
+            if won.target == "third":  # the clients know two databases only
+                await mover.rollback(won.id)
+            await running.reach(estate18.tenant, 20)
+        await check(estate18, running)
+    finally:
+        drop_database(estate18.far, third)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("step", ["verify", "flip"])
+async def test_nobody_writes_to_the_target_before_the_flip(estate18: Estate, step: str) -> None:
+    """F19: the application is refused there; what the owner writes after the comparison, the audit finds."""
+    tenant, refused = estate18.tenant, []
+
+    def write() -> None:
+        scope = f"BEGIN; SELECT tenantry.bind('{tenant}')"
+        with pytest.raises(EmbeddedError, match="does not live in database acme") as error:
+            estate18.far.psql(scope, estate18.dedicated, user="app")
+        refused.append(error)
+        estate18.far.psql(f"INSERT INTO account (tenant_id, id) VALUES ('{tenant}', 999)", estate18.dedicated)
+
+    def tell(event: Progress) -> None:
+        if isinstance(event, StepStarted) and event.step == step and not refused:
+            write()
+
+    mover = estate18.mover()
+    plan = await mover.plan(tenant, "acme")
+    with pytest.raises(DataDiffers, match="999"):
+        await mover.run(plan, tell)
+    assert refused
+    record = await mover.show(plan.id)
+    assert record.state is (State.RUNNING if step == "verify" else State.ROLLED_BACK)
+    assert not await estate18.fetch("shared", "SELECT 1 FROM account WHERE id = 999")
+
+
+@pytest.mark.faults
+async def test_what_an_abort_could_not_reach_is_listed_and_cleaned_later(estate18: Estate) -> None:
+    """F20: the target is down while the move is aborted; the journal knows what is there."""
+    with EmbeddedServer.start(18) as far:
+        estate = await Estate.make(estate18.near, far)
+        mover = estate.mover(limits=replace(LIMITS, patience=1.0))
+        process = MoverProcess(estate, "move", str(estate.tenant), failpoints="K9=kill")
+        try:
+            await process.killed()
+        finally:
+            process.end()
+        far.crash()
+        (record,) = await mover.list()
+        assert (await mover.abort(record.id)).state is State.ABORTED
+        assert not await estate.fetch(
+            "shared", "SELECT 1 FROM pg_replication_slots WHERE slot_name LIKE 'tenantry%'"
+        )
+        assert {left.database for left in await mover.leftovers()} == {"acme"}
+        far.restart()
+        assert "target-not-empty" in [f.code for f in (await mover.plan(estate.tenant, "acme")).refusals]
+        assert (await mover.abort(record.id)).state is State.ABORTED
+        assert await mover.leftovers() == []
+        assert (await mover.run(await mover.plan(estate.tenant, "acme"))).state is State.FLIPPED
+        estate.drop()

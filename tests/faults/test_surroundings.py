@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from tenantry.embedded import EmbeddedServer
 from tenantry.move import State
 from tenantry.move.errors import Unreachable
 from tests.faults.estate import Estate
+from tests.faults.load import check, load
 from tests.support.pgbouncer import PgBouncer
 from tests.support.programs import require_program
 
@@ -24,15 +26,19 @@ TIMEOUTS = {
 
 
 @pytest.mark.faults
-async def test_timeouts_and_formats_set_for_databases_do_not_touch_a_move(estate18: Estate) -> None:
-    """F25."""
-    for server, database in ((estate18.near, estate18.shared), (estate18.far, estate18.dedicated)):
-        for name, value in TIMEOUTS.items():
-            server.psql(f"ALTER DATABASE \"{database}\" SET {name} = '{value}'")
-    mover = estate18.mover()
-    record = await mover.run(await mover.plan(estate18.tenant, "acme"))
-    assert record.state is State.FLIPPED
-    assert (await mover.rollback(record.id)).state is State.ROLLED_BACK
+@pytest.mark.parametrize("what", ["databases", "roles"])
+async def test_timeouts_and_formats_set_by_operators_do_not_touch_a_move(what: str) -> None:
+    """F25, in the mover's sessions, the apply worker's, and the walsender's."""
+    with EmbeddedServer.start(18) as near, EmbeddedServer.start(18) as far:
+        estate = await Estate.make(near, far)
+        for server, database in ((near, estate.shared), (far, estate.dedicated)):
+            subject = f'DATABASE "{database}"' if what == "databases" else "ROLE postgres"
+            for name, value in TIMEOUTS.items():
+                server.psql(f"ALTER {subject} SET {name} = '{value}'")
+        mover = estate.mover()
+        record = await mover.run(await mover.plan(estate.tenant, "acme"))
+        assert record.state is State.FLIPPED
+        assert (await mover.rollback(record.id)).state is State.ROLLED_BACK
 
 
 @pytest.mark.faults
@@ -49,3 +55,29 @@ async def test_a_pooler_before_a_database_is_refused_by_name(estate18: Estate) -
         except Unreachable as error:
             said = str(error)
         assert "direct DSN" in said
+
+
+@pytest.mark.faults
+async def test_routers_behind_a_pooler_follow_a_move(estate18: Estate) -> None:
+    """F26: the routers' pools go through PgBouncer in transaction mode, the mover past it."""
+    require_program("pgbouncer")
+    with PgBouncer.start(estate18.near, pool_size=20) as near, PgBouncer.start(estate18.far, pool_size=20) as far:
+        pooled = Pooled(**{name: getattr(estate18, name) for name in Estate.__dataclass_fields__})
+        pooled.poolers = {"shared": near, "acme": far}
+        mover = estate18.mover()
+        async with load(pooled) as running:
+            record = await mover.run(await mover.plan(estate18.tenant, "acme"))
+            await running.reach(estate18.tenant, 20)
+            assert (await mover.rollback(record.id)).state is State.ROLLED_BACK
+            await running.reach(estate18.tenant, 20)
+        print(await check(estate18, running))
+
+
+class Pooled(Estate):
+    """An estate whose services connect through PgBouncer."""
+
+    poolers: dict[str, PgBouncer]
+
+    def application_dsns(self) -> dict[str, str]:
+        names = {"shared": self.shared, "acme": self.dedicated}
+        return {place: pooler.dsn(names[place], user="app") for place, pooler in self.poolers.items()}

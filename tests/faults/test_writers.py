@@ -29,6 +29,14 @@ async def application(
         await connection.close()
 
 
+async def fence_waits(estate: Estate) -> None:
+    """Wait until a fence asks for the tenant's lock and does not get it."""
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND mode = 'ExclusiveLock'"
+    async with asyncio.timeout(30):
+        while not await estate.fetch("shared", waiting):  # noqa: ASYNC110  told by pg_locks
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     "isolation",
     [
@@ -55,10 +63,7 @@ async def test_an_open_transaction_is_waited_for_and_named_and_commits(estate18:
         if not mode:
             await stale.execute(INSERT, estate18.tenant, 777)
         # The comparison wants a fence first, and the flip another; both wait for us.
-        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND mode = 'ExclusiveLock'"
-        async with asyncio.timeout(30):
-            while not await estate18.fetch("shared", waiting):  # noqa: ASYNC110  told by pg_locks
-                await asyncio.sleep(0.01)
+        await fence_waits(estate18)
         await stale.execute("COMMIT")
         assert (await move).state is State.FLIPPED
         with pytest.raises(asyncpg.PostgresError) as refused:
@@ -109,64 +114,120 @@ async def test_a_prepared_transaction_of_the_tenant_is_named_until_it_ends(estat
 
 
 @pytest.mark.faults
-async def test_another_tenants_long_transaction_delays_nobody(estate18: Estate) -> None:
-    """F14: it is open from before the fence until after the flip."""
-    mover = estate18.mover()
+async def test_a_prepared_transaction_before_the_slot_is_named_until_it_ends(estate18: Estate) -> None:
+    """F13 at K6: prepared after preflight has looked."""
+    name = f"early-{estate18.shared}"
+    mover = estate18.mover(limits=replace(LIMITS, patience=1.0))
     plan = await mover.plan(estate18.tenant, "acme")
-    other = estate18.tenants[1]
-    async with application(estate18) as slow:
+    estate18.near.psql(
+        f"BEGIN; SELECT tenantry.bind('{estate18.tenant}'); INSERT INTO account (tenant_id, id) "
+        f"VALUES ('{estate18.tenant}', 779); PREPARE TRANSACTION '{name}'",
+        estate18.shared,
+        user="app",
+    )
+    with pytest.raises(MoveStopped, match=f"the slot had to wait too long for: prepared transaction {name}"):
+        await mover.run(plan)
+    estate18.near.psql(f"COMMIT PREPARED '{name}'", estate18.shared)
+    assert (await estate18.mover().resume(plan.id)).state is State.FLIPPED
+    assert await estate18.fetch("acme", "SELECT 1 FROM account WHERE id = 779")
 
-        async def begin() -> None:
-            await slow.execute(f"BEGIN; SELECT tenantry.bind('{other}')")
-            await slow.execute(INSERT, other, 780)
 
-        tasks: list[asyncio.Task[None]] = []
+LONG = ("this tenant", "another tenant", "another database")
 
-        def tell(event: Progress) -> None:
-            if isinstance(event, StepStarted) and event.step == "follow":
-                tasks.append(asyncio.create_task(begin()))
 
-        # The way back's slot is on the other server; the way out's was made before the transaction began.
-        record = await mover.run(plan, tell)
-        assert record.state is State.FLIPPED
-        await tasks[0]
-        await slow.execute("COMMIT")
+async def begin_long(estate: Estate, slow: asyncpg.Connection[asyncpg.Record], whose: str) -> None:
+    """Begin a transaction that has written, and leave it open."""
+    await slow.execute("BEGIN")
+    if whose == "another database":
+        await slow.execute("SELECT pg_current_xact_id()")
+        return
+    tenant = estate.tenants[0 if whose == "this tenant" else 1]
+    await slow.execute(f"SELECT tenantry.bind('{tenant}')")
+    await slow.execute(INSERT, tenant, 780)
+
+
+@asynccontextmanager
+async def long_writer(estate: Estate, whose: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    if whose != "another database":
+        async with application(estate) as connection:
+            yield connection
+        return
+    connection = await asyncpg.connect(estate.near.dsn("postgres"))
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 @pytest.mark.faults
-async def test_a_transaction_that_delays_the_slot_is_named(estate18: Estate) -> None:
-    """F14 at K6."""
+@pytest.mark.parametrize("whose", LONG[1:])
+async def test_a_long_transaction_of_somebody_else_does_not_delay_the_flip(estate18: Estate, whose: str) -> None:
+    """F14 at K13: open from before the fence until after the flip. This tenant's own is waited for; see F11."""
+    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K12=stop")
+    async with long_writer(estate18, whose) as slow:
+        try:
+            await process.stopped()
+            await begin_long(estate18, slow, whose)
+            process.go_on()
+            code, output = await process.ended()
+        finally:
+            process.end()
+        assert code == 0, output
+        await slow.execute("COMMIT")
+    assert (await estate18.homes())["shared"] == ("acme", 2)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("whose", LONG)
+async def test_a_transaction_that_delays_the_slot_is_named(estate18: Estate, whose: str) -> None:
+    """F14 at K6: a slot waits for every writer of the cluster, but not without end, and nobody else waits."""
     mover = estate18.mover(limits=replace(LIMITS, patience=1.0))
     plan = await mover.plan(estate18.tenant, "acme")
-    async with application(estate18) as slow:
-        await slow.execute(f"BEGIN; SELECT tenantry.bind('{estate18.tenants[1]}')")
-        await slow.execute(INSERT, estate18.tenants[1], 781)
-        with pytest.raises(MoveStopped, match=r"the slot had to wait too long for: .*app"):
+    async with long_writer(estate18, whose) as slow, load(estate18) as running:
+        await begin_long(estate18, slow, whose)
+        pid = slow.get_server_pid()
+        with pytest.raises(MoveStopped, match=rf"the slot had to wait too long for: pid {pid} "):
             await mover.run(plan)
+        await running.reach(estate18.tenants[2], 10)
         await slow.execute("COMMIT")
     assert (await estate18.mover().resume(plan.id)).state is State.FLIPPED
 
 
+HUGE = (
+    "INSERT INTO entry (tenant_id, op, account, amount, currency) SELECT $1, gen_random_uuid(), 11, 0, 'EUR' "
+    "FROM generate_series(1, 300000)"
+)
+
+
 @pytest.mark.faults
-async def test_a_huge_foreign_transaction_inside_the_fence_costs_an_attempt_at_most(estate: Estate) -> None:
-    """F15: 300,000 rows of another tenant commit while the fence waits for its marker."""
-    huge = (
-        "INSERT INTO entry (tenant_id, op, account, amount, currency) SELECT $1, gen_random_uuid(), 1, 0, 'EUR' "
-        "FROM generate_series(1, 300000)"
-    )
-    async with load(estate, tenants=[estate.tenant]) as running:
-        owner = await asyncpg.connect(estate.endpoints["shared"].dsn)
-        process = MoverProcess(estate, "move", str(estate.tenant), failpoints="K13a=stop")
+@pytest.mark.parametrize("whose", ["another tenant", "this tenant"])
+async def test_a_huge_transaction_inside_the_fence_costs_attempts_at_most(estate: Estate, whose: str) -> None:
+    """F15: 300,000 rows commit while the fence waits: for its marker behind them, or for their transaction."""
+    own = whose == "this tenant"
+    tenant = estate.tenants[0 if own else 1]
+    points = "K12=stop" if own else "K12=stop,K13a=stop"
+    async with load(estate, tenants=[estate.tenant]) as running, application(estate) as huge:
+        process = MoverProcess(estate, "move", str(estate.tenant), failpoints=points)
         try:
             await process.stopped()
-            await owner.execute("BEGIN")
-            await owner.execute(huge, estate.tenants[1])
+            await huge.execute(f"BEGIN; SELECT tenantry.bind('{tenant}')")
+            await huge.execute("INSERT INTO account (tenant_id, id) VALUES ($1, 11)", tenant)  # nobody else's
+            await huge.execute(HUGE, tenant)
             process.go_on()
-            await owner.execute("COMMIT")
+            if own:
+                await fence_waits(estate)
+                await huge.execute("COMMIT")
+            else:
+                await process.stopped()
+                committing = asyncio.create_task(huge.execute("COMMIT"))
+                await asyncio.sleep(0)  # it is on its way
+                process.go_on()
+                await committing
             code, output = await process.ended()
         finally:
             process.end()
-            await owner.close()
         assert code == 0, output
         await running.reach(estate.tenant, 20)
     print(await check(estate, running))
+    (row,) = await estate.fetch("acme", "SELECT count(*) AS n FROM entry WHERE account = 11")
+    assert (row["n"] >= 300_000) == own

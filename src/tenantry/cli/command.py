@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
 
@@ -139,12 +140,19 @@ def _version(wanted: bool) -> None:
 
 
 def _runner(work: Callable[..., Any]) -> Callable[..., None]:
-    """The function that typer sees: the work's own options, and the global ones."""
+    """The function that typer sees: the work's own options, and the global ones.
+
+    A parameter whose type is a dataclass stands for an option for each field: commands share them that way.
+    """
     signature = inspect.signature(work, eval_str=True)
-    _, *own = signature.parameters.values()
+    _, *stated = signature.parameters.values()
+    sets: dict[str, Any] = {p.name: p.annotation for p in stated if dataclasses.is_dataclass(p.annotation)}
+    own = [option for p in stated for option in (_options_of(p.annotation) if p.name in sets else [p])]
 
     def run(**options: Any) -> None:
         before: _Globals = options.pop("context").obj
+        for name, kind in sets.items():
+            options[name] = kind(**{field.name: options.pop(field.name) for field in dataclasses.fields(kind)})
         out = Renderer(as_json=options.pop("json_here") or before.as_json)
         session = Session(options.pop("config_here") or before.config or DEFAULT_CONFIG, out)
         _guarded(session, work, options)
@@ -160,6 +168,20 @@ def _runner(work: Callable[..., Any]) -> Callable[..., None]:
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__
     return run
+
+
+def _options_of(kind: Any) -> list[inspect.Parameter]:
+    """An option for each field of a dataclass."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(kind)
+    ]
 
 
 def _guarded(session: Session, work: Callable[..., Any], options: dict[str, Any]) -> None:

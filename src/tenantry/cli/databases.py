@@ -42,6 +42,9 @@ OperatorEnvOption = Annotated[
 OperatorFileOption = Annotated[
     str | None, typer.Option("--operator-file", help="File that holds the operator's DSN.")
 ]
+ServerOption = Annotated[
+    str | None, typer.Option("--server", help="Server of the configuration: a move makes the database there.")
+]
 MaxOption = Annotated[int | None, typer.Option("--max", min=1, help="Connections of one process's pool at most.")]
 IdleOption = Annotated[str | None, typer.Option("--idle", help="Close unused connections after so long: 10m.")]
 
@@ -97,6 +100,7 @@ async def add_database(
     dsn_file: FileOption = None,
     operator_env: OperatorEnvOption = None,
     operator_file: OperatorFileOption = None,
+    server: ServerOption = None,
     max: MaxOption = None,
     idle: IdleOption = None,
 ) -> None:
@@ -106,9 +110,11 @@ async def add_database(
     if await _row(session, name) is not None:
         session.out.error(f"database {name} is in the directory already; `tenantry databases set` changes it")
         raise typer.Exit(exits.FINDINGS)
-    reference = reference_of("dsn", dsn_env, dsn_file)
+    reference = _on_server(session, server) or reference_of("dsn", dsn_env, dsn_file)
     if reference is None:
-        raise ConfigError("pass --dsn-env VARIABLE or --dsn-file PATH: credentials are not stored, only named")
+        raise ConfigError(
+            "pass --dsn-env VARIABLE, --dsn-file PATH or --server NAME: credentials are not stored, only named"
+        )
     settings = _settings({}, reference_of("operator", operator_env, operator_file), max, idle)
     await _put(session, name, kind, reference, settings, "database.added")
 
@@ -122,6 +128,7 @@ async def set_database(
     dsn_file: FileOption = None,
     operator_env: OperatorEnvOption = None,
     operator_file: OperatorFileOption = None,
+    server: ServerOption = None,
     max: MaxOption = None,
     idle: IdleOption = None,
 ) -> None:
@@ -131,7 +138,7 @@ async def set_database(
     if kind is Kind.DEDICATED and row.kind is not kind and living > 1:
         raise exits.Refused(f"database {name} holds {living} tenants, so it can't become a dedicated one")
     settings = _settings(row.settings, reference_of("operator", operator_env, operator_file), max, idle)
-    reference = reference_of("dsn", dsn_env, dsn_file) or row.dsn
+    reference = _on_server(session, server) or reference_of("dsn", dsn_env, dsn_file) or row.dsn
     await _put(session, name, kind or row.kind, reference, settings, "database.changed")
 
 
@@ -181,6 +188,16 @@ def reference_of(what: str, variable: str | None, path: str | None) -> str | Non
     return f"env:{variable}" if variable else f"file:{path}"
 
 
+def _on_server(session: Session, server: str | None) -> str | None:
+    """ "server:NAME"; None when no server was given."""
+    if server is None:
+        return None
+    if server not in session.config.servers:
+        known = ", ".join(session.config.servers) or "none"
+        raise ConfigError(f"{session.path} has no server {server}; there are: {known}", key="--server")
+    return f"server:{server}"
+
+
 def _settings(before: dict[str, Any], operator: str | None, size: int | None, idle: str | None) -> dict[str, Any]:
     try:
         seconds = None if idle is None else duration(idle)
@@ -210,7 +227,9 @@ async def _put(
     detail = {"kind": kind.value, "dsn": reference, "settings": settings}
     await session.store.record(event, session.actor, database=name, detail=detail)
     session.out.facts({"name": name, **detail})
-    if reference != "config" and read_reference(reference) is None:
+    if reference.startswith("server:"):
+        session.out.say(f"`tenantry promote TENANT --to {name}` creates it, if it isn't there")
+    elif reference != "config" and read_reference(reference) is None:
         session.out.warn(f"{reference} leads nowhere on this machine; the routers' machines need it")
 
 

@@ -17,7 +17,7 @@ from tenantry.errors import (
     TenantryError,
     UnsafeRole,
 )
-from tenantry.move.errors import LeaseLost, MoveRefused, Unreachable
+from tenantry.move.errors import LeaseLost, MoveInterrupted, MoveRefused, UnknownDatabase, Unreachable
 from tenantry.usage.exchange import BadHistory
 
 DONE: Final = 0
@@ -29,6 +29,8 @@ USAGE: Final = 2
 UNAVAILABLE: Final = 3
 #: A check before the work refused it; nothing was touched.
 REFUSED: Final = 4
+#: Ended by Ctrl-C (128 + SIGINT), as shells have it.
+INTERRUPTED: Final = 130
 #: A bug in tenantry (EX_SOFTWARE of sysexits.h): never an answer to what was asked.
 BUG: Final = 70
 
@@ -50,6 +52,8 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (EmbeddedError, UNAVAILABLE),
     (Unreachable, UNAVAILABLE),
     (LeaseLost, UNAVAILABLE),
+    (UnknownDatabase, USAGE),
+    (MoveInterrupted, INTERRUPTED),
     (TenantryError, FINDINGS),
     (BadHistory, USAGE),
     (asyncpg.PostgresConnectionError, UNAVAILABLE),

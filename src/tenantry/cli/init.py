@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
+import asyncpg
 import typer
 
 from tenantry import kits, sql
@@ -92,6 +93,10 @@ async def _install_data(session: Session, database: Database, named: tuple[str, 
             await kits.install(connection, {*had, *named}, application_role=role)
             applied += [f"kit {kit}" for kit in named if kit not in had]
     except (DatabaseUnavailable, ConfigError) as error:  # the file's were looked at before
+        if database.reference.startswith("server:") and isinstance(
+            error.__context__, asyncpg.InvalidCatalogNameError
+        ):
+            return _row(database.name, "data", ["not there yet: a move creates it"], role)
         return _row(database.name, "data", [], role, str(error))
     return _row(database.name, "data", applied, role)
 

@@ -128,12 +128,15 @@ class Renderer:
         names = {key: (titles or {}).get(key, key.replace("_", " ")) for key in facts}
         width = max(map(len, names.values()), default=0)
         for key, value in facts.items():
-            name = Text(f"{names[key]:<{width}}  ", style="bold" if self._terminal else "")
-            self._line(name + Text(plain(value)))
+            self._line(Text.assemble((f"{names[key]:<{width}}  ", "bold"), plain(value)))
 
     def tree(self, value: Any) -> None:
         """Any value as JSON."""
         print(json.dumps(value, indent=2, default=_jsonable, ensure_ascii=False), file=self._out)
+
+    def line(self, value: Row) -> None:
+        """One object of a stream of JSON: on a line of its own, at once."""
+        print(json.dumps(value, default=_jsonable, ensure_ascii=False), file=self._out, flush=True)
 
     def text(self, text: str) -> None:
         """Data that is text by nature: SQL, metrics. As it is, to stdout."""
@@ -141,7 +144,7 @@ class Renderer:
 
     def _line(self, text: Text) -> None:
         if self._terminal:
-            self.console.print(text)
+            self.console.print(text, soft_wrap=True)  # what is copied from it stays in one piece
         else:
             print(text.plain.rstrip(), file=self._out)
 
@@ -168,6 +171,10 @@ class Renderer:
     def error(self, text: str) -> None:
         """Why the command ends."""
         self.say(f"error: {text}", style="red")
+
+    def show_cursor(self) -> None:
+        """Give the terminal its cursor back, before a process ends without clearing up."""
+        self.errors.show_cursor(True)
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Go on only with `--yes` or a "y" at the terminal.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tenantry.cli.render import Column, plain
 from tenantry.promotion import Action, Rule, State, Verdict, reasons
+from tenantry.tenant import TAG_PREFIX, tag
 from tenantry.usage.sampler import Activity, Witnessed
 from tenantry.usage.shares import Shares
 from tenantry.usage.storage import Storage
@@ -163,15 +164,16 @@ def day_rows(loaded: Shares, tenant: str, first: date, until: date, today: date)
         total = loaded.totals.get((database, day))
         if total is None or total.source != source or not (first <= day < until or day == today):
             continue
-        whole = total.busy if day == today else total.whole
-        share = used.busy / whole if whole else None
+        whole = total.executing if day == today else total.whole
+        busy = total.charged(used)
+        share = busy / whole if whole else None
         rows.append(
             {
                 "day": day,
                 "database": database,
                 "share": share,
                 "bar": bar(share),
-                "busy_seconds": round(used.busy, 3),
+                "busy_seconds": round(busy, 3),
                 "total_seconds": None if whole is None else round(whole, 3),
                 "coverage": total.coverage,
                 "commits": used.commits,
@@ -219,13 +221,28 @@ def next_command(verdict: Verdict) -> str | None:
     return f"tenantry {verb} {verdict.tenant}{target} --plan"
 
 
-def top_rows(seen: Mapping[str, Sequence[Activity]]) -> list[dict[str, Any]]:
-    """One row for each database and tenant with a session, the most active first."""
+def top_rows(
+    seen: Mapping[str, Sequence[Activity]], queued: Mapping[tuple[str, str], int]
+) -> list[dict[str, Any]]:
+    """One row for each database and tenant with a session or with callers that wait, the most active first.
+
+    Args:
+        seen: the sessions, by database.
+        queued: callers that wait in the routers, by database and tenant.
+    """
     rows = []
     for database, activity in seen.items():
         whole = sum(some.sessions for some in activity if some.active)
-        for tenant in {some.tenant for some in activity if some.state != "hidden"}:
-            mine = [some for some in activity if some.tenant == tenant and some.state != "hidden"]
+        # Sessions carry a tag, which is a hash where the id is long; the routers say the id itself.
+        named = {
+            tag(tenant).removeprefix(TAG_PREFIX): tenant for name, tenant in queued if name == database and tenant
+        }
+        tags = {some.tenant for some in activity if some.state != "hidden"} | set(named)
+        if (database, "") in queued:
+            tags.add("")
+        for key in tags:
+            tenant = named.get(key, key)
+            mine = [some for some in activity if some.tenant == key and some.state != "hidden"]
             waits: Counter[str] = Counter()
             for some in mine:
                 if some.active:
@@ -239,7 +256,7 @@ def top_rows(seen: Mapping[str, Sequence[Activity]]) -> list[dict[str, Any]]:
                     "share": share,
                     "bar": bar(share),
                     "active": active,
-                    "waiting": waits["Lock"],
+                    "waiting": queued.get((database, tenant), 0),
                     "waits": dict(waits.most_common()),
                     "idle_in_transaction": sum(
                         some.sessions for some in mine if some.state.startswith("idle in transaction")
@@ -249,5 +266,12 @@ def top_rows(seen: Mapping[str, Sequence[Activity]]) -> list[dict[str, Any]]:
                 }
             )
     return sorted(
-        rows, key=lambda row: (-row["active"], -row["connections"], row["database"], row["tenant"] or "")
+        rows,
+        key=lambda row: (
+            -row["active"],
+            -row["waiting"],
+            -row["connections"],
+            row["database"],
+            row["tenant"] or "",
+        ),
     )

@@ -12,16 +12,7 @@ from tenantry.cli import exits
 from tenantry.cli.command import command, group
 from tenantry.cli.options import YesOption
 from tenantry.cli.render import Column
-from tenantry.cli.rls_target import (
-    ColumnOption,
-    DatabaseOption,
-    DsnOption,
-    RoleOption,
-    SettingOption,
-    TableOption,
-    TypeOption,
-    target,
-)
+from tenantry.cli.rls_target import DatabaseOption, DsnOption, Where
 from tenantry.cli.session import Session
 from tenantry.isolation import apply as applying
 from tenantry.isolation.audit import Report, audit, baseline, formats
@@ -71,25 +62,17 @@ WriteOption = Annotated[
 @command(app, "plan")
 async def plan(
     session: Session,
-    database: DatabaseOption = None,
-    role: RoleOption = None,
+    where: Where,
     foreign_keys: KeysOption = False,
     observe: ModeOption = False,
-    dsn: DsnOption = None,
-    column: ColumnOption = None,
-    type: TypeOption = None,
-    setting: SettingOption = None,
-    table: TableOption = None,
 ) -> None:
     """Print the SQL that brings every tenant table to the standard. Exit 1 if there is anything to do."""
-    where = await target(
-        session, database=database, role=role, dsn=dsn, column=column, kind=type, setting=setting, tables=table
-    )
-    async with where.connect(session) as connection:
+    there = await where.target(session)
+    async with there.connect(session) as connection:
         found = await applying.compute(
             connection,
-            where.tenancy,
-            role=where.role,
+            there.tenancy,
+            role=there.role,
             foreign_keys=foreign_keys,
             mode=Mode.OBSERVE if observe else Mode.ENFORCE,
         )
@@ -104,28 +87,20 @@ async def plan(
 @command(app, "apply")
 async def apply(
     session: Session,
-    database: DatabaseOption = None,
-    role: RoleOption = None,
+    where: Where,
     foreign_keys: KeysOption = False,
     observe: ModeOption = False,
     yes: YesOption = False,
-    dsn: DsnOption = None,
-    column: ColumnOption = None,
-    type: TypeOption = None,
-    setting: SettingOption = None,
-    table: TableOption = None,
 ) -> None:
     """Run the plan in steps that do not block. Broken off, it goes on where it was."""
-    where = await target(
-        session, database=database, role=role, dsn=dsn, column=column, kind=type, setting=setting, tables=table
-    )
+    there = await where.target(session)
     mode = Mode.OBSERVE if observe else Mode.ENFORCE
-    async with where.connect(session) as connection:
+    async with there.connect(session) as connection:
         found = await applying.compute(
-            connection, where.tenancy, role=where.role, foreign_keys=foreign_keys, mode=mode
+            connection, there.tenancy, role=there.role, foreign_keys=foreign_keys, mode=mode
         )
         if found.steps:
-            session.out.confirm(f"{len(found.steps)} steps on {where.name}. Go on?", yes=yes)
+            session.out.confirm(f"{len(found.steps)} steps on {there.name}. Go on?", yes=yes)
             if observe:
                 await connection.execute(query("isolation/observe"))
         with session.out.progress("steps", len(found.steps)) as step:
@@ -145,33 +120,17 @@ async def apply(
 @command(app, "audit")
 async def audit_(
     session: Session,
-    database: DatabaseOption = None,
-    role: RoleOption = None,
+    where: Where,
     format: FormatOption = Format.TABLE,
     baseline_: BaselineOption = None,
     write_baseline: WriteOption = None,
-    dsn: DsnOption = None,
-    column: ColumnOption = None,
-    type: TypeOption = None,
-    setting: SettingOption = None,
-    table: TableOption = None,
 ) -> None:
     """Find what lets rows cross between tenants, and say how to mend it. Changes nothing. Exit 1 on findings."""
-    where = await target(
-        session,
-        database=database,
-        role=role,
-        dsn=dsn,
-        column=column,
-        kind=type,
-        setting=setting,
-        tables=table,
-        reads=True,
-    )
+    there = await where.target(session, reads=True)
     accepted = () if baseline_ is None else baseline.parse(baseline_.read_text(encoding="utf-8"))
-    async with where.connect(session) as connection:
+    async with there.connect(session) as connection:
         catalog = await read(connection)
-    report = audit(catalog, where.tenancy, role=where.role, baseline=accepted)
+    report = audit(catalog, there.tenancy, role=there.role, baseline=accepted)
     _show(session, report, Format.JSON if session.out.as_json else format)
     if write_baseline is not None:
         kept = baseline.render([*report.findings, *report.accepted])
@@ -184,31 +143,23 @@ async def audit_(
 @command(app, "probe")
 async def probe_(
     session: Session,
-    database: DatabaseOption = None,
-    role: RoleOption = None,
-    dsn: DsnOption = None,
-    column: ColumnOption = None,
-    type: TypeOption = None,
-    setting: SettingOption = None,
-    table: TableOption = None,
+    where: Where,
 ) -> None:
     """Attack every tenant table as the application role, in transactions that are rolled back. Exit 1 if one
     gives way.
     """
-    where = await target(
-        session, database=database, role=role, dsn=dsn, column=column, kind=type, setting=setting, tables=table
-    )
-    if where.role is None:
+    there = await where.target(session)
+    if there.role is None:
         raise exits.Refused("a probe attacks as the application role: name it with --role")
-    async with where.connect(session) as connection:
+    async with there.connect(session) as connection:
         catalog = await read(connection)
         with session.out.progress("tables") as step:
             report = await probe(
                 connection,
                 catalog,
-                where.tenancy,
-                where.role,
-                bind=where.bind,
+                there.tenancy,
+                there.role,
+                bind=there.bind,
                 progress=lambda name: step(1, what=name),
             )
     _tell(session, report)
@@ -219,10 +170,8 @@ async def probe_(
 @command(app, "observed")
 async def observed(session: Session, database: DatabaseOption = None, dsn: DsnOption = None) -> None:
     """What would have been refused, while `apply --observe` is in force. Exit 1 if there is anything."""
-    where = await target(
-        session, database=database, role=None, dsn=dsn, column=None, kind=None, setting=None, tables=None
-    )
-    async with where.connect(session) as connection:
+    there = await Where(database=database, dsn=dsn).target(session)
+    async with there.connect(session) as connection:
         found = await applying.observations(connection)
     session.out.rows(OBSERVED, [one._asdict() for one in found], empty="nothing would have been refused")
     if found:

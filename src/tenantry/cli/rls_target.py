@@ -70,40 +70,45 @@ class Target:
             yield connection
 
 
-async def target(
-    session: Session,
-    *,
-    database: str | None,
-    role: str | None,
-    dsn: str | None,
-    column: str | None,
-    kind: IdType | None,
-    setting: str | None,
-    tables: list[str] | None,
-    reads: bool = False,
-) -> Target:
-    """From the configuration, or from the command line alone.
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What every `rls` command can be told of the database to look at."""
 
-    Args:
-        reads: True for commands that only read: without an operator's role the application's will do.
+    database: DatabaseOption = None
+    role: RoleOption = None
+    dsn: DsnOption = None
+    column: ColumnOption = None
+    type: TypeOption = None
+    setting: SettingOption = None
+    table: TableOption = None
 
-    Raises:
-        ConfigError: it can't be told which, or how.
-    """
-    if dsn is not None:
-        session.out.secrets |= secrets.of_dsn(dsn)
-        check_dsn(dsn, key="--dsn")
-        overrides = dict(_override(text) for text in tables or ())
-        given = {"column": column, "id_type": kind, "setting": setting, "tables": overrides}
-        tenancy = Tenancy(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]  # the keys are its fields
-        return Target("the database", dsn, tenancy, role, timeout=_CONNECT_SECONDS)
-    if column or kind or setting or tables:
-        raise ConfigError("--column, --type, --setting and --table go with --dsn; else the file's tenancy says it")
-    found = await _chosen(session, database)
-    own = found.direct_dsn or found.operator_dsn or found.dsn
-    where = own if reads and own is not None else operator_dsn(found)
-    logged_in = None if found.dsn is None else role_of(found.dsn)
-    return Target(found.name, where, _configured(session), role or logged_in, _proving(session, found.name))
+    async def target(self, session: Session, *, reads: bool = False) -> Target:
+        """From the configuration, or from the command line alone.
+
+        Args:
+            reads: True for commands that only read: without an operator's role the application's will do.
+
+        Raises:
+            ConfigError: it can't be told which, or how.
+        """
+        overrides = dict(_override(text) for text in self.table or ())
+        given = {"column": self.column, "id_type": self.type, "setting": self.setting, "tables": overrides}
+        told = {name: value for name, value in given.items() if value}
+        if self.dsn is not None:
+            session.out.secrets |= secrets.of_dsn(self.dsn)
+            check_dsn(self.dsn, key="--dsn")
+            tenancy = Tenancy(**told)  # type: ignore[arg-type]  # the keys are its fields
+            return Target("the database", self.dsn, tenancy, self.role, timeout=_CONNECT_SECONDS)
+        if told:
+            raise ConfigError(
+                "--column, --type, --setting and --table go with --dsn; else the file's tenancy says it"
+            )
+        found = await _chosen(session, self.database)
+        own = found.direct_dsn or found.operator_dsn or found.dsn
+        where = own if reads and own is not None else operator_dsn(found)
+        logged_in = None if found.dsn is None else role_of(found.dsn)
+        proving = _proving(session, found.name)
+        return Target(found.name, where, _configured(session), self.role or logged_in, proving)
 
 
 def _configured(session: Session) -> Tenancy:

@@ -25,7 +25,7 @@ from tenantry.lifecycle import to_the_end
 from tenantry.router import driver
 from tenantry.router.driver import Connection
 from tenantry.tenant import Kind
-from tenantry.wiring import Router
+from tenantry.wiring import Router, created_section
 
 DEFAULT_CONFIG: Final = Path("config/tenantry.yaml")
 CLOSE_SECONDS: Final = 5.0
@@ -39,7 +39,7 @@ class Database:
     name: str
     kind: Kind
     reference: str
-    """"env:NAME", "file:PATH" or "config": where its DSN comes from."""
+    """"env:NAME", "file:PATH", "server:NAME" or "config": where its DSN comes from."""
     dsn: str | None = field(repr=False)
     """None: the reference leads nowhere on this machine."""
     operator_dsn: str | None = field(default=None, repr=False)
@@ -57,17 +57,19 @@ class Database:
     @property
     def settings(self) -> dict[str, Any]:
         """What the directory keeps of it, for processes whose file doesn't name it."""
-        return {"max": self.size, "idle": self.idle}
+        said = self.section.server_settings if self.section else {}
+        return {"max": self.size, "idle": self.idle, **({"settings": said} if said else {})}
 
 
 class Session:
     """One run of one command. An async context manager that closes what was opened."""
 
-    # Mutable state: _config, _store, _router: None until used.
+    # Mutable state: _config, _store, _router: None until used; planned: databases that nobody has registered yet.
 
     def __init__(self, path: Path, out: Renderer) -> None:
         self.path = path
         self.out = out
+        self.planned: dict[str, Database] = {}
         self._config: Config | None = None
         self._store: Store | None = None
         self._router: Router | None = None
@@ -115,15 +117,18 @@ class Session:
         found = {name: self.in_file(name) for name in self.config.databases}
         for row in await self.store.databases():
             found.setdefault(row.name, self._of_row(row))
-        return dict(sorted(found.items()))
+        return dict(sorted({**self.planned, **found}.items()))
 
     def in_file(self, name: str) -> Database:
         """A database of the file."""
-        section = self.config.databases[name]
+        return self.of_section(name, self.config.databases[name], self.config.references.get(name, "config"))
+
+    def of_section(self, name: str, section: DatabaseSection, reference: str) -> Database:
+        """A database that a section of the file describes."""
         return Database(
             name,
             section.kind,
-            self.config.references.get(name, "config"),
+            reference,
             section.dsn.get_secret_value(),
             _revealed(section.operator_dsn),
             _revealed(section.direct_dsn),
@@ -149,6 +154,11 @@ class Session:
         return found[name]
 
     def _of_row(self, row: DatabaseRow) -> Database:
+        section = created_section(self.config, row)
+        if section is not None:
+            self.out.secrets |= secrets.of_dsn(section.dsn.get_secret_value())
+            return self.of_section(row.name, section, row.dsn)
+
         def resolved(reference: object) -> str | None:
             dsn = read_reference(str(reference)) if reference else None
             if dsn:
@@ -287,9 +297,10 @@ def _dsns(config: Config) -> list[tuple[str, str]]:
         ("control.dsn", config.control.dsn),
         ("control.direct_dsn", config.control.direct_dsn),
     ]
-    for name, section in config.databases.items():
-        for key in ("dsn", "operator_dsn", "direct_dsn"):
-            named.append((f"databases.{name}.{key}", getattr(section, key)))
+    for part in ("servers", "databases"):
+        for name, section in getattr(config, part).items():
+            for key in ("dsn", "operator_dsn", "direct_dsn"):
+                named.append((f"{part}.{name}.{key}", getattr(section, key)))
     return [(key, dsn.get_secret_value()) for key, dsn in named if dsn is not None]
 
 

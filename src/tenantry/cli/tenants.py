@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +68,34 @@ CsvOption = Annotated[
 ]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, max=50_000, help="Ids written at once.")]
 
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What `add` and `set` can say of a tenant; None: nothing."""
+
+    plan: PlanOption = None
+    weight: WeightOption = None
+    connections: ConnectionsOption = None
+    queue: QueueOption = None
+    statement_timeout: TimeoutOption = None
+
+    def limits(self) -> dict[str, int]:
+        """The limits that were given; 0 takes one away.
+
+        Raises:
+            ConfigError: the timeout is no duration.
+        """
+        milliseconds: int | None = None
+        if self.statement_timeout is not None:
+            try:
+                zero = self.statement_timeout.strip("0smhd") == ""
+                milliseconds = 0 if zero else max(1, round(duration(_number(self.statement_timeout)) * 1000))
+            except ValueError as error:
+                raise ConfigError(str(error), key="--statement-timeout") from None
+        given = {"connections": self.connections, "queue": self.queue, "statement_timeout": milliseconds}
+        return {name: value for name, value in given.items() if value is not None}
+
+
 app = group("tenants", "The tenants of the directory.")
 
 
@@ -93,38 +122,23 @@ async def show_tenant(session: Session, tenant: TenantArgument) -> None:
 
 
 @command(app, "add")
-async def add_tenant(
-    session: Session,
-    tenant: TenantArgument,
-    database: HomeOption = None,
-    plan: PlanOption = None,
-    weight: WeightOption = None,
-    connections: ConnectionsOption = None,
-    queue: QueueOption = None,
-    statement_timeout: TimeoutOption = None,
-) -> None:
+async def add_tenant(session: Session, tenant: TenantArgument, terms: Terms, database: HomeOption = None) -> None:
     """Sign a tenant up: it can be served when this returns. Adding it again changes nothing."""
-    limits = {k: v for k, v in limits_of(connections, queue, statement_timeout).items() if v}
-    row, new = await standing.add(session, tenant, database, plan, 1.0 if weight is None else weight, limits)
+    limits = {k: v for k, v in terms.limits().items() if v}
+    row, new = await standing.add(session, tenant, database, terms.plan, terms.weight or 1.0, limits)
     session.out.facts(row_of(row), titles={"id": "tenant"})
     session.out.say(f"tenant {row.id} lives in {row.database}" if new else f"tenant {row.id} was there already")
 
 
 @command(app, "set")
-async def set_tenant(
-    session: Session,
-    tenant: TenantArgument,
-    plan: PlanOption = None,
-    weight: WeightOption = None,
-    connections: ConnectionsOption = None,
-    queue: QueueOption = None,
-    statement_timeout: TimeoutOption = None,
-) -> None:
+async def set_tenant(session: Session, tenant: TenantArgument, terms: Terms) -> None:
     """Change the terms that are given, leave the rest. Routers follow within milliseconds."""
     row = await standing.find(session, tenant)
-    given = limits_of(connections, queue, statement_timeout)
+    given = terms.limits()
     limits = {name: value for name, value in {**row.limits, **given}.items() if value}
-    if not await session.store.set_tenant(row.id, plan=plan, weight=weight, limits=limits if given else None):
+    if not await session.store.set_tenant(
+        row.id, plan=terms.plan, weight=terms.weight, limits=limits if given else None
+    ):
         raise UnknownTenant(tenant)
     changed = await standing.find(session, tenant)
     await session.store.record("tenant.changed", session.actor, tenant=row.id, detail=terms_of(changed))
@@ -193,23 +207,6 @@ def row_of(row: TenantRow) -> dict[str, Any]:
 def terms_of(row: TenantRow) -> dict[str, Any]:
     """What `set` can change."""
     return {"plan": row.plan, "weight": row.weight, "limits": row.limits}
-
-
-def limits_of(connections: int | None, queue: int | None, statement_timeout: str | None) -> dict[str, int]:
-    """The limits that were given; 0 takes one away.
-
-    Raises:
-        ConfigError: the timeout is no duration.
-    """
-    milliseconds: int | None = None
-    if statement_timeout is not None:
-        try:
-            zero = statement_timeout.strip("0smhd") == ""
-            milliseconds = 0 if zero else max(1, round(duration(_number(statement_timeout)) * 1000))
-        except ValueError as error:
-            raise ConfigError(str(error), key="--statement-timeout") from None
-    given = {"connections": connections, "queue": queue, "statement_timeout": milliseconds}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _number(text: str) -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import asyncpg
 import typer
 from typer.core import TyperGroup
 
@@ -34,6 +35,7 @@ from tenantry.server.fleet import rule_of
 from tenantry.usage import exchange, shares, storage, upkeep
 from tenantry.usage.meter import DAY
 from tenantry.usage.sampler import Activity, look, witnessed
+from tenantry.usage.waiting import waiting
 
 _CSV_ROWS = 1000
 
@@ -178,16 +180,27 @@ async def candidates(session: Session) -> None:
 
 
 async def top(session: Session, watch: WatchOption = False, every: EveryOption = "1s") -> None:
-    """Who is loading the servers now: sessions by tenant, and what they wait for."""
+    """Who is loading the servers now: sessions by tenant, what they wait for, and callers that wait in routers."""
 
     async def once() -> None:
         seen = dict(await asyncio.gather(*(_look(session, name) for name in await session.databases())))
-        session.out.rows(TOP_COLUMNS, top_rows(seen), empty="nobody is doing anything")
+        queued = await _queued(session)
+        session.out.rows(TOP_COLUMNS, top_rows(seen, queued), empty="nobody is doing anything")
         for name, activity in seen.items():
             if hidden := sum(some.sessions for some in activity if some.state == "hidden"):
                 session.out.warn(f"{hidden} sessions of {name} can't be seen: GRANT pg_monitor to the role")
 
     await _again(session, once, watch, every)
+
+
+async def _queued(session: Session) -> dict[tuple[str, str], int]:
+    try:
+        return await waiting(await session.store.pool())
+    except asyncpg.UndefinedTableError:
+        session.out.warn(
+            "routers' queues are not shown: the control database's schema is old; run `tenantry init`"
+        )
+        return {}
 
 
 async def _look(session: Session, name: str) -> tuple[str, list[Activity]]:

@@ -5,17 +5,21 @@ Read `run.py` first: the list of steps is the procedure. `fence.py` has the one 
 
 from tenantry.move.endpoint import Endpoint
 from tenantry.move.errors import (
+    AlreadyThere,
     DataDiffers,
     Finding,
     LeaseLost,
     MoveBusy,
     MoveError,
+    MoveInterrupted,
     MoveRefused,
     MoveStopped,
     SchemaChanged,
+    UnknownDatabase,
     UnknownMove,
     WrongState,
 )
+from tenantry.move.interrupt import Interrupt
 from tenantry.move.journal import Leftover, MoveRecord
 from tenantry.move.limits import Limits
 from tenantry.move.mover import Mover
@@ -34,6 +38,7 @@ from tenantry.move.progress import (
 from tenantry.move.states import State
 
 __all__ = [
+    "AlreadyThere",
     "Compared",
     "CopyProgressed",
     "DataDiffers",
@@ -42,12 +47,14 @@ __all__ = [
     "FenceTried",
     "Finding",
     "Following",
+    "Interrupt",
     "LeaseLost",
     "Leftover",
     "Limits",
     "Mechanism",
     "MoveBusy",
     "MoveError",
+    "MoveInterrupted",
     "MovePlan",
     "MoveRecord",
     "MoveRefused",
@@ -60,6 +67,7 @@ __all__ = [
     "StepEnded",
     "StepStarted",
     "TablePlan",
+    "UnknownDatabase",
     "UnknownMove",
     "WrongState",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from tenantry.move import copy, gate, target
+import asyncpg
+
+from tenantry.move import copy, create, gate, kit_state, target
 from tenantry.move.endpoint import BROKEN, Endpoint, session
 from tenantry.move.errors import MoveError
 from tenantry.move.publish import drop_publication, drop_slot, drop_subscription
@@ -22,14 +24,39 @@ async def abort(work: Work) -> bool:
         if not await gate.close(work, work.out, source):
             return False
     with contextlib.suppress(*BROKEN):
-        await _clean(work, work.target)
+        await _clean_target(work)
     await _clean(work, work.source)
     return True
 
 
+async def _clean_target(work: Work) -> None:
+    """The same at the target; as a whole if this move has made it and it holds nothing else."""
+    if work.plan.creation is None:
+        await _clean(work, work.target)
+    elif not await create.is_ours(work):
+        await create.forget(work)
+    else:
+        await _unlink(work, work.target)
+        if not await create.take_away(work):
+            await _clean(work, work.target)
+
+
 async def _clean(work: Work, place: Endpoint) -> None:
     """Take away all of the move's objects in one database; its subscriptions first."""
-    move, plan = work.plan.id, work.plan
+    move = work.plan.id
+    await _unlink(work, place)
+    async with session(place, f"abort {move}") as connection:
+        if not await connection.fetchval("SELECT to_regclass('tenantry.move_loaded') IS NOT NULL"):
+            return  # nothing was installed here yet
+        if place is work.target:
+            await _empty(work)
+        await connection.execute("DELETE FROM tenantry.move_marker WHERE move = $1", move)
+        await connection.execute("DELETE FROM tenantry.move_loaded WHERE move = $1", move)
+
+
+async def _unlink(work: Work, place: Endpoint) -> None:
+    """Take the replication down in one database."""
+    move = work.plan.id
     objects = (work.name(work.out), work.name(work.back), work.reference_name)
     async with session(place, f"abort {move}") as connection:
         for name in objects:
@@ -40,12 +67,6 @@ async def _clean(work: Work, place: Endpoint) -> None:
             await work.journal.gone(move, place.name, "slot", name)
             await drop_publication(connection, name)
             await work.journal.gone(move, place.name, "publication", name)
-        if not await connection.fetchval("SELECT to_regclass('tenantry.move_loaded') IS NOT NULL"):
-            return  # nothing was installed here yet
-        if place is work.target:
-            await _empty(work)
-        await connection.execute("DELETE FROM tenantry.move_marker WHERE move = $1", move)
-        await connection.execute("DELETE FROM tenantry.move_loaded WHERE move = $1", plan.id)
 
 
 async def _empty(work: Work) -> None:
@@ -67,7 +88,11 @@ async def _empty(work: Work) -> None:
     if loaded or not plan.load_schema:
         await copy.clear(work, work.target, (*plan.tables, *plan.references))
     if loaded:
-        await target.load(work, target.POST_DATA)
+        # What the source has now may not fit what was loaded; then the next preflight names what differs.
+        with contextlib.suppress(asyncpg.exceptions.SyntaxOrAccessError):
+            await target.load(work, target.POST_DATA)
+        await kit_state.watch(work)
+    await kit_state.forget(work, work.target)
     for section in (target.PRE_DATA, target.POST_DATA):
         await work.journal.gone(plan.id, plan.target, "schema", section)
     await work.journal.gone(plan.id, plan.target, "rows", plan.tenant)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from tenantry.move import failpoints, follow
+from tenantry.move.catalog import read_kin
+from tenantry.move.endpoint import session
+from tenantry.move.errors import SchemaChanged
 from tenantry.move.verify import verify
 from tenantry.move.work import Work
 
@@ -12,7 +15,25 @@ async def audit(work: Work) -> int:
 
     Raises:
         DataDiffers: they differ; the caller takes the tenant back.
+        SchemaChanged: the old home got a table in the moment between the fence's look at it and the flip.
     """
     failpoints.reach("K15")
+    await _nothing_new(work)
     await follow.catch_up(work, work.back)
     return await verify(work, work.back)
+
+
+async def _nothing_new(work: Work) -> None:
+    """Under the fence the tables that travel are locked, but nothing keeps a new one from being made."""
+    plan = work.plan
+    if not plan.load_schema:
+        return  # tables that the operator has left out may be missing there
+    columns, names = [table.column for table in plan.tables], [table.quoted for table in plan.tables]
+    async with (
+        session(work.source, f"audit {plan.id}") as source,
+        session(work.target, f"audit {plan.id}") as target,
+    ):
+        here, there = await read_kin(source, columns, names), await read_kin(target, columns, names)
+    if new := sorted(set(here) - set(there)):
+        tables = ", ".join(line.removeprefix("kin ") for line in new)
+        raise SchemaChanged(plan.id, f"{plan.target} lacks {tables}, made at {plan.source} at the very flip")

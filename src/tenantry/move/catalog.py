@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -152,6 +152,13 @@ async def read_side(connection: Connection) -> Side:
 async def read_shape(connection: Connection, tables: Sequence[str]) -> list[str]:
     """The lines of sql/move/shape.sql for these tables."""
     rows = await connection.fetch(sql.query("move/shape"), list(tables))
+    return [row["line"] for row in rows]
+
+
+async def read_kin(connection: Connection, columns: Iterable[str], tables: Sequence[str]) -> list[str]:
+    """The lines of sql/move/kin.sql: who else has one of these tenant columns, or hangs on these tables."""
+    plain = sorted({column.replace("_", "").lower() for column in columns if column})
+    rows = await connection.fetch(sql.query("move/kin"), plain, list(tables))
     return [row["line"] for row in rows]
 
 

@@ -16,7 +16,7 @@ import time
 
 import asyncpg
 
-from tenantry.move import copy, fence, settle, target
+from tenantry.move import copy, fence, kit_state, settle, switch, target
 from tenantry.move.endpoint import BROKEN, Connection, session
 from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
 from tenantry.move.follow import unchanged
@@ -25,19 +25,22 @@ from tenantry.move.plan import Rule
 from tenantry.move.progress import FenceTried
 from tenantry.move.run import Result, Step, identity, prepare_target
 from tenantry.move.states import State
+from tenantry.move.throttle import Throttle
 from tenantry.move.verify import compare_table
 from tenantry.move.work import Work
 
 
 async def whole_schema(work: Work) -> Result:
     await target.load(work, target.POST_DATA)
+    await target.tuned(work)
     await target.start_sequences(work)
-    return {}
+    return {**await kit_state.bring(work)}
 
 
 async def flipping(work: Work) -> Result:
     """Copy, compare and flip under one fence; tried again, with growing waits, when it was missed."""
-    work = dataclasses.replace(work, limits=dataclasses.replace(work.limits, pause=work.plan.pause))
+    limits = dataclasses.replace(work.limits, pause=work.plan.pause)
+    work = dataclasses.replace(work, limits=limits, throttle=Throttle(None))  # the tenant waits for this copy
     await work.journal.mean(work.plan.id, work.plan.target, "rows", work.plan.tenant)
     why = ""
     for attempt in range(1, work.limits.attempts + 1):
@@ -45,10 +48,11 @@ async def flipping(work: Work) -> Result:
             break
         await work.lease.check()
         await point_back(work)
+        await kit_state.bring_limits(work, work.out)
         await copy.clear(work, work.target, (*work.plan.tables, *work.plan.references))
         started = time.monotonic()
         try:
-            pause = await _attempt(work)
+            pause = await work.interrupt.hold(_attempt(work))
         except FenceMissed as missed:
             why = str(missed)
             work.tell(FenceTried(work.plan.id, attempt, False, time.monotonic() - started, why))
@@ -74,12 +78,11 @@ async def _attempt(work: Work) -> float:
     ):
         started = time.monotonic()
         try:
-            async with asyncio.timeout(work.limits.pause):
+            async with asyncio.timeout(switch.cap(work.limits)):
                 await fence.hold(work, holder, beside)
                 await _carry(work, beside, there)
-                left = work.limits.pause - (time.monotonic() - started)
                 await _point(work, there, work.plan.target)
-                await holder.execute(f"{fence.timeouts(max(left, 0.02))}; {flip_sql(work, way)}")
+                await holder.execute(f"{flip_sql(work, way)}; {switch.rest(work.limits)}")
         except DataDiffers:
             raise
         except (TimeoutError, asyncpg.PostgresError, ExceptionGroup, *BROKEN) as error:
@@ -100,7 +103,7 @@ async def _carry(work: Work, beside: Connection, there: Connection) -> None:
     await copy.copy_all(work, str(snapshot))
     differences: list[str] = []
     for table in work.plan.tables:
-        differences += (await compare_table(work, table, beside, there))[1]
+        differences += (await compare_table(work, work.out, table, beside, there))[1]
     if differences:
         raise DataDiffers(work.plan.id, differences)
     followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
@@ -129,6 +132,9 @@ async def settling(work: Work) -> Result:
     await work.journal.enter(work.plan, State.FLIPPED)
     await settle.admit_anew(work, work.out)
     await work.journal.place(work.plan.tenant, work.plan.target, work.plan.epoch + 1)
+    await kit_state.bring_log(work, work.out)
+    if work.plan.creation is not None:
+        await work.journal.gone(work.plan.id, work.plan.target, "database", work.plan.creation.name)
     return {}
 
 

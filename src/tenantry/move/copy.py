@@ -10,7 +10,7 @@ from typing import Literal
 
 from tenantry.move import failpoints
 from tenantry.move.catalog import identifier
-from tenantry.move.endpoint import Connection, Endpoint, session
+from tenantry.move.endpoint import Connection, Endpoint, blaming, session
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import CopyProgressed
 from tenantry.move.work import Work
@@ -87,20 +87,22 @@ async def copy_table(work: Work, table: TablePlan, source: Connection, target: C
     query = f"SELECT {columns} FROM {table.quoted} WHERE {table.where(work.plan.tenant)}"  # noqa: S608  quoted
     pipe = _Pipe(work, table)
     async with asyncio.TaskGroup() as group:
-        writing = group.create_task(
-            target.copy_to_table(
-                table.name,
-                schema_name=table.schema,
-                columns=table.columns,
-                source=pipe.pieces(),
-                format=form,
-            )
-        )
+        writing = group.create_task(_write(work, table, target, pipe, form))
         async with pipe.filling():
-            await source.copy_from_query(query, output=pipe.put, format=form)
+            with blaming(work.source):
+                await source.copy_from_query(query, output=pipe.put, format=form)
     rows = int(writing.result().split()[-1])
     pipe.tell(rows)
     return rows
+
+
+async def _write(
+    work: Work, table: TablePlan, target: Connection, pipe: _Pipe, form: Literal["binary", "text"]
+) -> str:
+    with blaming(work.target):
+        return await target.copy_to_table(
+            table.name, schema_name=table.schema, columns=table.columns, source=pipe.pieces(), format=form
+        )
 
 
 class _Pipe:
@@ -125,9 +127,7 @@ class _Pipe:
         async with asyncio.timeout(self._work.limits.stall):
             await self._queue.put(data)
         self._bytes += len(data)
-        if self._work.limits.copy_rate:
-            due = self._started + self._bytes / self._work.limits.copy_rate
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await self._work.throttle.passed(len(data))
         if time.monotonic() - self._told >= 0.2:
             self.tell(None)
 
@@ -152,5 +152,7 @@ class _Pipe:
                 self._table.bytes,
                 rows,
                 self._told - self._started,
+                self._table.rows,
+                rows is not None,
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -40,7 +40,21 @@ SETTINGS: Final[Mapping[str, str]] = {
     "TimeZone": "UTC",
     "extra_float_digits": "1",
     "bytea_output": "hex",
+    "lc_monetary": "C",
+    "quote_all_identifiers": "off",
     "xmloption": "content",
+    "jit": "off",  # a comparison's many statements would each be compiled anew
+}
+#: libpq's keywords and their environment variables.
+_LIBPQ: Final = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "passfile": "PGPASSFILE",
 }
 #: Errors that say nothing about the move but that a connection broke; the step is tried again.
 BROKEN: Final = (
@@ -66,28 +80,52 @@ class Endpoint:
     """How the mover reaches it: directly, not through a pooler."""
     peer_dsn: str | None = field(default=None, repr=False)
     """How the other database server reaches it; None: by `dsn`."""
+    key: bytes | None = field(default=None, repr=False)
+    """From `proof.database_key`, where the databases are hardened; None: they are not."""
+    server_dsn: str | None = field(default=None, repr=False)
+    """Of a database on its server that is always there, by a role that may create databases. None: the database
+    has to be there before a move."""
+    disk: int | None = None
+    """Bytes that the database may take; None: no limit is known."""
+    server_disk: int | None = None
+    """Bytes that all databases of its server may take."""
+    autovacuum: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """`schema.table`, or "*" for every table -> autovacuum parameters without their prefix."""
+
+
+@contextlib.contextmanager
+def blaming(endpoint: Endpoint) -> Iterator[None]:
+    """Note on which database an error of PostgreSQL happened: its message does not say."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        error.add_note(f"on {endpoint.name}")
+        raise
 
 
 @contextlib.asynccontextmanager
-async def session(endpoint: Endpoint, purpose: str, **settings: str) -> AsyncIterator[Connection]:
-    """A session of its own on `endpoint`; ended by force when the body fails."""
-    connection = await connect(endpoint.dsn, purpose, **settings)
+async def session(
+    endpoint: Endpoint, purpose: str, *, statements: int = 0, **settings: str
+) -> AsyncIterator[Connection]:
+    """A session of its own on `endpoint`; ended by force when the body fails. `statements`: kept prepared."""
+    connection = await connect(endpoint.dsn, purpose, statements=statements, **settings)
     try:
         yield connection
     except BaseException:
         connection.terminate()
         raise
-    await to_the_end(_close(connection), seconds=CLOSE_SECONDS + 1, name=f"closing {endpoint.name}")
+    await to_the_end(close(connection), seconds=CLOSE_SECONDS + 1, name=f"closing {endpoint.name}")
 
 
-async def _close(connection: Connection) -> None:
+async def close(connection: Connection) -> None:
+    """End a session; by force if it does not answer in time."""
     try:
         await connection.close(timeout=CLOSE_SECONDS)
     except BROKEN:
         connection.terminate()
 
 
-async def connect(dsn: str, purpose: str, **settings: str) -> Connection:
+async def connect(dsn: str, purpose: str, *, statements: int = 0, **settings: str) -> Connection:
     """Open a session with the mover's settings.
 
     Raises:
@@ -97,7 +135,7 @@ async def connect(dsn: str, purpose: str, **settings: str) -> Connection:
         return await asyncpg.connect(
             dsn,
             timeout=CONNECT_SECONDS,
-            statement_cache_size=0,
+            statement_cache_size=statements,
             server_settings={**SETTINGS, "application_name": f"tenantry move {purpose}"[:63], **settings},
         )
     except asyncpg.ProtocolViolationError as error:
@@ -130,6 +168,11 @@ def keywords(dsn: str) -> dict[str, str]:
     }
     found.update(parse_qsl(parts.query))
     return {key: value for key, value in found.items() if value}
+
+
+def libpq_environment(dsn: str) -> dict[str, str]:
+    """A connection URL as libpq's environment variables, for programs: a command line is for everybody to read."""
+    return {_LIBPQ[key]: value for key, value in keywords(dsn).items() if key in _LIBPQ}
 
 
 def conninfo(dsn: str, **more: str) -> str:

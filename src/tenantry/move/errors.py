@@ -38,6 +38,35 @@ class MoveRefused(MoveError):
         super().__init__(f"moving tenant {tenant} to {target} is refused, nothing was touched: {listed}")
 
 
+class AlreadyThere(MoveError):
+    """The tenant lives in the wanted database already.
+
+    Attributes:
+        tenant: its id.
+        database: where it lives.
+    """
+
+    def __init__(self, tenant: str, database: str) -> None:
+        self.tenant = tenant
+        self.database = database
+        super().__init__(f"tenant {tenant} lives in {database} already; there is nothing to do")
+
+
+class UnknownDatabase(MoveError, LookupError):
+    """The mover was given no such database, or no way to reach it.
+
+    Attributes:
+        database: its name.
+    """
+
+    def __init__(self, database: str, known: Sequence[str]) -> None:
+        self.database = database
+        super().__init__(
+            f"the mover can't reach a database {database}; there are: {', '.join(sorted(known)) or 'none'}. "
+            "Give it an operator_dsn in the configuration, or see `tenantry databases list`"
+        )
+
+
 class UnknownMove(MoveError, LookupError):
     """The journal has no such move."""
 
@@ -98,6 +127,29 @@ class DataDiffers(MoveStopped):
     def __init__(self, move: str, differences: Sequence[str]) -> None:
         self.differences = tuple(differences)
         super().__init__(move, "the two sides differ: " + "; ".join(differences[:5]))
+
+
+class MoveInterrupted(MoveError):
+    """The move was stopped from outside, at a clean point: Ctrl-C. The tenant works where it lives.
+
+    Attributes:
+        move: its id.
+        state: its state.
+        home: the database where the tenant lives; None: it could not be asked.
+    """
+
+    def __init__(self, move: str, state: str, home: str | None) -> None:
+        self.move = move
+        self.state = state
+        self.home = home
+        other = {
+            "running": f"`tenantry moves abort {move}` gives it up",
+            "flipped": f"`tenantry moves rollback {move}` takes the tenant back",
+        }.get(state)
+        super().__init__(
+            f"move {move} was interrupted and is {state}; the tenant works on{f' in {home}' if home else ''}. "
+            f"`tenantry moves resume {move}` goes on" + (f", {other}" if other else "")
+        )
 
 
 class LeaseLost(MoveError):

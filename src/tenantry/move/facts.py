@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tenantry.move.catalog import Side
-from tenantry.move.plan import Mechanism, Selection
+from tenantry.move.hardening import Hardening
+from tenantry.move.kit_state import Kits
+from tenantry.move.plan import Creation, Mechanism, Room, Selection
 from tenantry.tenant import Kind
 
 
@@ -33,12 +35,21 @@ class Facts:
     """Tables of the target that hold rows of this tenant, or of anybody when it is to be dedicated."""
     bypassing: tuple[str, ...]
     """Sessions that write past the fence."""
+    bypassing_open: tuple[str, ...]
+    """Open sessions that could."""
     colliding: tuple[str, ...]
     """Sequences whose ids would collide."""
     null_tenants: tuple[str, ...]
     """Tables with rows whose tenant is NULL."""
     pg_dump: str | None
     """The program that can dump the source; None: not found."""
+    creation: Creation | None
+    """How the target will be made; None: it is there."""
+    room: Room
+    source_hardening: Hardening = field(default_factory=Hardening)
+    target_hardening: Hardening = field(default_factory=Hardening)
+    source_kits: Kits = field(default_factory=Kits)
+    target_kits: Kits = field(default_factory=Kits)
 
     @property
     def load_schema(self) -> bool:

@@ -1,13 +1,14 @@
 """The fence and the flip: one transaction in the database where the tenant lives.
 
 Order, and why:
- 1. The server's own timeouts are set first: from then on the fence ends by itself even if we are frozen, dead
-    or cut off. Nothing that we do later is needed to let the tenant go on.
+ 1. The server's own timeouts (`tenantry.move.switch`) are set first: from then on the fence ends by itself even if
+    we are frozen, dead or cut off. Nothing that we do later is needed to let the tenant go on.
  2. The tenant's advisory lock, exclusive. Newcomers are refused from the moment it is asked for (they try, they
     don't wait), and it is given when the tenant's running transactions have ended.
  3. A marker, after the lock and committed in a session of its own: it follows the tenant's last write in the
     log, so the other side that shows it has everything.
- 4. The tables' shape, under a lock that keeps DDL off until the commit: what was verified is what is flipped.
+ 4. The tables' shape, under a lock that keeps DDL off until the commit: what was verified is what is flipped. In a
+    session of its own, while the marker crosses: reading the catalogs takes as long as that.
  5. Seen at the other side, then confirmed as flushed there: a crash of the target can't take rows back.
  6. Sequences that have no block of their own, then the way back is opened: everything that the new home must
     have before its first write.
@@ -24,12 +25,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from tenantry import sql
-from tenantry.move import failpoints, follow, gate, publish
+from tenantry.move import failpoints, follow, gate, publish, switch
 from tenantry.move.endpoint import BROKEN, Connection, session
 from tenantry.move.errors import FenceMissed, MoveStopped
 from tenantry.move.plan import Rule
@@ -38,6 +39,11 @@ from tenantry.move.settle import admit
 from tenantry.move.target import last_value, set_sequences
 from tenantry.move.work import Way, Work
 from tenantry.tenant import literal
+
+#: Milliseconds that the fence's other statements wait for locks.
+LOCK: Final = 50
+#: Statements that the sessions beside the fence keep prepared: under it each then costs one flight.
+STATEMENTS: Final = 20
 
 
 class Flip(NamedTuple):
@@ -64,7 +70,7 @@ async def flip(work: Work, way: Way) -> Flip:
         await follow.catch_up(work, way)
         started = time.monotonic()
         try:
-            pause = await _attempt(work, way)
+            pause = await work.interrupt.hold(_attempt(work, way))
         except FenceMissed as missed:
             why = str(missed)
         else:
@@ -93,18 +99,18 @@ async def _attempt(work: Work, way: Way) -> float:
     purpose = f"fence {work.plan.id}"
     async with (
         session(way.here, purpose) as fence,
-        session(way.here, purpose) as beside,
-        session(way.there, purpose) as there,
+        session(way.here, purpose, statements=STATEMENTS) as beside,
+        session(way.here, purpose, statements=STATEMENTS) as aside,
+        session(way.there, purpose, statements=STATEMENTS) as there,
     ):
-        await _warm_up(work, way, beside, there)
+        await _warm_up(work, way, beside, aside, there)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(work.limits.pause):
+            async with asyncio.timeout(switch.cap(work.limits)):
                 await hold(work, fence, beside)
                 failpoints.reach("K13a")
-                await _carry_over(work, way, fence, beside, there)
-                left = work.limits.pause - (time.monotonic() - started)
-                await fence.execute(f"{timeouts(max(left, 0.02))}; {gate.flip_sql(work, way)}")
+                await _carry_over(work, way, fence, beside, aside, there)
+                await fence.execute(f"{gate.flip_sql(work, way)}; {switch.rest(work.limits)}")
             failpoints.reach("K13g")
         except (TimeoutError, asyncpg.PostgresError, *BROKEN) as error:
             fence.terminate()
@@ -132,19 +138,15 @@ async def commit(work: Work, way: Way, fence: Connection) -> bool:
         return await decided(work, way)
 
 
-async def _carry_over(work: Work, way: Way, fence: Connection, beside: Connection, there: Connection) -> None:
+async def _carry_over(
+    work: Work, way: Way, fence: Connection, beside: Connection, aside: Connection, there: Connection
+) -> None:
     """Prove that the other side has everything, and give it what it needs for its first write."""
-    number, position = await follow.mark(work, way, beside)
-    failpoints.reach("K13b")
+    crossing = _cross(work, way, beside, there)
     if way.direction == "out":
-        names = ", ".join(table.quoted for table in work.plan.tables)
-        await fence.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-        await asyncio.gather(follow.unchanged(work.plan, beside), follow.seen(work, way, there, number))
+        await asyncio.gather(_keep_shape(work, fence, aside), crossing)
     else:
-        await follow.seen(work, way, there, number)
-    failpoints.reach("K13c")
-    await follow.flushed(work, way, beside, position)
-    failpoints.reach("K13d")
+        await crossing
     followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
     if followers:
         await set_sequences(there, [(name, await last_value(beside, name)) for name in followers])
@@ -154,10 +156,27 @@ async def _carry_over(work: Work, way: Way, fence: Connection, beside: Connectio
     failpoints.reach("K13f")
 
 
-async def _warm_up(work: Work, way: Way, beside: Connection, there: Connection) -> None:
+async def _cross(work: Work, way: Way, beside: Connection, there: Connection) -> None:
+    """A marker is written, seen at the other side, and on its disk."""
+    number, position = await follow.mark(work, way, beside)
+    failpoints.reach("K13b")
+    await follow.seen(work, way, there, number)
+    failpoints.reach("K13c")
+    await follow.flushed(work, way, beside, position)
+    failpoints.reach("K13d")
+
+
+async def _keep_shape(work: Work, fence: Connection, aside: Connection) -> None:
+    """Keep DDL off until the commit, and check that there was none."""
+    names = ", ".join(table.quoted for table in work.plan.tables)
+    await fence.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE; {switch.rest(work.limits)}")
+    await follow.unchanged(work.plan, aside)
+
+
+async def _warm_up(work: Work, way: Way, beside: Connection, aside: Connection, there: Connection) -> None:
     """Ask beforehand what is asked under the fence: a session's first look at the catalogs takes its time."""
     if way.direction == "out":
-        await follow.unchanged(work.plan, beside)
+        await follow.unchanged(work.plan, aside)
     number, position = await follow.mark(work, way, beside)
     await follow.seen(work, way, there, number)
     await follow.flushed(work, way, beside, position)
@@ -167,33 +186,16 @@ async def hold(work: Work, fence: Connection, beside: Connection) -> None:
     """Begin the fence's transaction, with its dead man's switch, and take the tenant's lock."""
     tenant = literal(work.plan.tenant)
     lock = int(work.limits.lock * 1000)
-    # Waiting for the lock and then standing idle must not exceed the cap together.
-    idle = work.limits.pause - work.limits.lock
     try:
         await fence.execute(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; {timeouts(idle, total=work.limits.pause)}; "
-            f"SET LOCAL lock_timeout = {lock}; "
-            f"SELECT pg_advisory_xact_lock(tenantry.lock_space(), tenantry.lock_key({tenant}))"
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; {switch.start(work.limits)}; SET LOCAL lock_timeout = {lock}; "
+            f"SELECT pg_advisory_xact_lock(tenantry.lock_space(), tenantry.lock_key({tenant})); "
+            f"SET LOCAL lock_timeout = {LOCK}; {switch.rest(work.limits)}"
         )
     except asyncpg.LockNotAvailableError:
         rows = await beside.fetch(sql.query("move/blockers"), work.plan.tenant)
         who = ", ".join(row["who"] for row in rows) or "a transaction that has ended since"
         raise FenceMissed(f"the tenant's lock was held for more than {lock} ms by {who}") from None
-    await fence.execute("SET LOCAL lock_timeout = 50")
-
-
-def timeouts(seconds: float, *, total: float | None = None) -> str:
-    """The dead man's switch: the server ends the transaction when we say nothing for so long."""
-    idle = max(1, int(seconds * 1000))
-    statements = f"SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL statement_timeout = {idle}"
-    if total is None:
-        return statements
-    # 17 and newer can bound the transaction as a whole.
-    whole = (
-        "SELECT set_config('transaction_timeout', "
-        f"'{int(total * 1000)}', true) WHERE current_setting('server_version_num')::int >= 170000"
-    )
-    return f"{statements}; {whole}"
 
 
 def reason(error: BaseException) -> str:
@@ -244,7 +246,7 @@ async def aligned(work: Work, way: Way) -> AsyncIterator[tuple[Connection, Conne
             try:
                 await _align(work, way, here, there)
                 break
-            except (FenceMissed, TimeoutError, asyncpg.PostgresError) as error:
+            except (FenceMissed, asyncpg.PostgresError, *BROKEN) as error:
                 why = reason(error)
                 for connection in (here, there):
                     await connection.execute("ROLLBACK")
@@ -261,11 +263,13 @@ async def _align(work: Work, way: Way, here: Connection, there: Connection) -> N
         session(way.here, f"align {work.plan.id}") as beside,
     ):
         try:
-            async with asyncio.timeout(work.limits.pause):
+            async with asyncio.timeout(switch.cap(work.limits)):
                 await hold(work, fence, beside)
                 number, _ = await follow.mark(work, way, beside)
                 await here.execute(begin)
                 await follow.seen(work, way, there, number)
                 await there.execute(begin)
+                # The server may have ended the fence meanwhile; then the tenant has written between the snapshots.
+                await fence.execute("SELECT 1")
         finally:
             fence.terminate()

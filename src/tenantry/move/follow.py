@@ -7,7 +7,7 @@ import hashlib
 import time
 from typing import Final
 
-from tenantry.move.catalog import read_shape, read_storage
+from tenantry.move.catalog import read_kin, read_shape, read_storage
 from tenantry.move.endpoint import Connection, session
 from tenantry.move.errors import MoveStopped, SchemaChanged
 from tenantry.move.plan import MovePlan
@@ -65,9 +65,10 @@ async def unchanged(plan: MovePlan, source: Connection) -> None:
     Raises:
         SchemaChanged: they are not. Replication carries neither DDL nor, filtered, TRUNCATE.
     """
-    names = plan.names()
-    if digest(await read_shape(source, names)) != plan.shape:
-        raise SchemaChanged(plan.id, "a table changed its shape since the move was planned (DDL)")
+    shape = await read_shape(source, plan.names())
+    kin = await read_kin(source, [t.column for t in plan.tables], [t.quoted for t in plan.tables])
+    if digest([*shape, *kin]) != plan.shape:
+        raise SchemaChanged(plan.id, "a table is new or changed its shape since the move was planned (DDL)")
     if await read_storage(source, [table.quoted for table in plan.tables]) != plan.storage:
         raise SchemaChanged(
             plan.id, "a table was truncated, rewritten or got a partition since the move was planned"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 
-from tenantry.move.endpoint import BROKEN, Connection, connect
+from tenantry import sql
+from tenantry.lifecycle import to_the_end
+from tenantry.move.endpoint import BROKEN, CLOSE_SECONDS, Connection, close, connect
 from tenantry.move.errors import LeaseLost, MoveBusy, UnknownMove
 from tenantry.move.plan import MovePlan
 from tenantry.move.states import SUCCESSORS, State
@@ -19,6 +21,8 @@ from tenantry.move.states import SUCCESSORS, State
 _COLUMNS: Final = (
     "id, tenant, source, target, state, step, plan, result, error, created_at, changed_at, flipped_at, ended_at"
 )
+#: Why an interrupted move stopped; forgotten once its ending is complete.
+INTERRUPTED: Final = "it was interrupted"
 _LEASE: Final = "tenantry.move_lock_space(), hashtext($1)"
 
 
@@ -153,14 +157,31 @@ class Journal:
         )
         return [_record(row) for row in rows]
 
-    async def complete(self, move: str, step: str, result: dict[str, Any] | None = None) -> None:
-        """Record that a step is complete, with what it found."""
+    async def complete(
+        self, move: str, step: str, result: dict[str, Any] | None = None, *, seconds: float | None = None
+    ) -> None:
+        """Record that a step is complete, with what it found and, under "seconds", how long it took."""
+        took = {} if seconds is None else {step: round(seconds, 3)}
         await self._execute(
-            "UPDATE tenantry.move SET step = $2, result = result || $3::jsonb, error = NULL, changed_at = now() "
-            "WHERE id = $1",
+            "UPDATE tenantry.move SET step = $2, error = NULL, changed_at = now(), "
+            "result = result || $3::jsonb || "
+            "jsonb_build_object('seconds', coalesce(result -> 'seconds', '{}') || $4::jsonb) WHERE id = $1",
             move,
             step,
             json.dumps(result or {}),
+            json.dumps(took),
+        )
+
+    async def found(self, move: str, result: dict[str, Any], *, seconds: dict[str, float] | None = None) -> None:
+        """Record what an ending has found, and how long it took. Why the move stopped before stays to be read."""
+        await self._execute(
+            "UPDATE tenantry.move SET error = nullif(error, $4), changed_at = now(), "
+            "result = result || $2::jsonb || "
+            "jsonb_build_object('seconds', coalesce(result -> 'seconds', '{}') || $3::jsonb) WHERE id = $1",
+            move,
+            json.dumps(result),
+            json.dumps({name: round(each, 3) for name, each in (seconds or {}).items()}),
+            INTERRUPTED,
         )
 
     async def fail(self, move: str, error: str) -> None:
@@ -217,6 +238,19 @@ class Journal:
             name,
         )
 
+    async def objects(self, move: str, database: str) -> Sequence[tuple[str, str]]:
+        """Kind and name of what the move has, or may have, in one database."""
+        rows = await self._execute(
+            "SELECT kind, name FROM tenantry.move_object WHERE move = $1 AND database = $2 AND gone_at IS NULL",
+            move,
+            database,
+        )
+        return [(row["kind"], row["name"]) for row in rows]
+
+    async def history(self, source: str) -> Sequence[Mapping[str, Any]]:
+        """What the last moves out of a database took; see sql/move/history.sql."""
+        return [dict(row) for row in await self._execute(sql.query("move/history"), source)]
+
     async def leftovers(self) -> Sequence[Leftover]:
         """Objects of moves that no mover is at work on; for `tenantry check`.
 
@@ -232,6 +266,14 @@ class Journal:
             "  AND l.objid::bigint = hashtext(o.move)::bigint & 4294967295) ORDER BY 1, 3, 4, 5"
         )
         return [Leftover(r["move"], State(r["state"]), r["database"], r["kind"], r["name"]) for r in rows]
+
+    async def leaves(self, move: str) -> bool:
+        """Whether anything of a move may still be somewhere."""
+        return bool(
+            await self._execute(
+                "SELECT 1 FROM tenantry.move_object WHERE move = $1 AND gone_at IS NULL LIMIT 1", move
+            )
+        )
 
     async def reference_links(self, subscriber: str, publisher: str) -> Sequence[tuple[str, str]]:
         """Moves, and names, of the links that still bring reference tables from one database to another."""
@@ -260,7 +302,8 @@ class Journal:
                 raise MoveBusy(move, "another mover is running it")
             yield Lease(move, connection)
         finally:
-            connection.terminate()
+            # Said goodbye, so that the next mover finds the lease free as soon as we are gone.
+            await to_the_end(close(connection), seconds=CLOSE_SECONDS + 1, name=f"giving back the lease of {move}")
 
 
 class Lease:

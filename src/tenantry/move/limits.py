@@ -10,7 +10,8 @@ class Limits:
     """Bounds of a move. Times are seconds."""
 
     pause: float = 0.8
-    """Hard cap of the time for which the tenant is fenced; kept by the server even if the mover is gone."""
+    """Hard cap of the time for which the tenant's clients wait; kept by the server even if the mover is gone. The
+    fence gets all but the last 0.1 of it (`switch.NOTICE`)."""
     lock: float = 0.3
     """Part of `pause` for which the fence waits for the tenant's running transactions."""
     latency: float = 0.15
@@ -31,9 +32,9 @@ class Limits:
     jobs: int = 2
     """Tables copied at once."""
     copy_rate: float | None = None
-    """Bytes a second at most, for each copying job; None: no limit."""
-    chunk: int = 50_000
-    """Rows compared at once."""
+    """Bytes a second at most, over all copying jobs; None: no limit. A copy under the fence is not throttled."""
+    chunk: int = 32 * 1024 * 1024
+    """Bytes of a table that one statement of the comparison reads."""
     delete_batch: int = 2_000
     """Old rows deleted in one transaction."""
     delete_pause: float = 0.01

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+import asyncpg
+
+from tenantry.errors import UnknownTenant
 from tenantry.move import abort as aborting
 from tenantry.move import consented, failpoints, fence, release, rollback
 from tenantry.move import run as replicated
-from tenantry.move.endpoint import Endpoint, session
-from tenantry.move.errors import DataDiffers, MoveBusy, MoveError, MoveRefused, MoveStopped, WrongState
-from tenantry.move.journal import Journal, Leftover, MoveRecord
+from tenantry.move.endpoint import BROKEN, Endpoint, session
+from tenantry.move.errors import (
+    AlreadyThere,
+    DataDiffers,
+    MoveBusy,
+    MoveInterrupted,
+    MoveRefused,
+    MoveStopped,
+    SchemaChanged,
+    UnknownDatabase,
+    WrongState,
+)
+from tenantry.move.interrupt import Interrupt, Interrupted
+from tenantry.move.journal import INTERRUPTED, Journal, Leftover, MoveRecord
 from tenantry.move.limits import Limits
 from tenantry.move.plan import Mechanism, MovePlan
-from tenantry.move.progress import Tell, silence
+from tenantry.move.progress import StepEnded, StepStarted, Tell, silence
 from tenantry.move.run import Result, Step, persist, run
 from tenantry.move.states import State, begin
 from tenantry.move.survey import survey
 from tenantry.move.target import find_pg_dump
+from tenantry.move.throttle import Throttle
 from tenantry.move.work import Work
 
 
@@ -36,6 +52,7 @@ class Mover:
         tables: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         pg_dump: str | None = None,
+        interrupt: Interrupt | None = None,
     ) -> None:
         """Args:
         control_dsn: of the control database, directly.
@@ -43,6 +60,7 @@ class Mover:
         column: the tenant column.
         tables: `schema.table` -> its tenant column, "ignore" or "reference".
         pg_dump: the program; None: the fitting one is looked for.
+        interrupt: by which whoever started the mover can stop it cleanly.
         """
         self._journal = Journal(control_dsn)
         self._endpoints = dict(endpoints)
@@ -50,6 +68,7 @@ class Mover:
         self._tables = dict(tables or {})
         self._limits = limits or Limits()
         self._pg_dump = pg_dump
+        self._interrupt = interrupt or Interrupt()
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -60,15 +79,17 @@ class Mover:
         where logical replication can't be had.
 
         Raises:
-            LookupError: no such tenant or database.
+            UnknownTenant: the directory has no such tenant.
+            UnknownDatabase: the mover was not given one of the two databases.
+            AlreadyThere: there is nothing to do.
         """
         text = str(tenant)
         placed = await self._journal.placement(text)
         if placed is None:
-            raise LookupError(f"tenant {text} is not in the directory; see `tenantry tenants list`")
+            raise UnknownTenant(text)
         source, target = self._endpoint(placed[0]), self._endpoint(to)
         if source.name == target.name:
-            raise MoveError(f"tenant {text} lives in {to} already; nothing to do")
+            raise AlreadyThere(text, to)
         return await survey(
             text,
             source,
@@ -102,6 +123,7 @@ class Mover:
             MoveRefused: preflight refuses, now or at planning time; nothing was touched.
             MoveBusy: the tenant is being moved already.
             MoveStopped: it could not be done; the tenant works where it was. `resume` or `abort` it.
+            MoveInterrupted: the interrupt was asked for; the same.
         """
         failpoints.reach("K0")
         if plan.refusals:
@@ -140,10 +162,16 @@ class Mover:
     async def _command(self, move: str, wish: str, progress: Tell) -> MoveRecord:
         async with self._work(move, progress) as (work, record):
             if record.state is State.FLIPPED:
-                await self._forward(work, record)  # what the last mover left undone comes first
+                try:
+                    await self._forward(work, record)  # what the last mover left undone comes first
+                except SchemaChanged:
+                    if wish != "rolled back":  # said by the comparison, the last step; going back needs none
+                        raise
                 if wish == "aborted":
                     return await self.show(move)
                 record = await self.show(move)
+            if record.state is State.ABORTED and wish == "aborted":
+                await self._clean_again(work)
             if record.state is State.RUNNING and wish == "aborted":
                 await self._journal.enter(work.plan, State.ABORTING)
             state = begin(move, record.state, wish)
@@ -152,6 +180,11 @@ class Mover:
                 await self._journal.enter(work.plan, state)
                 await self._finish(work, state)
         return await self.show(move)
+
+    async def _clean_again(self, work: Work) -> None:
+        """Take away what an earlier abort could not reach, unless a newer move of the tenant may be using it."""
+        if await self._journal.leaves(work.plan.id) and not await self._journal.unfinished(work.plan.tenant):
+            await persist(work, Step(State.ABORTING.value, self._abort))
 
     def _mechanism_allows(self, plan: MovePlan, state: State) -> None:
         if state is State.ROLLING_BACK and plan.mechanism is Mechanism.COPY:
@@ -181,7 +214,12 @@ class Mover:
             State.RELEASING: self._release,
         }
         if state in endings:
+            started = time.monotonic()
+            work.tell(StepStarted(work.plan.id, state.value))
             await persist(work, Step(state.value, endings[state]))
+            seconds = time.monotonic() - started
+            await self._journal.found(work.plan.id, {}, seconds={state.value: seconds})
+            work.tell(StepEnded(work.plan.id, state.value, seconds))
 
     async def _abort(self, work: Work) -> Result:
         if await aborting.abort(work):
@@ -194,12 +232,13 @@ class Mover:
     async def _rollback(self, work: Work) -> Result:
         flip = await rollback.rollback(work)
         await rollback.clean_up(work)
-        await self._journal.complete(work.plan.id, "audit", {"rollback_pause_seconds": round(flip.pause, 4)})
+        await self._journal.found(work.plan.id, {"rollback_pause_seconds": round(flip.pause, 4)})
         await self._journal.enter(work.plan, State.ROLLED_BACK)
         return {}
 
     async def _release(self, work: Work) -> Result:
         rows = await release.release(work)
+        await self._journal.found(work.plan.id, {"deleted_rows": rows})
         await self._journal.enter(work.plan, State.RELEASED, {"deleted_rows": rows})
         return {}
 
@@ -218,8 +257,22 @@ class Mover:
                 limits=self._limits,
                 tell=progress,
                 pg_dump=self._pg_dump or await self._find_pg_dump(plan),
+                interrupt=self._interrupt,
+                throttle=Throttle(self._limits.copy_rate),
             )
-            yield work, record
+            try:
+                yield work, record
+            except Interrupted:
+                raise await self._interrupted(work) from None
+
+    async def _interrupted(self, work: Work) -> MoveInterrupted:
+        """Bring the journal up to date before the lease is given back: the wish may have come behind the flip."""
+        move, home = work.plan.id, None
+        with contextlib.suppress(MoveStopped, asyncpg.PostgresError, *BROKEN):  # then the next mover finds out
+            await _reached(work, await self.show(move))
+            await self._journal.fail(move, INTERRUPTED)
+            home = await _home(work, (await self.show(move)).state)
+        return MoveInterrupted(move, (await self.show(move)).state.value, home)
 
     async def _find_pg_dump(self, plan: MovePlan) -> str | None:
         if not plan.load_schema:
@@ -231,7 +284,7 @@ class Mover:
         try:
             return self._endpoints[name]
         except KeyError:
-            raise LookupError(f"no database {name} is configured; see `tenantry databases list`") from None
+            raise UnknownDatabase(name, list(self._endpoints)) from None
 
 
 async def _reached(work: Work, record: MoveRecord) -> str | None:
@@ -243,6 +296,13 @@ async def _reached(work: Work, record: MoveRecord) -> str | None:
     await work.journal.enter(work.plan, State.FLIPPED)
     await work.journal.complete(work.plan.id, "flip")
     return "flip"
+
+
+async def _home(work: Work, state: State) -> str:
+    """Where the tenant of an unfinished move lives."""
+    back = state is State.ROLLING_BACK and await fence.decided(work, work.back)
+    there = state in (State.FLIPPED, State.ROLLING_BACK, State.RELEASING) and not back
+    return work.target.name if there else work.source.name
 
 
 def _procedure(plan: MovePlan) -> tuple[Step, ...]:

@@ -98,6 +98,56 @@ class SequencePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Creation:
+    """How a target that is not there yet is made: like the source's database."""
+
+    name: str
+    """On its server."""
+    owner: str
+    encoding: str
+    collate: str
+    ctype: str
+    provider: str
+    """Of the locale: "c" libc, "i" ICU, "b" builtin."""
+    locale: str | None
+    """The provider's own; None: it has none."""
+    rules: str | None
+    """ICU's tailoring."""
+    guarded: bool
+    """True: the source's database says who may connect, so PUBLIC's default is taken away."""
+    grants: tuple[tuple[str, str], ...]
+    """Roles ("" is PUBLIC) and privileges on the database."""
+    settings: tuple[str, ...]
+    """name=value, as ALTER DATABASE … SET has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The disk space that a move has at its target."""
+
+    free: int | None
+    """Bytes; None: it can't be known."""
+    origin: str
+    """Where that is known from, or why it isn't."""
+    needed: int
+    """Bytes that the copy will take, an estimate from the source's sizes."""
+    log: int
+    """Bytes of write-ahead log that the target may keep beside it (max_wal_size)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a move is likely to take. Ranges: from the better to the worse case."""
+
+    seconds: tuple[float, float]
+    """From the start to the flip, while the tenant works."""
+    pause: tuple[float, float]
+    """Seconds for which the tenant's clients wait at the flip."""
+    origin: str
+    """What the figures lean on."""
+
+
+@dataclass(frozen=True, slots=True)
 class MovePlan:
     """One move, decided."""
 
@@ -124,6 +174,10 @@ class MovePlan:
     pause: float
     """Seconds of pause: the cap, or the consented estimate for a copy under the fence."""
     findings: tuple[Finding, ...]
+    creation: Creation | None = None
+    """None: the target is there."""
+    room: Room | None = None
+    estimate: Estimate | None = None
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
@@ -160,6 +214,14 @@ class MovePlan:
             )
         raw["sequences"] = tuple(SequencePlan(s["quoted"], Rule(s["rule"]), s["start"]) for s in raw["sequences"])
         raw["findings"] = tuple(Finding(*f) for f in raw["findings"])
+        if made := raw.get("creation"):
+            grants = tuple((role, privilege) for role, privilege in made["grants"])
+            raw["creation"] = Creation(**{**made, "grants": grants, "settings": tuple(made["settings"])})
+        if room := raw.get("room"):
+            raw["room"] = Room(**room)
+        if said := raw.get("estimate"):
+            seconds, pause = tuple(said["seconds"]), tuple(said["pause"])
+            raw["estimate"] = Estimate(seconds, pause, said["origin"])
         return cls(**raw)
 
 

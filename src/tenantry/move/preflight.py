@@ -6,12 +6,15 @@ Each rule yields findings: a problem and its mend. The list `RULES` is the whole
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from tenantry.move.catalog import Side, Table
 from tenantry.move.errors import Finding
 from tenantry.move.facts import Facts
+from tenantry.move.hardening import hardening
+from tenantry.move.kit_state import kit_rules
 from tenantry.move.plan import Mechanism, fitting_identity
+from tenantry.move.preflight_target import creation, disk, emptiness, extensions, roles, target_schema
 
 #: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
 #: changes of concurrent transactions lost when a table is added to a publication, fixed in August 2025's minors
@@ -136,12 +139,18 @@ def servers(facts: Facts) -> Iterator[Finding]:
             f"encodings differ: {source['encoding']} and {target['encoding']}",
             f"make the target with ENCODING '{source['encoding']}' TEMPLATE template0",
         )
-    if (source["collate"], source["ctype"]) != (target["collate"], target["ctype"]):
+    if _order(source) != _order(target):
         yield Finding(
             "collation-differs",
-            f"collations differ: {source['collate']} and {target['collate']}",
-            f"make the target with LOCALE '{source['collate']}' TEMPLATE template0",
+            f"collations differ: {' '.join(_order(source))} and {' '.join(_order(target))}",
+            f"make the target with LOCALE '{source['collate']}' TEMPLATE template0 and the same provider",
         )
+
+
+def _order(server: Mapping[str, Any]) -> tuple[str, ...]:
+    """What decides how text sorts, and which characters are letters."""
+    provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(server["provider"], server["provider"])
+    return tuple(filter(None, (provider, server["collate"], server["ctype"], server["locale"])))
 
 
 def resources(facts: Facts) -> Iterator[Finding]:
@@ -250,66 +259,19 @@ def _table(facts: Facts, table: Table, column: str) -> Iterator[Finding]:
         )
 
 
-def target_schema(facts: Facts) -> Iterator[Finding]:
-    if facts.load_schema:
-        if facts.pg_dump is None:
-            major = facts.source.server["version"] // 10000
-            yield Finding(
-                "no-pg-dump",
-                f"{facts.target_name} has no tables and no pg_dump of {major} or newer was found",
-                f"install postgresql-client-{major}, or load the schema yourself",
-            )
-        return
-    for line in sorted(facts.source_shape - facts.target_shape)[:5]:
-        yield Finding("schema-differs", f"{facts.target_name} lacks: {line}", "bring both schemas to one version")
-    for line in sorted(facts.target_shape - facts.source_shape)[:5]:
-        yield Finding(
-            "schema-differs", f"only {facts.target_name} has: {line}", "bring both schemas to one version"
-        )
-
-
-def extensions(facts: Facts) -> Iterator[Finding]:
-    theirs = dict(line.split(" ", 1) for line in facts.target.server["extensions"])
-    for line in facts.source.server["extensions"]:
-        name, version = line.split(" ", 1)
-        if name in theirs and theirs[name] != version:
-            yield Finding(
-                "extension-differs",
-                f"extension {name} is {version} here and {theirs[name]} at the target",
-                f"ALTER EXTENSION {name} UPDATE",
-                refuses=False,
-            )
-
-
-def roles(facts: Facts) -> Iterator[Finding]:
-    if not facts.load_schema:
-        return
-    wanted = set()
-    for table in (*(t for t, _ in facts.selection.tenant), *facts.selection.reference):
-        wanted |= {table.owner, *table.grantees}
-    for role in sorted(wanted - set(facts.target.server["roles"])):
-        yield Finding(
-            "role-missing",
-            f"role {role} owns or may use tables and is missing at {facts.target_name}",
-            f'CREATE ROLE "{role}" there, as pg_dumpall --roles-only shows it',
-        )
-
-
-def emptiness(facts: Facts) -> Iterator[Finding]:
-    for name in facts.occupied:
-        yield Finding(
-            "target-not-empty",
-            f"{name} at {facts.target_name} holds rows already",
-            "choose an empty database, or `tenantry moves abort` the move that left them",
-        )
-
-
 def bypassing(facts: Facts) -> Iterator[Finding]:
     for who in facts.bypassing:
         yield Finding(
             "bypassing-writer",
             f"{who} writes the tenants' tables now, past row-level security and the fence",
             "end it, or let it log in as a role without BYPASSRLS",
+        )
+    for who in facts.bypassing_open:
+        yield Finding(
+            "bypassing-session",
+            f"{who} has a session open, and could write past row-level security and the fence",
+            "end it if it writes tenants' rows, or let it log in as a role without BYPASSRLS",
+            refuses=False,
         )
 
 
@@ -353,10 +315,14 @@ RULES: Final[tuple[Check, ...]] = (
     pooler,
     placement,
     target_identity,
+    hardening,
+    kit_rules,
     privileges,
     servers,
     resources,
     tables,
+    creation,
+    disk,
     target_schema,
     extensions,
     roles,

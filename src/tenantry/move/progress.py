@@ -31,8 +31,13 @@ class CopyProgressed(NamedTuple):
     expected: int
     """Estimate of all bytes of this table's share; 0: unknown."""
     rows: int | None
-    """Rows copied, once the table is complete; None before."""
+    """Copied so far; None: not counted yet."""
     seconds: float
+    """Since the table's copy began."""
+    expected_rows: int = 0
+    """Estimate of all rows of this table's share; 0: unknown."""
+    complete: bool = False
+    """True once, at the table's end."""
 
 
 class Following(NamedTuple):
@@ -46,12 +51,12 @@ class Following(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Some rows were compared and found equal."""
+    """Some rows were read for the comparison; whether they are equal is known at the table's end."""
 
     move: str
     table: str
     rows: int
-    """Of this table, so far, on one side."""
+    """Of this table, so far: the mean of both sides, which go at their own pace."""
 
 
 class FenceTried(NamedTuple):

@@ -127,10 +127,12 @@ async def _exported(beside: Connection, pid: int) -> str:
 
 async def _who_delays(endpoint: Endpoint) -> str:
     async with session(endpoint, "diagnosis") as connection:
+        # The oldest first: among many short ones it is the one that was waited for.
         rows = await connection.fetch(
-            "SELECT format('pid %s (%s, %s)', pid, usename, state) AS who FROM pg_stat_activity "
-            "WHERE backend_xid IS NOT NULL UNION ALL "
-            "SELECT format('prepared transaction %s', gid) FROM pg_prepared_xacts"
+            "SELECT format('pid %s (%s on %s, %s for %s s)', pid, usename, datname, state, "
+            "round(extract(epoch FROM clock_timestamp() - xact_start))) AS who, xact_start AS since "
+            "FROM pg_stat_activity WHERE backend_xid IS NOT NULL UNION ALL "
+            "SELECT format('prepared transaction %s', gid), prepared FROM pg_prepared_xacts ORDER BY since LIMIT 5"
         )
     who = ", ".join(row["who"] for row in rows) or "a transaction that has ended since"
     return f"the slot had to wait too long for: {who}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tenantry.move import failpoints, gate
+from tenantry.move import failpoints, gate, kit_state
 from tenantry.move.catalog import identifier
 from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.errors import WrongState
@@ -32,6 +32,7 @@ async def release(work: Work) -> int:
     deleted = await delete_rows(work, work.source, work.plan.tables)
     await work.journal.gone(work.plan.id, work.source.name, "rows", work.plan.tenant)
     await work.journal.gone(work.plan.id, work.target.name, "rows", work.plan.tenant)
+    await kit_state.forget(work, work.source)
     await forget(work)
     return deleted
 

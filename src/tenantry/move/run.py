@@ -21,15 +21,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from tenantry.move import audit as auditing
-from tenantry.move import copy, failpoints, fence, follow, gate, publish, settle, target
+from tenantry.move import copy, create, failpoints, fence, follow, gate, kit_state, publish, settle, target
+from tenantry.move.counting import counted
 from tenantry.move.endpoint import BROKEN, session
 from tenantry.move.errors import DataDiffers, MoveError, MoveStopped
+from tenantry.move.interrupt import Interrupted
 from tenantry.move.progress import Retrying, StepEnded, StepStarted
 from tenantry.move.states import State
 from tenantry.move.verify import verify
@@ -42,12 +44,16 @@ class Step(NamedTuple):
     """A named step of the procedure."""
 
     name: str
-    work: Callable[[Work], Awaitable[Result]]
+    work: Callable[[Work], Coroutine[Any, Any, Result]]
+    breakable: bool = True
+    """False: an operator's wish to stop waits until its end."""
 
 
 async def prepare_target(work: Work) -> Result:
     failpoints.reach("K1")
+    await create.create(work)
     await target.install(work)
+    await kit_state.install(work)
     await target.load(work, target.PRE_DATA)
     failpoints.reach("K2")
     await target.shut(work)
@@ -98,19 +104,26 @@ async def copying(work: Work) -> Result:
             for name in names:
                 await publish.subscribe(there, work.source, name, origin="any")
             failpoints.reach("K7")
-            rows = await copy.copy_all(work, snapshot)
-    return {"copied_rows": rows, "copy_seconds": round(time.monotonic() - started, 3)}
+            async with counted(work) as copied:
+                rows = await copy.copy_all(copied.work, snapshot)
+    seconds = round(time.monotonic() - started, 3)
+    return {"copied_rows": rows, "copied_bytes": copied.bytes, "copy_seconds": seconds}
 
 
 async def indexes(work: Work) -> Result:
+    # A copy whose tables were changed under it has missed rows: better told as that than by a foreign key.
+    async with session(work.source, f"indexes {work.plan.id}") as source:
+        await follow.unchanged(work.plan, source)
     await target.load(work, target.POST_DATA)
+    await target.tuned(work)
+    found = await kit_state.bring(work)
     await target.start_sequences(work)
     async with session(work.target, f"indexes {work.plan.id}") as there:
         await publish.identities(there, work.plan.tables)
         names = ", ".join(table.quoted for table in (*work.plan.tables, *work.plan.references))
         await there.execute(f"ANALYZE {names}")
     failpoints.reach("K10")
-    return {}
+    return found
 
 
 async def following(work: Work) -> Result:
@@ -149,6 +162,7 @@ async def verification(work: Work) -> Result:
 
 
 async def flipping(work: Work) -> Result:
+    await kit_state.bring_limits(work, work.out)
     flip = await fence.flip(work, work.out)
     await settle.admit_anew(work, work.out)
     await work.journal.enter(work.plan, State.FLIPPED, {"pause": round(flip.pause, 4)})
@@ -158,11 +172,15 @@ async def flipping(work: Work) -> Result:
 async def settling(work: Work) -> Result:
     await work.journal.enter(work.plan, State.FLIPPED)
     await settle.settle(work, work.out)
+    record = await work.journal.show(work.plan.id)
+    await kit_state.bring_log(work, work.out, since=record.result.get("kits_read_to"))
     await settle.turn_round(work)
     # What was made for the tenant's home is the home's now.
     for section in (target.PRE_DATA, target.POST_DATA):
         await work.journal.gone(work.plan.id, work.plan.target, "schema", section)
     await work.journal.gone(work.plan.id, work.plan.target, "rows", work.plan.tenant)
+    if work.plan.creation is not None:
+        await work.journal.gone(work.plan.id, work.plan.target, "database", work.plan.creation.name)
     return {}
 
 
@@ -204,16 +222,17 @@ async def run(work: Work, procedure: tuple[Step, ...], step: str | None) -> None
         started = time.monotonic()
         work.tell(StepStarted(work.plan.id, each.name))
         result = await persist(work, each)
-        await persist(work, _journalling(each.name, result))
-        work.tell(StepEnded(work.plan.id, each.name, time.monotonic() - started))
+        seconds = time.monotonic() - started
+        await persist(work, _journalling(each.name, result, seconds))
+        work.tell(StepEnded(work.plan.id, each.name, seconds))
 
 
-def _journalling(step: str, result: Result) -> Step:
+def _journalling(step: str, result: Result, seconds: float) -> Step:
     async def complete(work: Work) -> Result:
-        await work.journal.complete(work.plan.id, step, result)
+        await work.journal.complete(work.plan.id, step, result, seconds=seconds)
         return {}
 
-    return Step(f"journal {step}", complete)
+    return Step(f"journal {step}", complete, breakable=False)
 
 
 async def persist(work: Work, step: Step) -> Result:
@@ -226,17 +245,19 @@ async def persist(work: Work, step: Step) -> Result:
     wait = 0.1
     while True:
         try:
-            return await step.work(work)
-        except (MoveError, asyncio.CancelledError):
+            return await (work.interrupt.run(step.work(work)) if step.breakable else step.work(work))
+        except (MoveError, Interrupted, asyncio.CancelledError):
             raise
         except (*BROKEN, asyncpg.PostgresError, ExceptionGroup) as error:
             cause = first_cause(error)
             if isinstance(cause, MoveError) and not isinstance(cause, DataDiffers):
                 raise cause from error
-            if not isinstance(cause, BROKEN) or time.monotonic() + wait > deadline:
+            # A full disk is no broken connection: it is not tried again until somebody has made room.
+            lasting = not isinstance(cause, BROKEN) or isinstance(cause, asyncpg.DiskFullError)
+            if lasting or time.monotonic() + wait > deadline:
                 raise MoveStopped(work.plan.id, f"step {step.name}: {describe(cause)}") from error
             work.tell(Retrying(work.plan.id, step.name, describe(cause), wait))
-            await asyncio.sleep(wait)
+            await work.interrupt.run(asyncio.sleep(wait))
             wait = min(wait * 2, 5.0)
 
 
@@ -248,5 +269,7 @@ def first_cause(error: BaseException) -> BaseException:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """An error in one line, with the database where it happened if that is known."""
+    where = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}{where}" + (f": {text}" if text else "")

@@ -6,15 +6,19 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from tenantry import sql
-from tenantry.move import preflight
-from tenantry.move.catalog import Side, identifier, read_shape, read_side, read_storage
+from tenantry.move import create, hardening, kit_state, preflight, room
+from tenantry.move import estimate as estimating
+from tenantry.move.catalog import Side, identifier, read_kin, read_shape, read_side, read_storage
 from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.facts import Facts
 from tenantry.move.follow import digest
+from tenantry.move.hardening import Hardening
 from tenantry.move.journal import Journal
 from tenantry.move.plan import (
+    Creation,
     Mechanism,
     MovePlan,
     Rule,
@@ -49,12 +53,17 @@ async def survey(
     pause: float,
 ) -> MovePlan:
     """Read everything, judge it, and decide the plan. Touches nothing."""
+    exists = await create.is_there(target)
+    far = target if exists else create.server_of(target)
     # A role that does not bypass row-level security can't look at rows, and is refused for it by name.
     async with (
         session(source, "preflight", row_security="on") as here,
-        session(target, "preflight", row_security="on") as there,
+        session(far, "preflight", row_security="on") as there,
     ):
         ours, theirs = await read_side(here), await read_side(there)
+        creation = None if exists else await create.like(here, there, create.database_of(target))
+        if creation is not None:
+            theirs = _to_be(theirs, creation)
         selection = select(ours.tables, column, overrides)
         mechanism = Mechanism.COPY if _must_copy(ours, theirs, consent) else Mechanism.REPLICATION
         tables = await _table_plans(here, tenant, selection, looks=_sees_rows(ours))
@@ -66,11 +75,15 @@ async def survey(
         block = await journal.next_block()
         sequences, colliding = _sequences(ours, selection, target.kind, block)
         if target.kind is Kind.SHARED:
-            colliding = await _collisions(journal, tenant, source, target, there, selection, sequences)
+            colliding = await _collisions(
+                journal, tenant, source, target, there if exists else None, selection, sequences
+            )
         names = [t.quoted for t in (*tables, *references)]
         shape = await read_shape(here, names)
-        far_shape = await read_shape(there, names)
+        kin = await read_kin(here, [t.column for t in tables], [t.quoted for t in tables])
+        size = sum(t.bytes for t in (*tables, *references))
         estimate = _SMALLEST_PAUSE + sum(t.bytes for t in tables) / _COPY_RATE
+        looks = exists and _sees_rows(theirs)
         facts = Facts(
             tenant=tenant,
             source_name=source.name,
@@ -84,14 +97,24 @@ async def survey(
             estimate=estimate,
             source_home=await _home(here, tenant, ours),
             source_shape=frozenset(shape),
-            target_shape=frozenset(far_shape),
-            occupied=await _occupied(there, tenant, target.kind, tables, theirs) if _sees_rows(theirs) else (),
+            target_shape=frozenset(await read_shape(there, names) if exists else ()),
+            occupied=await _occupied(there, tenant, target.kind, tables, theirs) if looks else (),
             bypassing=await _bypassing(here, names),
+            bypassing_open=tuple(row["who"] for row in await here.fetch(sql.query("move/bypassing_open"))),
             colliding=colliding,
             null_tenants=await _null_tenants(here, tables) if _sees_rows(ours) and _owns_all(selection) else (),
             pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
+            creation=creation,
+            source_kits=await kit_state.look(here),
+            target_kits=await kit_state.look(there) if exists else kit_state.Kits(),
+            source_hardening=await hardening.look(here, source),
+            target_hardening=await hardening.look(there, target)
+            if exists
+            else Hardening(has_key=bool(target.key)),
+            room=await room.look(there, target, create.database_of(target), size),
         )
         storage = await read_storage(here, [t.quoted for t in tables])
+    consented = None if mechanism is Mechanism.REPLICATION else max(consent or 0.0, estimate)
     home = facts.source_home
     return MovePlan(
         id="m" + secrets.token_hex(5),
@@ -108,11 +131,36 @@ async def survey(
         references=references,
         sequences=sequences,
         load_schema=facts.load_schema,
-        shape=digest(shape),
+        shape=digest([*shape, *kin]),
         storage=storage,
-        pause=pause if mechanism is Mechanism.REPLICATION else max(consent or 0.0, estimate),
+        pause=pause if consented is None else consented,
         findings=preflight.judge(facts),
+        creation=creation,
+        room=facts.room,
+        estimate=estimating.estimate(
+            size,
+            sum(t.rows for t in (*tables, *references)),
+            await journal.history(source.name),
+            cap=pause,
+            consented=None if consented is None else estimate,
+        ),
     )
+
+
+def _to_be(server: Side, creation: Creation) -> Side:
+    """The end that the target will be once it is made on this server: empty, and like its model."""
+    made: dict[str, Any] = {
+        "encoding": creation.encoding,
+        "collate": creation.collate,
+        "ctype": creation.ctype,
+        "provider": creation.provider,
+        "locale": creation.locale,
+        "may_create": True,
+        "extensions": [],
+        "named": False,
+        "installed": False,
+    }
+    return replace(server, server={**server.server, **made}, tables=(), sequences=(), local=None)
 
 
 def _must_copy(ours: Side, theirs: Side, consent: float | None) -> bool:
@@ -158,13 +206,13 @@ async def _collisions(
     tenant: str,
     source: Endpoint,
     target: Endpoint,
-    there: Connection,
+    there: Connection | None,
     selection: Selection,
     sequences: tuple[SequencePlan, ...],
 ) -> tuple[str, ...]:
     """Sequences whose ids may meet others' in a shared target: unless the tenant came from there, where its low
-    ids were given out, or the target's table is empty."""
-    if await journal.origin(tenant, source.name) == target.name:
+    ids were given out, or the target's table is empty. `there` is None if the target is to be made."""
+    if there is None or await journal.origin(tenant, source.name) == target.name:
         return ()
     kept = {s.quoted for s in sequences if s.rule is Rule.KEEP}
     busy = []

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.directory.schema import install_data
-from tenantry.move.endpoint import Connection, keywords, session
+from tenantry.move import tune
+from tenantry.move.endpoint import Connection, blaming, libpq_environment, session
 from tenantry.move.errors import MoveStopped, Unreachable
 from tenantry.move.plan import Rule
 from tenantry.move.work import Work
@@ -25,16 +26,6 @@ _DUMP_SECONDS: Final = 300.0
 _NOT_FOR_US: Final = re.compile(
     r"^(\\(un)?restrict \w+|SET (transaction_timeout|default_toast_compression) = .*;)$", re.MULTILINE
 )
-_LIBPQ: Final = {
-    "host": "PGHOST",
-    "port": "PGPORT",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "dbname": "PGDATABASE",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "passfile": "PGPASSFILE",
-}
 
 
 async def find_pg_dump(major: int) -> str | None:
@@ -77,7 +68,7 @@ async def install(work: Work) -> None:
             id_type=IdType(work.plan.id_type),
             application_role=None,
             tenant=stamp,
-            key=await _hardening_key(source),
+            key=work.target.key if await source.fetchval("SELECT hardened FROM tenantry.local") else None,
         )
         rows = await source.fetch(
             "SELECT DISTINCT r.rolname::text AS role FROM pg_proc AS p, aclexplode(p.proacl) AS a "
@@ -88,17 +79,6 @@ async def install(work: Work) -> None:
         for row in rows:
             if await target.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", row["role"]):
                 await target.execute("SELECT tenantry.grant_application($1)", row["role"])
-
-
-async def _hardening_key(source: Connection) -> bytes | None:
-    """The source's key of hardened mode, for the target; None: it is not hardened.
-
-    The database keeps the key as HMAC's padded blocks (RFC 2104: key xor 0x36…), and a padded key is as good.
-    """
-    if not await source.fetchval("SELECT hardened FROM tenantry.local"):
-        return None
-    pad: bytes | None = await source.fetchval("SELECT inner_pad FROM tenantry.secret")
-    return None if pad is None else bytes(byte ^ 0x36 for byte in pad)
 
 
 async def shut(work: Work) -> None:
@@ -143,7 +123,8 @@ async def load(work: Work, section: str) -> None:
         text = await dump(work, section)
         async with target.transaction():
             await target.execute("SET LOCAL maintenance_work_mem = '256MB'")
-            await target.execute(text)
+            with blaming(work.target):
+                await target.execute(text)
             await target.execute("SET search_path = pg_catalog; RESET check_function_bodies")
             await target.execute("INSERT INTO tenantry.move_loaded VALUES ($1, $2)", plan.id, section)
 
@@ -153,8 +134,8 @@ async def dump(work: Work, section: str) -> str:
     if work.pg_dump is None:
         raise MoveStopped(work.plan.id, "no pg_dump was found for the source's version")
     # The password goes through the environment: a command line is for everybody to read.
-    given = {_LIBPQ[k]: v for k, v in keywords(work.source.dsn).items() if k in _LIBPQ}
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")} | given
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+    environment = kept | libpq_environment(work.source.dsn)
     process = await asyncio.create_subprocess_exec(
         work.pg_dump,
         "--schema-only",
@@ -181,6 +162,15 @@ async def dump(work: Work, section: str) -> str:
             f"pg_dump of {work.source.name} failed: {errors.decode(errors='replace').strip()[-500:]}"
         )
     return _NOT_FOR_US.sub("", output.decode())
+
+
+async def tuned(work: Work) -> None:
+    """Give the tenant's tables the autovacuum parameters that its own database is configured with."""
+    if work.target.kind is not Kind.DEDICATED or not work.target.autovacuum:
+        return
+    tables = [(table.schema, table.name) for table in (*work.plan.tables, *work.plan.references)]
+    async with session(work.target, f"tune {work.plan.id}") as target:
+        await tune.tune(target, work.target.autovacuum, tables)
 
 
 async def start_sequences(work: Work) -> None:

@@ -1,43 +1,36 @@
-"""Verification: all the tenant's rows on both sides, by chunk of the key, down to the differing row.
+"""Verification: all the tenant's rows on both sides, down to the differing row.
 
 Both sides are read under snapshots that show the same state (`fence.aligned`), so the comparison runs at leisure
-while the tenant works. A chunk is compared by count and sum of its rows' hashes, each side computing its own at
-the same time; one that differs is halved until its rows can be listed.
+while the tenant works. Each side digests its rows at its own pace, page by page, and the digests' sums are
+compared: see `digest` for how far an equal sum can be trusted. Where they differ, the rows are digested again by
+buckets of the key, and the buckets that differ are listed. A dedicated target has to hold the tenant's rows and no
+others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, NamedTuple
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from tenantry.move.catalog import identifier, read_shape
-from tenantry.move.endpoint import Connection
+from tenantry.move.catalog import read_shape
+from tenantry.move.digest import Digest, Seen, Side
+from tenantry.move.endpoint import Connection, Endpoint
 from tenantry.move.errors import DataDiffers, SchemaChanged
 from tenantry.move.fence import aligned
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import Compared
 from tenantry.move.work import Way, Work
-from tenantry.tenant import literal
+from tenantry.tenant import Kind
 
-#: So few rows of a differing chunk are listed instead of halved again.
-_LISTED: Final = 50
+#: Rows of a bucket, and of buckets at most: their digests are held in the mover's memory.
+_BUCKET: Final = 64
+_BUCKETS: Final = 2**14
+#: Rows of differing buckets that are listed; one bucket is always.
+_LISTED: Final = 20_000
 #: Differences named before the comparison stops looking.
 _ENOUGH: Final = 20
-
-
-class Digest(NamedTuple):
-    """Rows of a chunk."""
-
-    rows: int
-    sum: int
-
-
-class Chunk(NamedTuple):
-    """Rows with lower < key <= upper; None: open. Bounds are text, in the key's order."""
-
-    lower: tuple[str, ...] | None
-    upper: tuple[str, ...] | None
 
 
 async def verify(work: Work, way: Way) -> int:
@@ -55,7 +48,7 @@ async def verify(work: Work, way: Way) -> int:
         total = 0
         differences: list[str] = []
         for table in work.plan.tables:
-            rows, found = await compare_table(work, table, here, there)
+            rows, found = await compare_table(work, way, table, here, there)
             total += rows
             differences += found
             if len(differences) >= _ENOUGH:
@@ -66,104 +59,83 @@ async def verify(work: Work, way: Way) -> int:
 
 
 async def compare_table(
-    work: Work, table: TablePlan, here: Connection, there: Connection
+    work: Work, way: Way, table: TablePlan, here: Connection, there: Connection
 ) -> tuple[int, list[str]]:
-    """Compare one table. Returns its rows on this side, and what differs."""
-    comparison = _Comparison(work.plan.tenant, table, here, there)
+    """Compare one table. Returns its rows here, and what differs."""
+    sides = await asyncio.gather(
+        *(
+            Side.open(connection, work.plan.tenant, table, work.limits.chunk, alone=_is_alone(work, place))
+            for connection, place in ((here, way.here), (there, way.there))
+        )
+    )
+    rows = [0, 0]
+
+    async def digest(number: int) -> Digest:
+        whole = Digest()
+        async for chunk in sides[number].digests():
+            whole = whole.plus(chunk)
+            rows[number] = whole.rows
+            work.tell(Compared(work.plan.id, table.quoted, sum(rows) // 2))
+        return whole
+
+    ours, theirs = await asyncio.gather(digest(0), digest(1))
+    if ours == theirs:
+        return ours.rows, []
+    found = await _narrow(sides, max(ours.rows, theirs.rows), (way.here.name, way.there.name))
+    counts = f"{ours.rows} rows in {way.here.name}, {theirs.rows} in {way.there.name}, contents differ"
+    return ours.rows, [f"{table.quoted} {what}" for what in found] or [f"{table.quoted}: {counts}"]
+
+
+def _is_alone(work: Work, place: Endpoint) -> bool:
+    """Whether `place` was made for this tenant: then it may hold nobody else's rows."""
+    return place == work.target and place.kind is Kind.DEDICATED
+
+
+async def _narrow(sides: Sequence[Side], rows: int, places: tuple[str, str]) -> list[str]:
+    """Name rows that differ."""
+    number = 1
+    while number < _BUCKETS and number * _BUCKET < rows:
+        number *= 2
+    ours, theirs = await asyncio.gather(*(side.buckets(number) for side in sides))
+    chosen = differing(ours, theirs)
+    here, there = await asyncio.gather(*(side.list(number, chosen) for side in sides))
+    return tell_apart(here, there, places)[:_ENOUGH]
+
+
+def differing(ours: Mapping[int, Digest], theirs: Mapping[int, Digest]) -> list[int]:
+    """Buckets that differ: enough of them to name rows, and not more than memory bears."""
+    chosen: list[int] = []
     rows = 0
-    differences: list[str] = []
-    async for chunk, ours, theirs in comparison.chunks(work.limits.chunk):
-        rows += ours.rows
-        if ours != theirs and len(differences) < _ENOUGH:
-            differences += await comparison.narrow(chunk, ours, theirs)
-        work.tell(Compared(work.plan.id, table.quoted, rows))
-    return rows, differences
+    for bucket in sorted({*ours, *theirs}):
+        a, b = ours.get(bucket, Digest()), theirs.get(bucket, Digest())
+        if a == b:
+            continue
+        rows += a.rows + b.rows
+        if chosen and (rows > _LISTED or len(chosen) >= _ENOUGH):
+            break
+        chosen.append(bucket)
+    return chosen
 
 
-class _Comparison:
-    def __init__(self, tenant: str, table: TablePlan, here: Connection, there: Connection) -> None:
-        self._tenant = tenant
-        self._table = table
-        self._here = here
-        self._there = there
-        self._key = [identifier(name) for name in table.key]
-        row = ", ".join(f"t.{identifier(name)}" for name in sorted(table.columns))
-        self._hash = f"hashtextextended(ROW({row})::text, 0)"
-
-    async def chunks(self, size: int) -> AsyncIterator[tuple[Chunk, Digest, Digest]]:
-        """Each chunk with both sides' digests. The next bound is looked up while they are computed."""
-        lower: tuple[str, ...] | None = None
-        upper = await self._bound(lower, size)
-        while True:
-            chunk = Chunk(lower, upper)
-            ours, theirs = await asyncio.gather(self._digest(self._here, chunk), self._digest(self._there, chunk))
-            yield chunk, ours, theirs
-            if upper is None:
-                return
-            lower, upper = upper, await self._bound(upper, size)
-
-    async def narrow(self, chunk: Chunk, ours: Digest, theirs: Digest) -> list[str]:
-        """Find the rows that differ in a chunk whose digests do."""
-        if not self._key:
-            return [f"{self._table.quoted}: {ours.rows} rows here, {theirs.rows} there, contents differ"]
-        middle = None
-        if max(ours.rows, theirs.rows) > _LISTED:
-            side = self._here if ours.rows >= theirs.rows else self._there
-            middle = await self._bound(chunk.lower, max(ours.rows, theirs.rows) // 2, side)
-        if middle is None or middle == chunk.upper:
-            return await self._list(chunk)
-        found: list[str] = []
-        for half in (Chunk(chunk.lower, middle), Chunk(middle, chunk.upper)):
-            a, b = await asyncio.gather(self._digest(self._here, half), self._digest(self._there, half))
-            if a != b and len(found) < _ENOUGH:
-                found += await self.narrow(half, a, b)
-        return found
-
-    async def _list(self, chunk: Chunk) -> list[str]:
-        key = f"ROW({', '.join(f't.{name}' for name in self._key)})::text"
-        query = f"SELECT {key} AS key, {self._hash} AS hash FROM {self._from(chunk)}"  # noqa: S608  quoted
-        ours, theirs = await asyncio.gather(self._here.fetch(query), self._there.fetch(query))
-        a = sorted((r["key"], r["hash"]) for r in ours)
-        b = sorted((r["key"], r["hash"]) for r in theirs)
-        found = []
-        for one in sorted({key for key, _ in set(a) ^ set(b)}):
-            where = "differs"
-            if all(key != one for key, _ in b):
-                where = "is missing there"
-            elif all(key != one for key, _ in a):
-                where = "is only there"
-            found.append(f"{self._table.quoted} row {one} {where}")
-        return found or [f"{self._table.quoted}: the same rows in another number"]
-
-    async def _bound(
-        self, lower: tuple[str, ...] | None, size: int, side: Connection | None = None
-    ) -> tuple[str, ...] | None:
-        """The key of the `size`-th row after `lower`; None: there are not so many."""
-        if not self._key:
-            return None
-        listed = ", ".join(f"{name}::text" for name in self._key)
-        order = ", ".join(f"t.{name}" for name in self._key)
-        row = await (side or self._here).fetchrow(
-            f"SELECT {listed} FROM {self._from(Chunk(lower, None))} ORDER BY {order} "  # noqa: S608  quoted
-            f"OFFSET {max(size - 1, 0)} LIMIT 1"
-        )
-        return None if row is None else tuple(row.values())
-
-    async def _digest(self, side: Connection, chunk: Chunk) -> Digest:
-        row = await side.fetchrow(
-            f"SELECT count(*) AS rows, coalesce(sum({self._hash}), 0)::text AS sum FROM {self._from(chunk)}"  # noqa: S608  quoted
-        )
-        return Digest(row["rows"], int(row["sum"])) if row else Digest(0, 0)
-
-    def _from(self, chunk: Chunk) -> str:
-        table = self._table
-        parts = [f"{table.quoted} AS t WHERE t.{identifier(table.column)} = {literal(self._tenant)}"]
-        parts += self._range(">", chunk.lower) + self._range("<=", chunk.upper)
-        return " AND ".join(parts)
-
-    def _range(self, operator: str, bound: Sequence[str] | None) -> list[str]:
-        if bound is None:
-            return []
-        # Bare literals take each column's own type.
-        names = ", ".join(f"t.{name}" for name in self._key)
-        return [f"({names}) {operator} ({', '.join(literal(value) for value in bound)})"]
+def tell_apart(ours: Sequence[Seen], theirs: Sequence[Seen], places: tuple[str, str]) -> list[str]:
+    """Say in words which rows differ, and how. `places`: the names of the two databases."""
+    rows: dict[str, tuple[list[Seen], list[Seen]]] = defaultdict(lambda: ([], []))
+    for side, seen in enumerate((ours, theirs)):
+        for row in seen:
+            rows[row.name][side].append(row)
+    found = []
+    for name in sorted(rows):
+        here, there = (sorted(row.hash for row in side) for side in rows[name])
+        if here == there:
+            continue
+        label = next(row.label for side in rows[name] for row in side)
+        if not there:
+            what = f"is missing in {places[1]}"
+        elif not here:
+            what = f"is only in {places[1]}"
+        elif set(here) == set(there) and len(here) != len(there):
+            what = f"is {len(here)} times in {places[0]}, {len(there)} times in {places[1]}"
+        else:
+            what = "differs"
+        found.append(f"row {label} {what}")
+    return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tenantry.move.endpoint import Endpoint
+from tenantry.move.interrupt import Interrupt
 from tenantry.move.journal import Journal, Lease
 from tenantry.move.limits import Limits
 from tenantry.move.plan import MovePlan
 from tenantry.move.progress import Tell
+from tenantry.move.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Work:
     limits: Limits
     tell: Tell
     pg_dump: str | None
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    throttle: Throttle = field(default_factory=lambda: Throttle(None))
 
     @property
     def out(self) -> Way:

@@ -9,10 +9,10 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tests.faults.estate import Estate
-from tests.faults.fixtures import estate, estate18, far16, far18
+from tests.faults.fixtures import estate, estate18
 from tests.faults.marks import pytest_collection_modifyitems, pytest_configure
 
-__all__ = ["estate", "estate18", "far16", "far18", "pytest_collection_modifyitems", "pytest_configure"]
+__all__ = ["estate", "estate18", "pytest_collection_modifyitems", "pytest_configure"]
 
 
 @pytest.fixture(scope="module")

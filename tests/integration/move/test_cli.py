@@ -10,22 +10,13 @@ import pytest
 
 from tenantry.cli import main
 from tests.faults.estate import Estate
-
-FILE = """
-control: {{dsn: {control}}}
-databases:
-  shared: {{kind: shared, dsn: {shared}, operator_dsn: {shared}}}
-  acme: {{kind: dedicated, dsn: {acme}, operator_dsn: {acme}}}
-"""
+from tests.integration.move.operators import operator_file
 
 
 async def test_an_operator_promotes_looks_rolls_back_and_promotes_again(
     estate18: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ends = estate18.endpoints
-    path = tmp_path / "tenantry.yaml"
-    path.write_text(FILE.format(control=estate18.control_dsn, shared=ends["shared"].dsn, acme=ends["acme"].dsn))
-    monkeypatch.setenv("TENANTRY_CONFIG", str(path))
+    monkeypatch.setenv("TENANTRY_CONFIG", str(operator_file(estate18, tmp_path)))
 
     transcript: list[str] = []
 
@@ -49,7 +40,7 @@ async def test_an_operator_promotes_looks_rolls_back_and_promotes_again(
     assert (await run("moves", "abort", move, "--yes"))[0] == 1  # the flip came first
     code, out, _ = await run("moves", "rollback", move, "--yes")
     assert code == 0
-    assert "rolled_back" in out
+    assert "rolled back" in out
     code, out, _ = await run("--json", "promote", tenant, "--to", "acme", "--yes")
     assert code == 0
     assert '"event": "FenceTried"' in out

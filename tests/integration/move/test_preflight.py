@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import asyncpg
 import pytest
 
+from tenantry.embedded import EmbeddedServer
 from tenantry.move import MoveBusy, MoveRefused
 from tests.faults.estate import Estate
+from tests.support.databases import database
 
 REFUSED = {
     "tenant-column-missing": (
@@ -40,6 +43,16 @@ REFUSED = {
     "role-missing": (
         "CREATE ROLE only_here; GRANT SELECT ON entry TO only_here",
         "REVOKE SELECT ON entry FROM only_here; DROP ROLE only_here",
+    ),
+    "large-objects": (
+        "CREATE TABLE scan (tenant_id uuid NOT NULL, id uuid, page oid, PRIMARY KEY (tenant_id, id)); "
+        "SELECT lo_create(4711)",
+        "SELECT lo_unlink(4711)",
+    ),
+    "reference-without-key": (
+        "CREATE TABLE unit (code text UNIQUE); CREATE TABLE size (tenant_id uuid PRIMARY KEY, "
+        "unit text REFERENCES unit (code))",
+        "ALTER TABLE unit ADD PRIMARY KEY (code)",
     ),
     "prepared-transaction": (
         "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'left'",
@@ -105,9 +118,9 @@ async def test_a_bypassing_writer_is_named(looked_at: Estate) -> None:
 async def test_a_mover_without_privileges_is_told_the_statement_that_mends_it(
     looked_at: Estate, attributes: str, codes: set[str]
 ) -> None:
-    for server, database in ((looked_at.near, looked_at.shared), (looked_at.far, looked_at.dedicated)):
-        server.psql("DROP ROLE IF EXISTS carrier", database)
-        server.psql(f"CREATE ROLE carrier LOGIN {attributes}; GRANT pg_monitor TO carrier", database)
+    for server, name in ((looked_at.near, looked_at.shared), (looked_at.far, looked_at.dedicated)):
+        server.psql("DROP ROLE IF EXISTS carrier", name)
+        server.psql(f"CREATE ROLE carrier LOGIN {attributes}; GRANT pg_monitor TO carrier", name)
     grants = "GRANT USAGE ON SCHEMA tenantry TO carrier; GRANT SELECT ON ALL TABLES IN SCHEMA tenantry TO carrier"
     looked_at.near.psql(grants, looked_at.shared)
     try:
@@ -129,3 +142,107 @@ async def test_a_tenant_has_one_move_at_a_time(estate18: Estate) -> None:
     record = await mover.run(first)
     with pytest.raises(MoveBusy, match=record.id):
         await mover.run(second)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ("ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'", "encoding-differs"),
+        ("LC_COLLATE 'C' LC_CTYPE 'C'", "collation-differs"),
+        (
+            "LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C'",
+            "collation-differs",
+        ),
+    ],
+)
+async def test_a_target_that_sorts_or_spells_otherwise_is_refused(
+    looked_at: Estate, options: str, code: str
+) -> None:
+    with database(looked_at.far) as odd:
+        looked_at.far.psql(f'DROP DATABASE "{odd}"')
+        looked_at.far.psql(f'CREATE DATABASE "{odd}" TEMPLATE template0 {options}')
+        ends = looked_at.endpoints
+        ends["acme"] = replace(ends["acme"], dsn=looked_at.far.dsn(odd))
+        plan = await looked_at.mover(endpoints=ends).plan(looked_at.tenant, "acme")
+        (finding,) = [finding for finding in plan.refusals if finding.code == code]
+        assert "template0" in finding.mend
+
+
+async def test_a_target_with_another_schema_is_refused_line_by_line(looked_at: Estate) -> None:
+    shape = "CREATE TABLE account (tenant_id uuid NOT NULL, id bigint NOT NULL, balance numeric)"
+    looked_at.far.psql(shape, looked_at.dedicated)
+    try:
+        plan = await looked_at.mover().plan(looked_at.tenant, "acme")
+        problems = [finding.problem for finding in plan.refusals if finding.code == "schema-differs"]
+        assert any("acme lacks: column" in problem for problem in problems)
+        assert any("balance numeric" in problem and "only acme" in problem for problem in problems)
+    finally:
+        looked_at.far.psql("DROP TABLE account", looked_at.dedicated)
+
+
+async def test_an_open_session_that_could_write_past_the_fence_is_told_but_stops_nothing(
+    looked_at: Estate,
+) -> None:
+    settings = {"application_name": "nightly"}
+    owner = await asyncpg.connect(looked_at.endpoints["shared"].dsn, server_settings=settings)
+    try:
+        plan = await looked_at.mover().plan(looked_at.tenant, "acme")
+        told = [finding.problem for finding in plan.findings if finding.code == "bypassing-session"]
+        assert ["postgres (nightly)" in problem for problem in told] == [True]
+        assert plan.refusals == ()
+    finally:
+        await owner.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "code"),
+    [
+        ("max_replication_slots", "no-slots"),
+        ("max_wal_senders", "no-senders"),
+        ("max_logical_replication_workers", "no-workers"),
+    ],
+)
+async def test_a_server_without_slots_senders_or_workers_is_refused(
+    pg18: EmbeddedServer, setting: str, code: str
+) -> None:
+    with EmbeddedServer.start(18, settings={setting: "1"}) as far:
+        estate = await Estate.make(pg18, far)
+        try:
+            plan = await estate.mover().plan(estate.tenant, "acme")
+            (finding,) = [finding for finding in plan.refusals if finding.code == code]
+            assert "acme has 1" in finding.problem
+            assert f"ALTER SYSTEM SET {setting} = 3" in finding.mend
+        finally:
+            estate.drop()
+
+
+async def test_the_room_at_the_target_is_looked_up_on_its_own_disk_or_said_to_be_unknown(
+    looked_at: Estate,
+) -> None:
+    plan = await looked_at.mover().plan(looked_at.tenant, "acme")
+    assert plan.room is not None
+    space = os.statvfs(looked_at.far.folder)
+    assert plan.room.free == pytest.approx(space.f_bavail * space.f_frsize, rel=0.2)
+    assert "data directory" in plan.room.origin
+    looked_at.far.psql("CREATE ROLE blind LOGIN SUPERUSER; ALTER ROLE blind NOSUPERUSER BYPASSRLS REPLICATION")
+    try:
+        ends = looked_at.endpoints
+        ends["acme"] = replace(ends["acme"], dsn=ends["acme"].dsn.replace("postgres@", "blind@"))
+        blind = await looked_at.mover(endpoints=ends).plan(looked_at.tenant, "acme")
+        assert blind.room is not None
+        assert blind.room.free is None
+        assert blind.room.origin.startswith("unknown")
+        assert not {"no-disk", "disk-tight"} & {finding.code for finding in blind.findings}
+    finally:
+        looked_at.far.psql("DROP ROLE blind")
+
+
+async def test_a_target_that_is_known_to_be_too_small_is_refused(looked_at: Estate) -> None:
+    ends = looked_at.endpoints
+    (used,) = await looked_at.fetch("acme", "SELECT pg_database_size(current_database()) AS size")
+    plan = await looked_at.mover().plan(looked_at.tenant, "acme")
+    assert plan.room is not None
+    for extra, codes in ((plan.room.needed - 1, {"no-disk"}), (plan.room.needed + 1, {"disk-tight"})):
+        ends["acme"] = replace(ends["acme"], disk=used["size"] + extra)
+        found = (await looked_at.mover(endpoints=ends).plan(looked_at.tenant, "acme")).findings
+        assert {finding.code for finding in found} & {"no-disk", "disk-tight"} == codes

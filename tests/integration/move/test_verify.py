@@ -19,18 +19,63 @@ from tenantry.move import (
 from tests.faults.estate import Estate
 from tests.faults.load import check, load
 
+#: Kind of corruption -> the SQL that makes it at the target, and what is said of the row.
 CORRUPTIONS = {
-    "one byte": "UPDATE entry SET note = overlay(note placing 'y' from 1 for 1) "
-    "WHERE id = (SELECT max(id) FROM entry)",
-    "one bit of a float": 'UPDATE "Blob" SET f = f + 1e-15 WHERE "Key" = \'k7\'',
-    "NULL for a value": 'UPDATE "Blob" SET body = NULL WHERE "Key" = \'k3\'',
-    "missing": "DELETE FROM entry WHERE id = (SELECT min(id) FROM entry)",
-    "extra": "INSERT INTO account (tenant_id, id) SELECT tenant_id, 999 FROM account LIMIT 1",
-    "swapped": "UPDATE entry AS a SET note = b.note FROM entry AS b WHERE a.id + b.id = "
-    "(SELECT min(id) * 2 + 131 FROM entry) AND abs(a.id - b.id) = 1",
-    "numeric scale": 'UPDATE "Blob" SET price = price + 0.001 WHERE "Key" = \'k5\'',
-    "case": "UPDATE \"Blob\" SET tags = ARRAY['A', '5'] WHERE \"Key\" = 'k5'",
+    "one byte": (
+        "UPDATE entry SET note = overlay(note placing 'y' from 1 for 1) WHERE id = (SELECT max(id) FROM entry)",
+        '"public"."entry" row ({max}) differs',
+    ),
+    "one bit of a float": (
+        'UPDATE "Blob" SET f = f + 1e-15 WHERE "Key" = \'k7\'',
+        '"public"."Blob" row (k7) differs',
+    ),
+    "NULL for a value": (
+        'UPDATE "Blob" SET body = NULL WHERE "Key" = \'k3\'',
+        '"public"."Blob" row (k3) differs',
+    ),
+    "NULL for a TOASTed value": (
+        'UPDATE "Blob" SET raw = NULL WHERE "Key" = \'big\'',
+        '"public"."Blob" row (big) differs',
+    ),
+    "missing": (
+        "DELETE FROM entry WHERE id = (SELECT min(id) FROM entry)",
+        '"public"."entry" row ({min}) is missing in acme',
+    ),
+    "extra": (
+        "INSERT INTO account (tenant_id, id) SELECT tenant_id, 999 FROM account LIMIT 1",
+        '"public"."account" row (999) is only in acme',
+    ),
+    "swapped": (
+        "UPDATE entry AS a SET note = b.note FROM entry AS b WHERE a.id + b.id = "
+        "(SELECT min(id) * 2 + 131 FROM entry) AND abs(a.id - b.id) = 1",
+        '"public"."entry" row ({swapped}) differs',
+    ),
+    "another tenant's row": (
+        "INSERT INTO account (tenant_id, id) SELECT md5('stranger')::uuid, id FROM account WHERE id = 3",
+        '"public"."account" row (3) of another tenant ({stranger}) is only in acme',
+    ),
+    "numeric scale": (
+        'UPDATE "Blob" SET price = price + 0.001 WHERE "Key" = \'k5\'',
+        '"public"."Blob" row (k5) differs',
+    ),
+    "case": (
+        "UPDATE \"Blob\" SET tags = ARRAY['A', '5'] WHERE \"Key\" = 'k5'",
+        '"public"."Blob" row (k5) differs',
+    ),
 }
+
+
+async def named(estate: Estate, text: str) -> str:
+    """Fill in the ids that the rows have in this run."""
+    ids = (
+        await estate.fetch(
+            "shared",
+            "SELECT min(id), max(id), min(id) + 65 AS swapped, md5('stranger')::uuid AS stranger FROM entry "
+            "WHERE tenant_id = $1",
+            estate.tenant,
+        )
+    )[0]
+    return text.format(**dict(ids))
 
 
 def quick(names: Iterable[str], *chosen: str) -> list[Any]:
@@ -61,11 +106,20 @@ async def stopped_move(
     return caught.value, await mover.show(plan.id)
 
 
-@pytest.mark.parametrize("corruption", quick(CORRUPTIONS, "one byte", "missing"))
+@pytest.mark.parametrize("corruption", quick(CORRUPTIONS, "one byte", "another tenant's row"))
 async def test_every_corruption_of_the_target_is_found_before_the_flip(estate18: Estate, corruption: str) -> None:
-    error, record = await stopped_move(estate18, "verify", "acme", CORRUPTIONS[corruption], DataDiffers)
+    await estate18.fetch(
+        "shared",
+        'INSERT INTO "Blob" (tenant_id, "Key", raw) SELECT $1, \'big\', '
+        "(SELECT string_agg(sha512(i::text::bytea), '') FROM generate_series(1, 2000) AS i)",
+        estate18.tenant,
+    )
+    sql, differs = CORRUPTIONS[corruption]
+    differs = await named(estate18, differs)
+    error, record = await stopped_move(estate18, "verify", "acme", sql, DataDiffers)
     assert isinstance(error, DataDiffers)
-    assert " row " in error.differences[0], error.differences
+    assert len(error.differences) == (2 if corruption == "swapped" else 1)
+    assert differs in error.differences
     assert record.state is State.RUNNING
     assert (await estate18.homes())["shared"] == ("shared", 1)
     assert (await estate18.mover().abort(record.id)).state is State.ABORTED
@@ -78,7 +132,7 @@ async def test_corruption_after_the_flip_is_found_by_the_audit_which_takes_the_t
     unseen = "SELECT pg_replication_origin_create('disk'), pg_replication_origin_session_setup('disk'); "
     async with load(estate18) as running:
         _, record = await stopped_move(
-            estate18, "audit", "acme", unseen + CORRUPTIONS["NULL for a value"], DataDiffers
+            estate18, "audit", "acme", unseen + CORRUPTIONS["NULL for a value"][0], DataDiffers
         )
         await running.reach(estate18.tenant, 20)
     estate18.far.psql("SELECT pg_replication_origin_drop('disk')")

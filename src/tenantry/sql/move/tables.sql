@@ -10,9 +10,11 @@ SELECT
     (SELECT coalesce(json_agg(json_build_object(
                 'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
                 'not_null', a.attnotnull, 'generated', a.attgenerated <> '', 'identity', a.attidentity,
-                'portable', a.atttypid < 16384 AND t.typname NOT LIKE 'reg%',
+                -- As in digest.sql.
+                'portable', t.oid < 10000 AND t.typtype IN ('b', 'r', 'm') AND t.typname !~ '^_?reg'
+                    AND t.typsend <> 0 AND (e.oid IS NULL OR e.typtype IN ('b', 'r', 'm') AND e.typsend <> 0),
                 'oid_type', t.typname IN ('oid', 'lo')) ORDER BY a.attnum), '[]')
-     FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+     FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid LEFT JOIN pg_type AS e ON e.oid = t.typelem
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
     -- Unique keys that a replica identity could use: whole, immediate, over columns that are never NULL.
     (SELECT coalesce(json_agg(json_build_object(

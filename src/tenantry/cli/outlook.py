@@ -1,0 +1,32 @@
+"""What a plan says of the future: time, pause, room, and what will be made. For people, and with stable keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenantry.move import MovePlan
+
+
+def outlook(plan: MovePlan, *, as_json: bool) -> dict[str, Any]:
+    """The plan's estimates: ranges as two numbers in JSON, in words otherwise."""
+    said, room, made = plan.estimate, plan.room, plan.creation
+    facts: dict[str, Any] = {"creates": None if made is None else made.name}
+    if said is not None:
+        seconds, pause = ([round(value, 3) for value in pair] for pair in (said.seconds, said.pause))
+        facts |= {
+            "time_seconds": seconds if as_json else f"{_time(seconds[0])} to {_time(seconds[1])}",
+            "pause_seconds": pause if as_json else f"{pause[0]:.2g} to {pause[1]:.2g}",
+            "estimated_from": said.origin,
+        }
+    if room is not None:
+        facts |= {"disk_needed_bytes": room.needed, "disk_free_bytes": room.free, "disk_known_from": room.origin}
+        if not as_json and room.free is None:
+            facts["disk_free_bytes"] = "unknown"
+    return facts
+
+
+def _time(seconds: float) -> str:
+    """Seconds, for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

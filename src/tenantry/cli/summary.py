@@ -1,0 +1,133 @@
+"""A move in one piece: what an operator pastes into a ticket."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from tenantry.cli.render import Renderer
+from tenantry.move import Mechanism, MoveRecord, State, consented, run
+
+#: What can be done with a move, by its state: command and what it does.
+_NEXT: Final[dict[State, tuple[tuple[str, str], ...]]] = {
+    State.RUNNING: (("resume", "goes on"), ("abort", "gives it up")),
+    State.FLIPPED: (("rollback", "takes the tenant back"), ("release", "deletes the old rows")),
+    State.ROLLING_BACK: (("resume", "goes on with the way back"),),
+    State.RELEASING: (("resume", "goes on deleting the old rows"),),
+    State.ABORTING: (("resume", "goes on cleaning up"),),
+}
+_ORDER: Final = [step.name for step in (*consented.PROCEDURE[:-2], *run.PROCEDURE)]
+#: Steps after which a flipped move has nothing left to do.
+_LAST: Final = {Mechanism.REPLICATION: "audit", Mechanism.COPY: "settle"}
+
+
+def row(record: MoveRecord) -> dict[str, Any]:
+    """A line of the list."""
+    return {
+        "id": record.id,
+        "tenant": record.tenant,
+        "source": record.source,
+        "target": record.target,
+        "state": record.state.value,
+        "step": record.step,
+        "created_at": record.created_at,
+        "error": record.error,
+    }
+
+
+def facts(record: MoveRecord) -> dict[str, Any]:
+    """Everything, with stable keys."""
+    return {
+        **row(record),
+        "mechanism": record.plan.mechanism.value,
+        "flipped_at": record.flipped_at,
+        "ended_at": record.ended_at,
+        "expected_rows": record.plan.rows,
+        "expected_bytes": record.plan.bytes,
+        **record.result,
+        "seconds": _phases(record),
+        "next": [f"tenantry moves {command} {record.id}" for command, _ in _next(record)],
+    }
+
+
+def text(record: MoveRecord) -> dict[str, str]:
+    """The same for people: what there is to say, a line each."""
+    found = record.result
+    told = {
+        "move": record.id,
+        "tenant": record.tenant,
+        "from": record.source,
+        "to": record.target,
+        "state": _state(record),
+        "why it stopped": record.error or "",
+        "started": _when(record.created_at),
+        "flipped": _when(record.flipped_at),
+        "ended": _when(record.ended_at),
+        "rows": _rows(record),
+        "bytes": f"{found['copied_bytes']:,} copied" if "copied_bytes" in found else "",
+        "pause": _pause(found),
+        "verification": _verification(found),
+        "phases": ", ".join(f"{step} {seconds:.1f} s" for step, seconds in _phases(record).items()),
+        "next": "; ".join(f"`tenantry moves {command} {record.id}` {does}" for command, does in _next(record)),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def show(out: Renderer, record: MoveRecord, *, as_event: bool = False) -> None:
+    """Print it. `as_event`: in JSON it is the last line of a stream."""
+    if not out.as_json:
+        out.facts(text(record))
+    elif as_event:
+        out.line({"event": "Summary", **facts(record)})
+    else:
+        out.tree(facts(record))
+
+
+def _phases(record: MoveRecord) -> dict[str, float]:
+    """Seconds by step, in the order of the procedure; the journal keeps them in none."""
+    took: dict[str, float] = record.result.get("seconds", {})
+    return dict(
+        sorted(took.items(), key=lambda phase: _ORDER.index(phase[0]) if phase[0] in _ORDER else len(_ORDER))
+    )
+
+
+def _next(record: MoveRecord) -> tuple[tuple[str, str], ...]:
+    possible = _NEXT.get(record.state, ())
+    if record.state is not State.FLIPPED:
+        return possible
+    if record.plan.mechanism is Mechanism.COPY:  # without replication there is no way back
+        possible = possible[1:]
+    return possible if record.step == _LAST[record.plan.mechanism] else (("resume", "finishes it"), *possible)
+
+
+def _state(record: MoveRecord) -> str:
+    after = f", after step {record.step}" if record.state is State.RUNNING and record.step else ""
+    return record.state.value.replace("_", " ") + after
+
+
+def _rows(record: MoveRecord) -> str:
+    found = record.result
+    told = [f"{found['copied_rows']:,} copied"] if "copied_rows" in found else [f"about {record.plan.rows:,}"]
+    if "deleted_rows" in found:
+        told.append(f"{found['deleted_rows']:,} deleted at the old home")
+    return ", ".join(told)
+
+
+def _pause(found: dict[str, Any]) -> str:
+    told = []
+    if "pause_seconds" in found:
+        fences = found.get("fences", 1)
+        told.append(f"{found['pause_seconds'] * 1000:.0f} ms at fence {fences}")
+    if "rollback_pause_seconds" in found:
+        told.append(f"{found['rollback_pause_seconds'] * 1000:.0f} ms on the way back")
+    return ", ".join(told)
+
+
+def _verification(found: dict[str, Any]) -> str:
+    compared = (("verified_rows", "before the flip"), ("audited_rows", "after it"))
+    told = [f"{found[key]:,} rows {when}" for key, when in compared if key in found]
+    return f"all equal: {', '.join(told)}" if told else ""
+
+
+def _when(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
