@@ -17,7 +17,13 @@ from tests.support.pgbouncer import PgBouncer
 from tests.support.product import Product, product_on
 
 #: Every pair of server and way, every type of ids both ways or on both servers.
-VARIANTS: Final = ("pg16-direct-uuid", "pg18-direct-text", "pg18-pgbouncer-bigint", "pg16-pgbouncer-uuid")
+VARIANTS: Final = (
+    "pg15-direct-uuid",
+    "pg16-direct-uuid",
+    "pg18-direct-text",
+    "pg18-pgbouncer-bigint",
+    "pg16-pgbouncer-uuid",
+)
 DIRECT: Final = ("pg16-direct-bigint", "pg18-direct-uuid")
 
 Products = Callable[[str], Product]

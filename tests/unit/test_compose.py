@@ -193,7 +193,7 @@ def test_the_example_shows_the_defaults() -> None:
 def test_what_the_example_has_commented_out_is_accepted_when_it_is_not() -> None:
     text = (ROOT / "config/tenantry.yaml").read_text()
     head, _, body = text.partition("tenancy:\n")
-    uncommented = re.sub(r"^( *)# ((?:  )?[\w.]+: ?)", r"\1\2", f"tenancy:\n{body}", flags=re.MULTILINE)
+    uncommented = re.sub(r"^( *)# ((?:  )*[\w.]+: ?)", r"\1\2", f"tenancy:\n{body}", flags=re.MULTILINE)
     assert uncommented.count("#") < body.count("#")
     loaded = yaml.safe_load(uncommented)
     names = set(re.findall(r"\$\{(\w+)\}", uncommented))
@@ -201,6 +201,7 @@ def test_what_the_example_has_commented_out_is_accepted_when_it_is_not() -> None
     assert config.databases["shared"].operator_dsn is not None
     assert config.databases["shared"].statement_timeout == 30.0
     assert config.tenancy.tables["public.countries"] == "reference"
+    assert config.servers["eu1"].operator_dsn is not None
     assert head.startswith("#")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from tenantry.errors import ConfigError, DatabaseUnavailable, RouterClosed
@@ -176,6 +177,25 @@ class Pools:
             raise
         backend = 0 if session.pooled else session.backend
         return connection, Seal(backend, " " * session.activity_size if spec.key else "")
+
+    @asynccontextmanager
+    async def permit(self, database: str) -> AsyncIterator[None]:
+        """Room for one connection beside the pools, in the process's budget.
+
+        Raises:
+            DatabaseUnavailable: there was none within router.timeout.
+        """
+        try:
+            async with asyncio.timeout(self._limits.timeout):
+                await self.budget.acquire(self, asyncio.get_running_loop().time)
+        except TimeoutError:
+            raise DatabaseUnavailable(
+                database, f"all {self._limits.connections} connections of router.connections are in use"
+            ) from None
+        try:
+            yield
+        finally:
+            self.budget.give_back()
 
     async def _connect(self, spec: DatabaseSpec, cached_statements: bool) -> Connection:
         return await driver.connect(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import logging
-import os
 import random
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self, TypeVar
@@ -19,19 +16,17 @@ from tenantry.errors import (
     ConfigError,
     DatabaseUnavailable,
     RouterClosed,
-    TenantryError,
     UnknownTenant,
     UnsafeRole,
 )
-from tenantry.events import Events, OperatorScopeEnded
-from tenantry.lifecycle import to_the_end
+from tenantry.events import Events
 from tenantry.proof import enroll_proof
 from tenantry.router import driver, scope
 from tenantry.router.checkout import Checkout
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.driver import Connection
+from tenantry.router.operator import Operators
 from tenantry.router.parking import Parking
-from tenantry.router.pool import CLEANUP
 from tenantry.router.pools import DatabaseSpec, Limits, Pools
 from tenantry.tenant import IdType, Kind, Placement, TenantId
 
@@ -71,6 +66,7 @@ class TenantRouter:
         self.pools = pools
         self.events = events
         self.parking = Parking()
+        self._operators = Operators(pools, directory.store, events, connect_timeout=limits.connect_timeout)
         self.loop = asyncio.get_running_loop()
         self._feed = feed
         self._limits = limits
@@ -250,8 +246,7 @@ class TenantRouter:
         """Tell the tenant's database that the tenant lives there, on a connection of its own."""
         placement = entry.profile.placement
         spec = await self.pools.spec(placement.database)
-        await self._permit(spec.name)
-        try:
+        async with self.pools.permit(spec.name):
             try:
                 connection, seal = await self.pools.dial(spec)
             except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
@@ -273,18 +268,6 @@ class TenantRouter:
                 ) from error
             finally:
                 await driver.close(connection)
-        finally:
-            self.pools.budget.give_back()
-
-    async def _permit(self, database: str) -> None:
-        """A permit for one connection beside the pools, to be given back; within router.timeout."""
-        try:
-            async with asyncio.timeout(self._limits.timeout):
-                await self.pools.budget.acquire(self.pools, self.loop.time)
-        except TimeoutError:
-            raise DatabaseUnavailable(
-                database, f"all {self._limits.connections} connections of router.connections are in use"
-            ) from None
 
     async def enroll(self, entry: Entry, refusal: asyncpg.PostgresError) -> None:
         """The directory says that the tenant lives in a database that has never heard of it.
@@ -344,56 +327,9 @@ class TenantRouter:
         """
         if self._state != "open":
             raise RouterClosed
-        if not reason.strip():
-            raise ValueError("an operator's scope needs a reason: it is recorded")
         spec = await self.pools.spec(database or self._home_for_new())
-        if spec.operator_dsn is None:
-            raise ConfigError(
-                "no operator role is configured; set it to the DSN of a role that may bypass RLS",
-                key=f"databases.{spec.name}.operator_dsn",
-            )
-        who = actor or f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
-        event = await self.directory.store.record("operator", who, database=spec.name, reason=reason.strip())
-        started = self.loop.time()
-        outcome = "rollback"
-        try:
-            async with self._operator_connection(spec) as connection:
-                async with connection.transaction(readonly=readonly):
-                    yield connection
-                outcome = "commit"
-        finally:
-            seconds = self.loop.time() - started
-            self.events.emit(OperatorScopeEnded(spec.name, reason, seconds, outcome))
-            try:
-                await to_the_end(
-                    self.directory.store.amend(event, {"seconds": round(seconds, 6), "outcome": outcome}),
-                    seconds=CLEANUP,
-                    name="tenantry operator record",
-                )
-            except (TenantryError, TimeoutError):
-                logger.warning("the end of operator scope %d could not be recorded", event)
-
-    @asynccontextmanager
-    async def _operator_connection(self, spec: DatabaseSpec) -> AsyncIterator[Connection]:
-        assert spec.operator_dsn is not None
-        await self._permit(spec.name)
-        try:
-            try:
-                connection = await driver.connect(
-                    spec.operator_dsn,
-                    timeout=self._limits.connect_timeout,
-                    application_name="tenantry operator",
-                    settings={},
-                    cached_statements=False,
-                )
-            except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
-                raise DatabaseUnavailable(spec.name, type(error).__name__) from error
-            try:
-                yield connection
-            finally:
-                await to_the_end(driver.close(connection), seconds=CLEANUP, name="tenantry operator close")
-        finally:
-            self.pools.budget.give_back()
+        async with self._operators.scope(spec, reason=reason, actor=actor, readonly=readonly) as connection:
+            yield connection
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -418,12 +354,9 @@ class TenantRouter:
                 logger.warning("database %s does not answer yet: %s", spec.name, type(result).__name__)
 
     async def _look_at(self, spec: DatabaseSpec) -> None:
-        await self._permit(spec.name)
-        try:
+        async with self.pools.permit(spec.name):
             connection, _ = await self.pools.dial(spec)
             await driver.close(connection)
-        finally:
-            self.pools.budget.give_back()
 
     def accompany(self, companion: Companion) -> None:
         """Await `companion()` when the router closes, after the last scope has ended."""

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +57,7 @@ class Terminal:
 def on_a_terminal(*arguments: str) -> Iterator[Terminal]:
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background of a shell ignores it
         look = {"TERM": "xterm", "COLUMNS": "200", "LINES": "50"}
         os.execve(sys.executable, [*_COMMAND, *arguments], {**os.environ, **look})
     running = Terminal(process, terminal)

@@ -23,7 +23,7 @@ def recording(product: Product) -> Config:
 
 
 def held(router: Router, tenant: TenantId) -> int:
-    return sum(pool.admission.held_by(tenant) for pool in router.pools.open_pools().values())
+    return sum(pool.admission.held_by(str(tenant)) for pool in router.pools.open_pools().values())
 
 
 async def test_callers_that_wait_in_two_routers_are_added_up_and_gone_when_they_are_served(

@@ -137,6 +137,8 @@ DECLARE
     SELECT s.inner_pad, s.outer_pad INTO inner_pad, outer_pad FROM tenantry.secret AS s;$keys$;
     hmac CONSTANT text := $hmac$encode(sha256(outer_pad || sha256(inner_pad || convert_to(
         @message@, 'UTF8'))), 'hex')$hmac$;
+    -- The same inside a query that has the row of tenantry.secret as s: the hot path, in one statement.
+    keyed_hmac CONSTANT text := replace(replace(hmac, 'outer_pad', 's.outer_pad'), 'inner_pad', 's.inner_pad');
     scope_message CONSTANT text :=
         $m$'scope ' || pg_backend_pid() || ' ' || extract(epoch FROM now()) || ' ' || tenant$m$;
     prove CONSTANT text := CASE WHEN hardened THEN keys || $prove$
@@ -147,8 +149,9 @@ DECLARE
     seal CONSTANT text := CASE WHEN hardened THEN $seal$
     tag := set_config('tenantry.proof', @hmac:scope@, true);$seal$ ELSE $mark$
     tag := set_config('tenantry.bound', tenant, true);$mark$ END;
-    check_seal CONSTANT text := CASE WHEN hardened THEN keys || $check$
-    IF current_setting('tenantry.proof', true) IS DISTINCT FROM @hmac:scope@ THEN
+    check_seal CONSTANT text := CASE WHEN hardened THEN $check$
+    IF NOT EXISTS (SELECT FROM tenantry.secret AS s
+                   WHERE current_setting('tenantry.proof', true) = @keyed_hmac:scope@) THEN
         RAISE EXCEPTION 'the tenant was not set by the router' USING ERRCODE = 'TN004';
     END IF;$check$ ELSE '@admit@' END;
     bind CONSTANT text := $bind$
@@ -167,12 +170,33 @@ BEGIN@prove@@admit@
 END
 $fn$$bind$;
     -- The same as a procedure, for the hot path: CALL costs the server half of what SELECT does. A scope begins
-    -- without session locks, and giving them back costs less here than as a statement of the reset.
-    proven_enter CONSTANT text := replace(replace(replace(bind,
-        'FUNCTION tenantry.bind(tenant text, proof text) RETURNS void', 'PROCEDURE tenantry.enter(tenant text, proof text)'),
-        'LANGUAGE plpgsql VOLATILE', 'LANGUAGE plpgsql'),
-        'BEGIN@prove@', 'BEGIN
-    IF pg_advisory_unlock_all() IS NULL THEN END IF;@prove@');
+    -- without session locks, and giving them back costs less here than as a statement of the reset. As few steps
+    -- as the common case needs: lock, then check. Whatever is uncommon is left to bind.
+    proven_enter CONSTANT text := $enter$
+CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text, proof text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
+#variable_conflict use_variable
+DECLARE
+    tag text;
+BEGIN
+    IF pg_advisory_unlock_all() IS NULL THEN END IF;@proven_fast@
+    PERFORM tenantry.bind(tenant, proof);
+END
+$fn$$enter$;
+    proven_fast CONSTANT text := CASE WHEN hardened THEN $fast$
+    IF pg_try_advisory_xact_lock_shared(@space@, hashtext(tenant))
+       AND current_setting('transaction_isolation') = 'read committed' THEN
+        SELECT set_config('tenantry.proof', @keyed_hmac:scope@, true)
+               || set_config('application_name', @tag@, true) INTO tag
+            FROM tenantry.secret AS s, tenantry.placement AS p
+            WHERE (proof = @keyed_hmac:'bind ' || pg_backend_pid() || ' ' || tenant@
+                   OR proof = @keyed_hmac:'bind 0 ' || tenant@)
+              AND p.tenant = tenant AND p.home = @name@ AND NOT p.suspended;
+        IF FOUND THEN
+            @set_tenant@
+            RETURN;
+        END IF;
+    END IF;$fast$ ELSE '' END;
     enter CONSTANT text := $enter$
 CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
@@ -181,7 +205,6 @@ DECLARE
     tag text;
 BEGIN
     IF pg_advisory_unlock_all() IS NULL THEN END IF;
-    -- bind, in as few steps as the common case needs: lock, then check. Whatever is uncommon is left to bind.
     IF pg_try_advisory_xact_lock_shared(@space@, hashtext(tenant))
        AND current_setting('transaction_isolation') = 'read committed' THEN
         IF EXISTS (SELECT FROM tenantry.placement AS p
@@ -216,8 +239,6 @@ DECLARE
     tenant CONSTANT text := current_setting('@setting@', true);
     home text;
     suspended boolean;
-    inner_pad bytea;
-    outer_pad bytea;
 BEGIN
     IF tenant IS NULL OR tenant = '' THEN
         RETURN @nobody@;
@@ -276,11 +297,14 @@ BEGIN
             tenant = coalesce(excluded.tenant, l.tenant), hardened = excluded.hardened;
     FOREACH source IN ARRAY ARRAY[bind, plain_bind, proven_enter, plain_enter, admitted_tenant, admit_now, admitted, current_tenant] LOOP
         source := replace(source, '@marked@', marked);
+        source := replace(source, '@proven_fast@', proven_fast);
         source := replace(source, '@set_tenant@', set_tenant);
         source := replace(source, '@end@', CASE WHEN hardened THEN '' ELSE ' END' END);
         source := replace(source, '@prove@', prove);
         source := replace(source, '@check_seal@', check_seal);
         source := replace(source, '@seal@', seal);
+        source := replace(source, '@keyed_hmac:scope@', replace(keyed_hmac, '@message@', scope_message));
+        source := regexp_replace(source, '@keyed_hmac:([^@]*)@', replace(keyed_hmac, '@message@', '\1'), 'g');
         source := replace(source, '@hmac:scope@', replace(hmac, '@message@', scope_message));
         source := regexp_replace(source, '@hmac:([^@]*)@', replace(hmac, '@message@', '\1'), 'g');
         source := replace(source, '@nobody@', 'NULL');

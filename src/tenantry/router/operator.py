@@ -1,0 +1,90 @@
+"""The operator's scope: a role that may bypass row-level security, and the record of who used it and why."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tenantry.directory import Store
+from tenantry.errors import ConfigError, DatabaseUnavailable, TenantryError
+from tenantry.events import Events, OperatorScopeEnded
+from tenantry.lifecycle import to_the_end
+from tenantry.router import driver
+from tenantry.router.driver import Connection
+from tenantry.router.pool import CLEANUP
+from tenantry.router.pools import DatabaseSpec, Pools
+
+logger = logging.getLogger(__name__)
+
+
+class Operators:
+    """Opens operators' scopes, on connections of their own within the process's budget."""
+
+    # No mutable state.
+
+    def __init__(self, pools: Pools, store: Store, events: Events, *, connect_timeout: float) -> None:
+        """Args:
+        store: of the control database, which keeps the record.
+        connect_timeout: seconds.
+        """
+        self._pools = pools
+        self._store = store
+        self._events = events
+        self._connect_timeout = connect_timeout
+
+    @asynccontextmanager
+    async def scope(
+        self, spec: DatabaseSpec, *, reason: str, actor: str | None, readonly: bool
+    ) -> AsyncIterator[Connection]:
+        """See `TenantRouter.operator`."""
+        if not reason.strip():
+            raise ValueError("an operator's scope needs a reason: it is recorded")
+        if spec.operator_dsn is None:
+            raise ConfigError(
+                "no operator role is configured; set it to the DSN of a role that may bypass RLS",
+                key=f"databases.{spec.name}.operator_dsn",
+            )
+        who = actor or f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
+        event = await self._store.record("operator", who, database=spec.name, reason=reason.strip())
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        outcome = "rollback"
+        try:
+            async with self._connection(spec.name, spec.operator_dsn) as connection:
+                async with connection.transaction(readonly=readonly):
+                    yield connection
+                outcome = "commit"
+        finally:
+            seconds = loop.time() - started
+            self._events.emit(OperatorScopeEnded(spec.name, reason, seconds, outcome))
+            try:
+                await to_the_end(
+                    self._store.amend(event, {"seconds": round(seconds, 6), "outcome": outcome}),
+                    seconds=CLEANUP,
+                    name="tenantry operator record",
+                )
+            except (TenantryError, TimeoutError):
+                logger.warning("the end of operator scope %d could not be recorded", event)
+
+    @asynccontextmanager
+    async def _connection(self, database: str, dsn: str) -> AsyncIterator[Connection]:
+        async with self._pools.permit(database):
+            try:
+                connection = await driver.connect(
+                    dsn,
+                    timeout=self._connect_timeout,
+                    application_name="tenantry operator",
+                    settings={},
+                    cached_statements=False,
+                )
+            except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
+                raise DatabaseUnavailable(database, type(error).__name__) from error
+            try:
+                yield connection
+            finally:
+                await to_the_end(driver.close(connection), seconds=CLEANUP, name="tenantry operator close")
