@@ -37,6 +37,8 @@ class Stage:
     database: str = "shared"
     secret: str | None = None
     """Hardened mode's; None: plain mode."""
+    through: int | None = None
+    """The application's connections go to this port instead of the server's."""
 
     @property
     def owner_dsn(self) -> str:
@@ -46,7 +48,10 @@ class Stage:
     @property
     def app_dsn(self) -> str:
         """Of the application role, which is subject to row-level security."""
-        return self.server.dsn(self.database, user=APP)
+        straight = self.server.dsn(self.database, user=APP)
+        if self.through is None:
+            return straight
+        return straight.replace(f"@{self.server.host}:{self.server.port}/", f"@127.0.0.1:{self.through}/")
 
     @asynccontextmanager
     async def owner(self, database: str | None = None) -> AsyncIterator[Any]:
