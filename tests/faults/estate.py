@@ -38,6 +38,8 @@ class Estate:
     dedicated: str
     control: str
     tenants: list[uuid.UUID] = field(default_factory=list)
+    third: str | None = None
+    """Another database on the far server, which movers and services know as "third"."""
 
     @classmethod
     async def make(cls, near: EmbeddedServer, far: EmbeddedServer, *, tenants: int = 3, rows: int = 200) -> Estate:
@@ -90,10 +92,13 @@ class Estate:
 
     @property
     def endpoints(self) -> dict[str, Endpoint]:
-        return {
+        known = {
             "shared": Endpoint("shared", Kind.SHARED, self.near.dsn(self.shared)),
             "acme": Endpoint("acme", Kind.DEDICATED, self.far.dsn(self.dedicated)),
         }
+        if self.third is not None:
+            known["third"] = Endpoint("third", Kind.DEDICATED, self.far.dsn(self.third))
+        return known
 
     def mover(self, **options: Any) -> Mover:
         return Mover(
@@ -105,10 +110,13 @@ class Estate:
 
     def application_dsns(self) -> dict[str, str]:
         """What the product's services connect with, by database."""
-        return {
+        known = {
             "shared": self.near.dsn(self.shared, user="app"),
             "acme": self.far.dsn(self.dedicated, user="app"),
         }
+        if self.third is not None:
+            known["third"] = self.far.dsn(self.third, user="app")
+        return known
 
     def sections(self, *, connections: int = 10) -> dict[str, Any]:
         """The configuration of the product's services. `connections`: of each pool, at most."""

@@ -100,6 +100,22 @@ async def test_killed_mover_leaves_a_working_tenant(estate18: Estate, point: str
     await killed_cell(estate18, point, then)
 
 
+@pytest.mark.parametrize("then", ["resume", "abort"])
+async def test_killed_mover_that_had_journalled_the_flip_but_not_its_step(estate18: Estate, then: str) -> None:
+    """Between two writes to the journal there is no point to stop at: the second is taken back."""
+    mover = estate18.mover()
+    async with load(estate18) as running:
+        await kill_at(estate18, "K14")
+        (record,) = await mover.list()
+        await estate18.fetch("control", "UPDATE tenantry.move SET step = 'verify', state = 'flipped'")
+        await running.reach(estate18.tenant, 20)
+        record = await (mover.resume if then == "resume" else mover.abort)(record.id)
+        assert record.state is State.FLIPPED
+        assert record.step == "audit"
+        await running.reach(estate18.tenant, 20)
+    await check(estate18, running)
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize(("point", "then"), MATRIX, ids=lambda value: value)
 async def test_killed_mover_leaves_a_working_tenant_everywhere(estate: Estate, point: str, then: str) -> None:

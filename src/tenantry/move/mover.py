@@ -288,10 +288,15 @@ class Mover:
 
 
 async def _reached(work: Work, record: MoveRecord) -> str | None:
-    """The last complete step. A flip that no journal has heard of is complete: its mover died at the commit."""
-    if record.state is not State.RUNNING or record.step is None:
+    """The last complete step. What the gate or the state says of the flip counts more than the step: a mover may have
+    died at the commit, or between the journal's two words for it. After a flip nothing before it is done again."""
+    if record.step is None:
         return record.step
-    if not await fence.decided(work, work.out):
+    if record.state is State.FLIPPED:
+        names = [step.name for step in _procedure(work.plan)]
+        if names.index(record.step) >= names.index("flip"):
+            return record.step
+    elif record.state is not State.RUNNING or not await fence.decided(work, work.out):
         return record.step
     await work.journal.enter(work.plan, State.FLIPPED)
     await work.journal.complete(work.plan.id, "flip")
