@@ -288,8 +288,11 @@ class Mover:
 
 
 async def _reached(work: Work, record: MoveRecord) -> str | None:
-    """The last complete step. What the gate or the state says of the flip counts more than the step: a mover may have
-    died at the commit, or between the journal's two words for it. After a flip nothing before it is done again."""
+    """The last complete step. What the gate or the state says of the flip counts more than the step.
+
+    A mover may have died at the commit, or between the journal's two words for it; after a flip nothing that comes
+    before it is done again.
+    """
     if record.step is None:
         return record.step
     if record.state is State.FLIPPED:
