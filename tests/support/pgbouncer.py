@@ -66,6 +66,10 @@ class PgBouncer:
         """A connection URL that goes through PgBouncer."""
         return f"postgresql://{user}@{self.host}:{self.port}/{database}"
 
+    def instead(self, url: str) -> str:
+        """The same URL of a database of the server, through PgBouncer."""
+        return url.replace(f"@{self.server.host}:{self.server.port}/", f"@{self.host}:{self.port}/")
+
     def log_text(self) -> str:
         """Everything that it has logged."""
         return (self._folder.path / "log").read_text(errors="replace")

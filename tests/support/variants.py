@@ -39,9 +39,7 @@ def products(request: pytest.FixtureRequest) -> Iterator[Products]:
         def through(server: EmbeddedServer, version: str) -> Callable[[str], str]:
             if version not in bouncers:
                 bouncers[version] = stack.enter_context(PgBouncer.start(server, "transaction", pool_size=20))
-            bouncer = bouncers[version]
-            here, there = f"@{server.host}:{server.port}/", f"@{bouncer.host}:{bouncer.port}/"
-            return lambda dsn: dsn.replace(here, there)
+            return bouncers[version].instead
 
         def get(variant: str) -> Product:
             if variant not in made:

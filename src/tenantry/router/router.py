@@ -327,6 +327,8 @@ class TenantRouter:
         """
         if self._state != "open":
             raise RouterClosed
+        if not reason.strip():
+            raise ValueError("an operator's scope needs a reason: it is recorded")
         spec = await self.pools.spec(database or self._home_for_new())
         async with self._operators.scope(spec, reason=reason, actor=actor, readonly=readonly) as connection:
             yield connection

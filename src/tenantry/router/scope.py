@@ -48,8 +48,6 @@ _RESET_BETWEEN: Final = f"; BEGIN; {_RESET_ALL_BUT_LOCKS}; COMMIT; "
 #: Brings a connection in any state back to a clean one. ROLLBACK outside a transaction only warns.
 ROLLBACK_AND_RESET: Final = f"ROLLBACK; {RESET}"
 
-COMMIT_AND_RESET: Final = f"COMMIT; {RESET}"
-
 #: Forgets what SQL's own PREPARE has left, and spares asyncpg's statements. The connection is closed as well,
 #: but a pooler in between keeps the server process, and gives it to the next tenant.
 FORGET_PREPARED: Final = (
@@ -168,8 +166,6 @@ def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = Fal
         tainted: the scope has used SQL's PREPARE, and the connection will be closed. A pooler behind it keeps
             the server's side, which must not keep the statements.
     """
-    if verb == "COMMIT" and not doubtful and not tainted:  # the hot path
-        return COMMIT_AND_RESET if heir is None else heir.message_after(verb, seal)
     ending = ASSERT_ALIVE + verb if doubtful and verb == "COMMIT" else verb
     if tainted:
         return f"{ending}; {RESET}; {FORGET_PREPARED}"

@@ -21,9 +21,9 @@ import asyncpg
 from tenantry import sql
 from tenantry.config import BackupSection, Config, DatabaseSection
 from tenantry.directory import Store
-from tenantry.errors import TenantryError
-from tenantry.lifecycle import to_the_end
+from tenantry.lifecycle import stop, to_the_end
 from tenantry.move.endpoint import libpq_environment
+from tenantry.server.away import AWAY
 from tenantry.wiring import created_section
 
 logger = logging.getLogger("tenantry")
@@ -35,7 +35,6 @@ RETRY: Final = 600.0
 #: Advisory locks (space, hash of the database's name) that keep two processes from the same backup: 'TNBK'.
 SPACE: Final = 1414414923
 NEVER: Final = float("inf")
-_AWAY: Final = (TenantryError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class Policy(NamedTuple):
@@ -91,17 +90,16 @@ class Backups:
     async def close(self) -> None:
         """Stop; a command that runs is ended. Idempotent."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await stop(task)
 
     async def _run(self) -> None:
         while True:
             try:
                 await self.round()
-            except _AWAY as error:
+            except AWAY as error:
                 logger.warning("backups can't be looked at: %s", type(error).__name__)
+            except Exception:  # a mistake of ours must not end the backups
+                logger.exception("looking at backups failed")
             await asyncio.sleep(self._look)
 
     async def round(self) -> None:

@@ -25,6 +25,7 @@ from tenantry.errors import TenantryError
 from tenantry.lifecycle import stop
 from tenantry.metrics import FleetNumbers
 from tenantry.promotion import Action, Bucket, Rule, State, Verdict, reasons, span, verdicts
+from tenantry.server.away import AWAY
 from tenantry.server.backups import measure
 from tenantry.server.lag import Following, lags
 from tenantry.usage import shares, upkeep
@@ -52,8 +53,6 @@ AGAIN: Final = 5.0
 MOST: Final = 50
 HOUR: Final = 3600.0
 DAY: Final = 86_400.0
-
-_AWAY: Final = (TenantryError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class MoveRow(NamedTuple):
@@ -186,7 +185,7 @@ class FleetReader:
         try:
             self._fleet = await self._look(await self._store.pool())
             rest = min(REST * (self._monotonic() - began), LONGEST)
-        except _AWAY as error:
+        except AWAY as error:
             self._away(error)
         self._read.set()
         return max(self._pause, rest)
@@ -205,7 +204,7 @@ class FleetReader:
         try:
             self._judged = await self._judge(await self._store.pool(), self._clock())
             self._judged_at = self._monotonic()
-        except _AWAY as error:
+        except AWAY as error:
             self._away(error)
             self._judged_at = self._monotonic() - JUDGE + AGAIN
 

@@ -16,12 +16,11 @@ import asyncpg
 
 from tenantry.config import Config
 from tenantry.directory import Store
-from tenantry.errors import TenantryError
+from tenantry.server.away import AWAY
 
 CHANNEL: Final = "tenantry_health"
 #: Seconds that a notification may take before it counts as lost.
 LOST: Final = 2.0
-_AWAY: Final = (TenantryError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ async def examine(store: Store, config: Config) -> Health:
     try:
         pool = await store.pool()
         await pool.fetchval("SELECT 1")
-    except _AWAY as error:
+    except AWAY as error:
         return Health(False, type(error).__name__, None, poll)
     return Health(True, "up", await _lag(pool, config), poll)
 
@@ -68,7 +67,7 @@ async def _lag(pool: Any, config: Config) -> float | None:
             statement_cache_size=0,
             server_settings={"application_name": "tenantry health"},
         )
-    except _AWAY:
+    except AWAY:
         return None
     try:
         await listener.add_listener(CHANNEL, heard)
@@ -77,7 +76,7 @@ async def _lag(pool: Any, config: Config) -> float | None:
         async with asyncio.timeout(LOST):
             await arrived.wait()
         return round(time.perf_counter() - started, 6)
-    except _AWAY:
+    except AWAY:
         return None
     finally:
         listener.terminate()

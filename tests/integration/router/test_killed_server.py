@@ -38,17 +38,19 @@ async def test_a_server_killed_in_a_scope_is_told_and_served_again_when_it_is_ba
 
 
 async def test_a_server_killed_behind_pgbouncer_is_told_and_served_again_when_it_is_back() -> None:
-    with EmbeddedServer.start(18) as server, PgBouncer.start(server, "transaction", pool_size=5) as bouncer:
-        here, there = f"@{server.host}:{server.port}/", f"@{bouncer.host}:{bouncer.port}/"
-        with product_on(server, via=lambda dsn: dsn.replace(here, there)) as product:
-            async with product.open() as router:
-                [tenant] = await product.signed_up(router)
-                with pytest.raises(LOST):
-                    await write(router, tenant, server.crash, again=True)
-                server.restart()
-                await until_served(router, tenant)
-                assert await router.fetchval(tenant, "SELECT count(*) FROM students") == 0
-                await nothing_leaked(router)
+    with (
+        EmbeddedServer.start(18) as server,
+        PgBouncer.start(server, "transaction", pool_size=5) as bouncer,
+        product_on(server, via=bouncer.instead) as product,
+    ):
+        async with product.open() as router:
+            [tenant] = await product.signed_up(router)
+            with pytest.raises(LOST):
+                await write(router, tenant, server.crash, again=True)
+            server.restart()
+            await until_served(router, tenant)
+            assert await router.fetchval(tenant, "SELECT count(*) FROM students") == 0
+            await nothing_leaked(router)
 
 
 async def test_a_server_killed_before_the_commit_is_no_silent_success() -> None:
