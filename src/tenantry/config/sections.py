@@ -1,0 +1,167 @@
+"""The sections of the configuration, as checked values."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from tenantry.config.units import Duration, Size
+from tenantry.tenant import IdType, Kind
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class TenancySection(Section):
+    """How tenants are told apart."""
+
+    column: str = Field("tenant_id", min_length=1, max_length=63)
+    type: IdType = IdType.UUID
+    setting: str = "app.current_tenant"
+    hardened: bool = False
+    secret: SecretStr | None = None
+    """Hardened mode's secret, the same for all routers: at least 32 random bytes."""
+    default_database: str | None = None
+    tables: dict[str, str] = Field(default_factory=dict)
+    """`schema.table` -> its tenant column, "ignore", or "reference"."""
+
+    @field_validator("setting")
+    @classmethod
+    def _two_words(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+", value):
+            raise ValueError("a custom setting has at least two lower-case words: app.current_tenant")
+        return value
+
+
+class ControlSection(Section):
+    """The control database."""
+
+    dsn: SecretStr
+    direct_dsn: SecretStr | None = None
+    """For LISTEN and the mover, when `dsn` goes through a transaction pooler."""
+    poll: Duration = 30.0
+
+    @property
+    def listen_dsn(self) -> str:
+        """The DSN that LISTEN works on."""
+        return (self.direct_dsn or self.dsn).get_secret_value()
+
+
+class PoolSection(Section):
+    """One database's pool."""
+
+    max: int = Field(20, ge=1, le=10_000)
+    idle: Duration = 600.0
+
+
+class BackupSection(Section):
+    """How old a database's last backup may become, and what makes one."""
+
+    every: Duration
+    command: str | None = None
+    """Run by `tenantry serve`, through the shell, with libpq's variables (PGHOST and so on) set."""
+
+
+class Tuned(Section):
+    """What can be said of one database, or of a server for all databases on it."""
+
+    dsn: SecretStr
+    operator_dsn: SecretStr | None = None
+    """A role that may bypass RLS: operator scopes, `init`, `rls`, moves."""
+    direct_dsn: SecretStr | None = None
+    """Of the operator's role, past any pooler: the mover's."""
+    pool: PoolSection = Field(default_factory=PoolSection)
+    statement_timeout: Duration | None = None
+    settings: dict[str, str] = Field(default_factory=dict)
+    """`server_settings` of every connection."""
+    autovacuum: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """`schema.table`, or "*" for every tenant table -> autovacuum parameters without their prefix."""
+    disk: Size | None = None
+    """Bytes that it may take at most; None: no limit is known."""
+    backup: BackupSection | None = None
+
+    @field_validator("autovacuum", mode="before")
+    @classmethod
+    def _parameters(cls, value: object) -> object:
+        """Numbers and switches as PostgreSQL writes them."""
+        if not isinstance(value, dict):
+            return value
+        for table, parameters in value.items():
+            for name in parameters if isinstance(parameters, dict) else ():
+                if not re.fullmatch(r"[a-z_]+", str(name)) or str(name).startswith("autovacuum_"):
+                    raise ValueError(
+                        f"{table}: {name!r} is no parameter: write vacuum_scale_factor for "
+                        "autovacuum_vacuum_scale_factor, and so on"
+                    )
+        return {table: _written(parameters) for table, parameters in value.items()}
+
+
+def _written(parameters: object) -> object:
+    if not isinstance(parameters, dict):
+        return parameters
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in parameters.items()
+    }
+
+
+class ServerSection(Tuned):
+    """A server on which moves may create databases. Its DSNs lead to a database that is always there."""
+
+
+class DatabaseSection(Tuned):
+    """One database."""
+
+    kind: Kind
+    server: str | None = None
+    """The server that a move creates it on if it isn't there; its DSNs are the server's, unless given."""
+    tenant: str | None = None
+    """Stamps a dedicated database as this tenant's."""
+    prepared_statements: bool | None = None
+
+    @property
+    def server_settings(self) -> dict[str, str]:
+        """`settings`, with the statement timeout in milliseconds."""
+        if self.statement_timeout is None:
+            return dict(self.settings)
+        return {"statement_timeout": f"{self.statement_timeout * 1000:.0f}", **self.settings}
+
+
+class RouterSection(Section):
+    """Limits of one process."""
+
+    connections: int = Field(100, ge=1)
+    tenant_share: float = Field(0.75, gt=0, le=1)
+    queue: int = Field(1000, ge=1)
+    timeout: Duration = 30.0
+    connect_timeout: Duration = 5.0
+
+
+class PromotionSection(Section):
+    """The rule."""
+
+    threshold: float = Field(0.40, gt=0, lt=1)
+    demote_below: float = Field(0.20, gt=0, lt=1)
+    window: Duration = 14 * 86400.0
+    bucket: Literal["day", "week"] = "day"
+    coverage: float = Field(0.95, ge=0, le=1)
+    floor: Duration = 600.0
+
+
+class UsageSection(Section):
+    """The ledger."""
+
+    record: bool = True
+    """Whether routers write what they meter to the ledger."""
+    flush: Duration = 5.0
+    hours: Duration = 2 * 86400.0
+    """How long hourly rows are kept; then they are rolled into days, which are kept for `days`."""
+    days: Duration = 400 * 86400.0
+
+
+class MetricsSection(Section):
+    """What Prometheus sees."""
+
+    top: int = Field(20, ge=1, le=200)
