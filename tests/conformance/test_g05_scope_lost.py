@@ -13,8 +13,11 @@ import pytest
 from tenantry import Router, ScopeLost
 from tenantry.tenant import TenantId
 from tests.support.product import Product
+from tests.support.proxy import Proxy, Verdict
 from tests.support.quiet import nothing_leaked
 
+#: What asyncpg raises of a connection that is gone, one way or another.
+GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 INSERT = "INSERT INTO students (id, name) VALUES ($1, 'x')"
 
 
@@ -164,11 +167,6 @@ async def test_a_statement_still_running_at_the_scopes_end_is_told(direct: Produ
             await running
         assert await ids(router, a) == []
         await nothing_leaked(router)
-        async with direct.admin() as admin:
-            # The server has not noticed yet: for a minute its transaction would hold up every new logical slot.
-            await admin.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
-            )
 
 
 async def test_the_server_process_killed_in_the_scope_is_told(direct: Product) -> None:
@@ -178,8 +176,35 @@ async def test_the_server_process_killed_in_the_scope_is_told(direct: Product) -
             async with router.tenant(a) as conn:
                 await conn.execute(INSERT, 1)
                 await admin.execute("SELECT pg_terminate_backend($1, 10000)", conn.get_server_pid())
-                with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+                with pytest.raises(GONE):
                     await conn.execute("SELECT 1")
         assert lost.value.reason == "closed"
         assert await ids(router, a) == []
         await nothing_leaked(router)
+
+
+@pytest.mark.parametrize("when", ["in the scope", "idle"])
+async def test_a_server_that_says_goodbye_and_does_not_hang_up_is_told(direct: Product, when: str) -> None:
+    """Its last words have arrived, the end of the connection has not: asyncpg calls that an error of its own."""
+    async with Proxy(direct.server.host, direct.server.port) as proxy, direct.admin() as admin:
+        product = direct.behind(proxy.dsn)
+        async with product.open(pool={"max": 1}) as router:
+            [a] = await direct.signed_up(router)
+
+            async def kill(pid: int) -> None:
+                goodbye = proxy.stop_when(b"terminating connection", "server", Verdict.HOLD_AFTER)
+                await admin.execute("SELECT pg_terminate_backend($1, 10000)", pid)
+                await goodbye.passed.wait()
+                await asyncio.sleep(0)
+
+            if when == "idle":
+                pid = await router.fetchval(a, "SELECT pg_backend_pid()")
+                await kill(pid)
+            else:
+                with pytest.raises(ScopeLost) as lost:
+                    async with router.tenant(a) as conn:
+                        await conn.execute(INSERT, 1)
+                        await kill(conn.get_server_pid())
+                assert lost.value.reason == "closed"
+            assert await ids(router, a) == []
+            await nothing_leaked(router)

@@ -24,6 +24,7 @@ class Verdict(Enum):
     FORWARD = "forward"
     DROP = "drop"  # this message never arrives; the rest does
     HOLD = "hold"  # this one and all that follow on this connection, both ways, wait for `release`
+    HOLD_AFTER = "hold after"  # it arrives; what follows waits
     CUT = "cut"  # the connection ends politely before this message (FIN)
     CUT_AFTER = "cut after"  # it arrives, then the connection ends politely
     RESET = "reset"  # the connection breaks before this message (RST)
@@ -238,6 +239,11 @@ class Link:
                     return
                 if verdict is Verdict.HOLD:
                     self.flowing.clear()
+                if verdict is Verdict.HOLD_AFTER:
+                    await self._send(side, passing + message.raw)
+                    self.flowing.clear()
+                    passing = b""
+                    continue
                 if verdict is not Verdict.DROP:
                     passing += message.raw
             if passing:

@@ -21,7 +21,7 @@ from tenantry.errors import (
 )
 from tenantry.events import CheckoutFailed, ScopeEnded
 from tenantry.lifecycle import to_the_end
-from tenantry.router import driver, scope
+from tenantry.router import driver, parting, scope
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.parking import PROBER
 from tenantry.router.pool import CLEANUP, Pool
@@ -202,6 +202,10 @@ class Checkout:
                     "nothing was committed. Await every statement before the scope ends",
                 ) from error
             raise
+        except asyncpg.InternalClientError as error:
+            if driver.said_goodbye(error):
+                raise self._gone() from error
+            raise
         if answer is scope.Answer.WAS_FAILED:
             raise ScopeLost(
                 self._tenant,
@@ -219,13 +223,15 @@ class Checkout:
         raw = slot.connection
         if raw.is_closed():
             self._pool.release_broken(slot, self._ticket)
-            raise ScopeLost(
-                self._tenant, "closed", "its connection is gone; nothing of it was committed. Try again"
-            )
+            raise self._gone()
         if raw.is_in_transaction() and await self._still_bound(slot):
             return
-        await self._pool.finish(slot, self._ticket, "ROLLBACK", doubtful=False)
+        assert self._connection is not None
+        await self._pool.finish(slot, self._ticket, "ROLLBACK", doubtful=self._connection.doubtful)
         raise self._ended()
+
+    def _gone(self) -> ScopeLost:
+        return ScopeLost(self._tenant, "closed", "its connection is gone; nothing of it was committed. Try again")
 
     def _ended(self) -> ScopeLost:
         return ScopeLost(
@@ -238,6 +244,7 @@ class Checkout:
     async def _still_bound(self, slot: Slot) -> bool:
         """`application_name` is not what bind left there: ask whether the tenant is still bound."""
         try:
+            await parting.settle(slot.connection)
             bound = await slot.connection.fetchval("SELECT tenantry.current_tenant()::text")
         except asyncpg.InFailedSQLTransactionError:
             return True  # COMMIT will tell
@@ -256,8 +263,9 @@ class Checkout:
             await self._recover(slot)
 
     async def _recover(self, slot: Slot) -> None:
+        assert self._connection is not None
         await to_the_end(
-            self._pool.finish(slot, self._ticket, "ROLLBACK", doubtful=False),
+            self._pool.finish(slot, self._ticket, "ROLLBACK", doubtful=self._connection.doubtful),
             seconds=CLEANUP,
             name="tenantry rollback",
         )

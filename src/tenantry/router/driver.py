@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
+from asyncpg import connect_utils
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -26,6 +27,7 @@ LINK_ERRORS = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -106,17 +108,42 @@ def intact(connection: Connection, tag: str) -> bool:
     )
 
 
-async def settle(connection: Connection) -> None:
+def said_goodbye(error: BaseException) -> bool:
+    """asyncpg sent nothing: the server had ended the session, and the connection's end was on its way."""
+    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
+
+
+def is_cancelling(connection: Connection) -> bool:
+    """A statement was cancelled, and the server has not answered yet."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return protocol is not None and bool(protocol._is_cancelling())
+
+
+async def cancellation(connection: Connection) -> None:
     """Wait until a cancelled statement's cancellation has reached the server and been answered."""
     protocol = connection._protocol  # type: ignore[attr-defined]
-    if protocol is not None and protocol._is_cancelling():
+    if protocol is not None:
         await protocol._wait_for_cancellation(None)
 
 
+async def cancel(connection: Connection) -> None:
+    """Send a cancel request, as asyncpg does for a statement that is cancelled, and wait for its end."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    if protocol is not None:
+        await connect_utils._cancel(  # type: ignore[attr-defined]
+            loop=connection._loop,  # type: ignore[attr-defined]
+            addr=connection._addr,  # type: ignore[attr-defined]
+            params=connection._params,  # type: ignore[attr-defined]
+            backend_pid=protocol.backend_pid,
+            backend_secret=protocol.backend_secret,
+        )
+
+
 async def close(connection: Connection, seconds: float = 2.0) -> None:
-    """Say goodbye and wait until the server has gone, so that counting connections stays exact."""
+    """Cancel what runs on it, say goodbye, and wait until the server has gone; after `seconds`, cut it."""
     try:
-        await connection.close(timeout=seconds)
+        async with asyncio.timeout(seconds):  # asyncpg's own timeout does not cover the cancelling in all versions
+            await connection.close()
     except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
         connection.terminate()
 

@@ -14,7 +14,7 @@ from tenantry.directory import Store
 from tenantry.errors import ConfigError, DatabaseUnavailable, TenantryError
 from tenantry.events import Events, OperatorScopeEnded
 from tenantry.lifecycle import to_the_end
-from tenantry.router import driver
+from tenantry.router import driver, parting
 from tenantry.router.driver import Connection
 from tenantry.router.pool import CLEANUP
 from tenantry.router.pools import DatabaseSpec, Pools
@@ -85,4 +85,4 @@ class Operators:
             try:
                 yield connection
             finally:
-                await to_the_end(driver.close(connection), seconds=CLEANUP, name="tenantry operator close")
+                await to_the_end(parting.hang_up(connection), seconds=CLEANUP, name="tenantry operator close")

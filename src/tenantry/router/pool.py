@@ -18,7 +18,7 @@ import asyncpg
 from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantBusy, TenantryError
 from tenantry.events import ConnectionClosed, Events
 from tenantry.lifecycle import to_the_end
-from tenantry.router import driver, scope
+from tenantry.router import driver, parting, scope
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.deadlines import Deadlines
@@ -30,6 +30,10 @@ from tenantry.tenant import Terms
 #: Seconds that bringing a connection of unknown state back to a clean one may take; then it is cut.
 CLEANUP: Final = 5.0
 
+#: How often, and for how many seconds, a connection goes from hand to hand without being idle for a moment. Only
+#: then can a pooler behind it give the server's process to somebody else: another router would wait for ever.
+HANDS: Final = 50
+LONGEST: Final = 1.0
 
 #: Tenants whose way of opening a scope is kept ready, per pool.
 _OPENINGS: Final = 10_000
@@ -161,10 +165,11 @@ class Pool:
 
     async def _bind(self, slot: Slot, ticket: Ticket) -> bool:
         """Open the ticket's scope on a slot of ours. False: the connection was dead; try another."""
+        slot.rested, slot.handed = self._loop.time(), 0
         opening = ticket.opening
         message = opening.message_after("ROLLBACK", slot.seal) if slot.dirty else opening.message(slot.seal)
         slot.dirty = True
-        left = ticket.deadline - self._loop.time()
+        left = ticket.deadline - slot.rested
         try:
             await slot.connection.execute(message, timeout=max(left, 0.001))
         except asyncio.CancelledError:
@@ -188,7 +193,7 @@ class Pool:
     async def finish(self, slot: Slot, ticket: Ticket, verb: str, *, doubtful: bool) -> scope.Answer:
         """End the ticket's scope by `verb`, and open the next caller's in the same message.
 
-        The slot is no longer the caller's afterwards, whatever happens.
+        The slot is no longer the caller's afterwards, whatever happens. `doubtful`: one of its statements failed.
 
         Returns:
             DONE or WAS_FAILED.
@@ -202,6 +207,8 @@ class Pool:
         )
         slot.dirty = True
         try:
+            if doubtful:
+                await parting.settle(slot.connection)
             await slot.connection.execute(message)
         except asyncio.CancelledError:
             if heir is not None:
@@ -231,6 +238,9 @@ class Pool:
         slot.since = now
         if slot.tainted or self._closing or self._must_yield():
             return None
+        if slot.handed >= HANDS or now - slot.rested > LONGEST:
+            return None
+        slot.handed += 1
         return self._next(now)
 
     def _read(self, slot: Slot, error: BaseException, heir: Ticket | None) -> scope.Answer:
@@ -286,7 +296,7 @@ class Pool:
             return
         if slot.tainted or self._closing or self._must_yield():
             reason = "tainted" if slot.tainted else "closing" if self._closing else "budget"
-            self._drop(slot, reason, graceful=True)
+            self._drop(slot, reason)
             return
         ticket = self._next(now)
         if ticket is not None:
@@ -319,7 +329,7 @@ class Pool:
         self._busy.add(slot)
         try:
             async with asyncio.timeout(CLEANUP):
-                await driver.settle(slot.connection)
+                await parting.settle(slot.connection)
                 await slot.connection.execute(scope.ROLLBACK_AND_RESET)
                 if slot.tainted:
                     await slot.connection.execute(scope.FORGET_PREPARED)
@@ -331,8 +341,8 @@ class Pool:
         slot.dirty = False
         self._put(slot)
 
-    def _drop(self, slot: Slot, reason: str, *, graceful: bool = False) -> None:
-        """Part with a connection, once; its permit comes back when it is gone."""
+    def _drop(self, slot: Slot, reason: str) -> None:
+        """Part with a connection and with what runs on it, once; its permit comes back when it is gone."""
         if slot.dropped:
             return
         slot.dropped = True
@@ -340,15 +350,14 @@ class Pool:
         if self._closing and not self._busy:
             self._vacant.set()
         self._events.emit(ConnectionClosed(self.database, reason))
-        if graceful:
-            self._spawn(self._hang_up(slot.connection))
-        else:
-            slot.connection.terminate()
+        if slot.connection.is_closed():
             self._opener.gone()
+        else:
+            self._spawn(self._hang_up(slot.connection))
 
     async def _hang_up(self, connection: Connection) -> None:
         try:
-            await driver.close(connection)
+            await parting.hang_up(connection)
         finally:
             self._opener.gone()
 
@@ -420,13 +429,13 @@ class Pool:
         """See `Spender`."""
         if not self._idle:
             return False
-        self._drop(self._idle.popleft(), "budget", graceful=True)
+        self._drop(self._idle.popleft(), "budget")
         return True
 
     def reap(self, now: float) -> None:
         """Close what has been idle for too long."""
         while self._idle and now - self._idle[0].since >= self._idle_seconds:
-            self._drop(self._idle.popleft(), "idle", graceful=True)
+            self._drop(self._idle.popleft(), "idle")
 
     def state(self) -> dict[str, int]:
         """Connections by state: "idle", "busy" (in a scope or being cleaned), "opening"."""

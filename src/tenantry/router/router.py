@@ -368,7 +368,7 @@ class TenantRouter:
         """Refuse new work, fail who waits, let scopes end, close all connections. Idempotent.
 
         Args:
-            grace: seconds that scopes in progress get; then their connections are cut and they are rolled
+            grace: seconds that scopes in progress get; then what they run is cancelled and they are rolled
                 back by PostgreSQL.
         """
         if self._state == "closed":

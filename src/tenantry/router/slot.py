@@ -45,13 +45,17 @@ class Ticket:
 class Slot:
     """One connection with what must be known of it."""
 
-    __slots__ = ("connection", "dirty", "dropped", "seal", "since", "tainted")
+    __slots__ = ("connection", "dirty", "dropped", "handed", "rested", "seal", "since", "tainted")
 
     def __init__(self, connection: Connection, seal: scope.Seal, now: float) -> None:
         self.connection = connection
         self.seal = seal
         self.since = now
         """Loop time at which it was taken, or put back."""
+        self.rested = now
+        """Loop time at which it was last idle for a moment, between two transactions."""
+        self.handed = 0
+        """How often it has been handed on since."""
         self.dirty = False
         """It is in a transaction, or keeps what a scope left: to be rolled back and reset before use."""
         self.dropped = False
