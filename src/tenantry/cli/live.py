@@ -20,4 +20,5 @@ async def again(out: Renderer, once: Callable[[], Awaitable[None]], pause: float
         if out.console.is_terminal and not out.as_json:
             out.console.clear()
         await once()
+        out.console.file.flush()  # a pipe's reader is shown it now, too
         await asyncio.sleep(pause)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import asyncpg
 import typer
@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from tenantry.cli import live
 from tenantry.cli.command import command
+from tenantry.cli.render import Column
 from tenantry.cli.reports import (
     CANDIDATE_COLUMNS,
     DAY_COLUMNS,
@@ -82,12 +83,12 @@ async def show_usage(
     """Shares per day, the largest tenants first; of one tenant, its days and what the rule says."""
 
     async def once() -> None:
-        await (_overview(session, top) if tenant is None else _one(session, tenant))
+        await (_overview(session, top, watch) if tenant is None else _one(session, tenant, watch))
 
     await _again(session, once, watch, every)
 
 
-async def _overview(session: Session, top: int) -> None:
+async def _overview(session: Session, top: int, watch: bool) -> None:
     rule, control, now = rule_of(session.config), await session.store.pool(), time.time()
     today = upkeep.today(now)
     await upkeep.close_days(control, now)
@@ -97,7 +98,7 @@ async def _overview(session: Session, top: int) -> None:
     seen = await witnessed(control, midnight, midnight + DAY)
     stored = await storage.latest(control)
     rows = tenant_rows(loaded, verdicts(rule, loaded, today), seen, stored, today)
-    session.out.rows(TENANT_COLUMNS, rows, empty="no use is recorded yet")
+    _show(session, TENANT_COLUMNS, rows, "no use is recorded yet", watch)
     (part,) = await upkeep.reported(control, today, 1, now)
     session.out.say(f"the fleet reported {part:.1%} of today so far")
     for row in rows:
@@ -108,24 +109,33 @@ async def _overview(session: Session, top: int) -> None:
             )
 
 
-async def _one(session: Session, tenant: str) -> None:
+async def _one(session: Session, tenant: str, watch: bool) -> None:
     rule, control, now = rule_of(session.config), await session.store.pool(), time.time()
     name, today = str(session.config.tenancy.type.parse(tenant)), upkeep.today(now)
     await upkeep.close_days(control, now)
     first, until = span(rule, today)
     loaded = await shares.load(control, first, today + timedelta(days=1), tenants=[name])
     verdict = judge(rule, loaded.history(name), today) if name in loaded.homes else None
-    session.out.rows(DAY_COLUMNS, day_rows(loaded, name, first, until, today), empty="no use is recorded")
+    _show(session, DAY_COLUMNS, day_rows(loaded, name, first, until, today), "no use is recorded", watch)
     for reason in reasons(verdict) if verdict else ("not in the directory",):
         session.out.say(f"{name}: {reason}")
+
+
+def _show(
+    session: Session, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], empty: str, watch: bool
+) -> None:
+    """A table. In JSON a list; of `--watch` one a line, so that a program can tell where each ends."""
+    if watch and session.out.as_json:
+        session.out.line([{column.key: row.get(column.key) for column in columns} for row in rows])
+    else:
+        session.out.rows(columns, rows, empty=empty)
 
 
 @command(app, "import")
 async def import_usage(session: Session, file: FileArgument, label: LabelOption) -> None:
     """Take in history from elsewhere: day,database,tenant,busy_seconds,total_seconds[,coverage,…]."""
-    source = nullcontext(typer.get_text_stream("stdin")) if str(file) == "-" else file.open(newline="")
     try:
-        with source as text:
+        with _reading(file) as text:
             rows = list(exchange.parse(text, session.config.tenancy.type))
         done = await exchange.put(await session.store.pool(), rows, label)
     except ValueError as error:
@@ -185,7 +195,7 @@ async def top(session: Session, watch: WatchOption = False, every: EveryOption =
     async def once() -> None:
         seen = dict(await asyncio.gather(*(_look(session, name) for name in await session.databases())))
         queued = await _queued(session)
-        session.out.rows(TOP_COLUMNS, top_rows(seen, queued), empty="nobody is doing anything")
+        _show(session, TOP_COLUMNS, top_rows(seen, queued), "nobody is doing anything", watch)
         for name, activity in seen.items():
             if hidden := sum(some.sessions for some in activity if some.state == "hidden"):
                 session.out.warn(f"{hidden} sessions of {name} can't be seen: GRANT pg_monitor to the role")
@@ -222,6 +232,13 @@ async def _again(session: Session, once: Callable[[], Awaitable[None]], watch: b
         await once()
         return
     await live.again(session.out, once, pause)
+
+
+def _reading(file: Path) -> AbstractContextManager[TextIO]:
+    """The file, or standard input: UTF-8, with the mark in front that spreadsheets write or without."""
+    if str(file) == "-":
+        return nullcontext(io.TextIOWrapper(typer.get_binary_stream("stdin"), encoding="utf-8-sig", newline=""))
+    return file.open(newline="", encoding="utf-8-sig")
 
 
 def _day(text: str | None, default: date, key: str) -> date:

@@ -24,13 +24,7 @@ def verdicts(rule: Rule, shares: Shares, today: date) -> list[Verdict]:
     Tenants of shared databases are judged for promotion; tenants with a database of their own for
     their return, to whichever shared database has the most room for them.
     """
-    homes = sorted({home.database for home in shares.homes.values() if home.kind is Kind.SHARED})
-    rooms = [shares.database(name) for name in homes]
-    rooms = rooms or [
-        shares.database(name)
-        for name in sorted({database for database, _ in shares.totals})
-        if name not in {home.database for home in shares.homes.values()}
-    ]
+    rooms = [shares.database(name) for name, kind in sorted(shares.kinds.items()) if kind is Kind.SHARED]
     found = []
     for tenant, home in shares.homes.items():
         history = shares.history(tenant)

@@ -229,7 +229,7 @@ def _judge_bucket(rule: Rule, history: History, first: date) -> Judged:
     length = rule.bucket.days
     days = _days(history, first, length)
     known = [day for day in days if day is not None and day.total is not None]
-    coverage = sum(day.coverage for day in known) / length
+    coverage = round(sum(day.coverage for day in known) / length, DECIMALS)
     total = sum(day.total for day in known if day.total is not None)
     share = _share(sum(day.busy for day in known), total) if known else None
     # The floor is a day's; of a week with unknown days, only the known ones can be held against it.
@@ -259,9 +259,10 @@ def _judge_return(rule: Rule, own: History, shared: History, first: date) -> Jud
         known += 1
         own_total += mine.total
         both_total += mine.total + there.total
-        coverage += min(mine.coverage, there.coverage) / length
+        coverage += min(mine.coverage, there.coverage)
+    coverage = round(coverage / length, DECIMALS)
     share = _share(own_total, both_total) if known else None
-    if own.since is not None and first < own.since:
+    if own.since is not None and first <= own.since:
         mark = Mark.ABSENT  # the day of the move is mixed: it says nothing about life on its own
     elif share is None or coverage < rule.coverage:
         mark = Mark.MISSING

@@ -230,19 +230,25 @@ class FleetReader:
         )
 
     async def _judge(self, control: Pool, now: float) -> Any:
-        """The verdicts worth telling, and the shares of the last complete bucket."""
+        """The verdicts worth telling, and in shared databases the shares of the last complete bucket."""
+        # By the earlier of two clocks: what one that has stepped ahead calls past its time must not be forgotten.
+        now = min(now, await control.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
         today = datetime.fromtimestamp(now, UTC).date()
         await upkeep.keep_up(control, now, self._retention)
         top = self._config.metrics.top
         loaded = await shares.load(control, *span(self._rule, today), top=top)
         all_ = verdicts(self._rule, loaded, today)
         told = tuple(verdict for verdict in all_ if verdict.state is not State.NOT)
-        last = {(v.tenant, v.database): v.share for v in all_ if v.share is not None}
+        # Of a dedicated tenant the verdict's share is the one that it would have back, not of its database.
+        shared = (v for v in all_ if v.action is Action.PROMOTE)
+        last = {(v.tenant, v.database): v.share for v in shared if v.share is not None}
         return told, last
 
     def _numbers(self, databases: tuple[DatabaseState, ...], moves: tuple[MoveRow, ...]) -> FleetNumbers:
         judged, last = self._judged
         promoting = [verdict for verdict in judged if verdict.action is Action.PROMOTE]
+        # Days that are not known make many verdicts unknown: a series only where there is something to tell.
+        promoting = [v for v in promoting if v.streak or v.tenant in self._view.labels]
         named = self._view.labels | {verdict.tenant for verdict in promoting}
         counts: dict[tuple[str, str], int] = defaultdict(int)
         for one in databases:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -15,10 +15,13 @@ import asyncpg
 
 from tenantry.sql import query
 from tenantry.tenant import IdType
-from tenantry.usage.shares import LONG
+from tenantry.usage.shares import LEAST_COVERED, LONG
 from tenantry.usage.values import MEASURED
 
 _REQUIRED: Final = ("day", "database", "tenant", "busy_seconds", "total_seconds")
+#: Tenant of a row that states the total of a day on which nobody used anything.
+NOBODY: Final = ""
+_IMPORTING: Final = 1415071065  # advisory lock: one import at a time
 
 
 class Row(NamedTuple):
@@ -31,7 +34,7 @@ class Row(NamedTuple):
     busy_seconds: float
     """Seconds that the tenant's statements were running."""
     total_seconds: float | None
-    """Seconds that the whole database was executing; the same in each row of a day and database."""
+    """Seconds that the whole database was executing, alike in each row of a day and database. None: not known."""
     coverage: float = 1.0
     """How much of the day is known, 0 to 1."""
     held_seconds: float = 0.0
@@ -42,6 +45,10 @@ class Row(NamedTuple):
     statements: int = 0
     source: str = MEASURED
     """"measured", or the label of an import."""
+    excess_seconds: float = 0.0
+    """Of the total, what the tenants have above the server's figure, alike in each row: see `shares.Total`."""
+    excess_statements: int = 0
+    """Over which that is spread; likewise."""
 
 
 class Imported(NamedTuple):
@@ -65,7 +72,7 @@ class BadHistory(ValueError):
 
 
 def parse(file: TextIO, ids: IdType) -> Iterator[Row]:
-    """Read rows from CSV with a header.
+    """Read rows from CSV with a header. A line that is cut off or has too many fields is refused.
 
     Args:
         file: opened with newline="".
@@ -74,44 +81,66 @@ def parse(file: TextIO, ids: IdType) -> Iterator[Row]:
     Raises:
         BadHistory: names the line and what is wrong with it.
     """
-    reader = csv.DictReader(file)
-    missing = [name for name in _REQUIRED if name not in (reader.fieldnames or ())]
-    if missing:
-        raise BadHistory(1, f"the header lacks {', '.join(missing)}")
-    for values in reader:
-        try:
+    reader = csv.DictReader(file, strict=True)
+    try:
+        _check_header(reader.fieldnames or ())
+        for values in reader:
             yield _row(values, ids)
-        except ValueError as error:
-            raise BadHistory(reader.line_num, str(error)) from None
+    except csv.Error as error:  # the line that could not be read is the inner reader's
+        raise BadHistory(reader.reader.line_num, str(error)) from None
+    except ValueError as error:
+        raise BadHistory(max(1, reader.line_num), str(error)) from None
 
 
-def _row(values: dict[str, Any], ids: IdType) -> Row:
+def _check_header(names: Sequence[str]) -> None:
+    missing = [name for name in _REQUIRED if name not in names]
+    if missing:
+        raise ValueError(f"the header lacks {', '.join(missing)}")
+    twice = sorted(name for name in Row._fields if names.count(name) > 1)
+    if twice:
+        raise ValueError(f"the header has {', '.join(twice)} twice")
+
+
+def _row(values: dict[Any, Any], ids: IdType) -> Row:
     def number(name: str, most: float = 1e12) -> float:
-        text = values.get(name)
-        value = float(text) if text not in (None, "") else 0.0
+        text = values.get(name) or "0"
+        value = float(text)
         if not 0 <= value <= most:
             raise ValueError(f"{name} must be between 0 and {most:g}, not {text}")
         return value
 
-    if not values["database"]:
-        raise ValueError("database is empty")
-    tenant = ids.parse(values["tenant"] or "")
-    busy, total = number("busy_seconds"), number("total_seconds")
-    if busy > total * (1 + 1e-9):
+    def count(name: str) -> int:
+        value = number(name)
+        if not value.is_integer():
+            raise ValueError(f"{name} must be a whole number, not {values[name]}")
+        return int(value)
+
+    if None in values or None in values.values():
+        raise ValueError(f"{'more' if None in values else 'fewer'} fields than the header has")
+    empty = [name for name in ("day", "database", "busy_seconds") if not values[name]]
+    if empty:
+        raise ValueError(f"{', '.join(empty)} is empty")
+    if "\0" in values["database"]:
+        raise ValueError("database has a NUL character")
+    busy, total = number("busy_seconds"), number("total_seconds") if values["total_seconds"] else None
+    if total is not None and busy > total * (1 + 1e-9):
         raise ValueError(f"busy_seconds ({busy:g}) exceed total_seconds ({total:g})")
+    alone = not values["tenant"] and busy == 0
     return Row(
-        day=date.fromisoformat(values["day"] or ""),
+        day=date.fromisoformat(values["day"]),
         database=values["database"],
-        tenant=str(tenant),
+        tenant=NOBODY if alone else str(ids.parse(values["tenant"])),
         busy_seconds=busy,
         total_seconds=total,
-        coverage=number("coverage", 1.0) if values.get("coverage") else 1.0,
+        coverage=number("coverage", 1.0) if values.get("coverage") else float(total is not None),
         held_seconds=number("held_seconds"),
         waited_seconds=number("waited_seconds"),
-        commits=int(number("commits")),
-        rollbacks=int(number("rollbacks")),
-        errors=int(number("errors")),
-        statements=int(number("statements")),
+        commits=count("commits"),
+        rollbacks=count("rollbacks"),
+        errors=count("errors"),
+        statements=count("statements"),
+        excess_seconds=number("excess_seconds"),
+        excess_statements=count("excess_statements"),
     )
 
 
@@ -130,15 +159,17 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[Row], label:
         ValueError: the label is "measured" or empty, a row is there twice, or the totals or
             coverages of a day and database differ.
     """
-    if label in ("", MEASURED):
+    if label in ("", MEASURED) or "\0" in label:
         raise ValueError(f"the label says where the history comes from; it can't be {label!r}")
     listed = list(rows)
     if not listed:
         return Imported(0, 0, 0)
     totals = _totals(listed)
     days, databases = zip(*totals, strict=True)
-    columns: list[Any] = [list(column) for column in zip(*listed, strict=True)]
+    used = [row for row in listed if row.tenant != NOBODY]
+    columns: list[Any] = [list(column) for column in zip(*used, strict=True)] or [[]] * len(Row._fields)
     async with control.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _IMPORTING, timeout=LONG)
         await connection.execute(
             "DELETE FROM tenantry.usage_day AS u USING unnest($1::date[], $2::text[]) AS d (day, database) "
             "WHERE u.source = $3 AND u.day = d.day AND u.database = d.database",
@@ -150,21 +181,49 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[Row], label:
         await connection.execute(
             query("usage/import_totals"), label, days, databases, *zip(*totals.values(), strict=True)
         )
-    return Imported(len(listed), len({row.day for row in listed}), len({row[2] for row in listed}))
+    return Imported(len(listed), len({row.day for row in listed}), len({row.tenant for row in used}))
 
 
-def _totals(rows: list[Row]) -> dict[tuple[date, str], tuple[float | None, float, float]]:
-    """By day and database: the total, the coverage, and the sum of the tenants. Raises ValueError."""
-    stated: dict[tuple[date, str], tuple[float | None, float]] = {}
+class _Total(NamedTuple):
+    """What `usage/import_totals` wants of a day and database, after its key."""
+
+    busy: float
+    covered: float
+    reported: float
+    attributed: float
+    excess: float
+    statements: int
+
+
+def _totals(rows: list[Row]) -> dict[tuple[date, str], _Total]:
+    """By day and database. Raises ValueError."""
+    stated: dict[tuple[date, str], Row] = {}
     sums: dict[tuple[date, str], float] = defaultdict(float)
     for row in rows:
-        said = (row.total_seconds, row.coverage)
-        if stated.setdefault((row.day, row.database), said) != said:
+        said = stated.setdefault((row.day, row.database), row)
+        if _of_the_day(said) != _of_the_day(row):
             raise ValueError(f"{row.day} of {row.database} has two different totals or coverages")
+        if row.total_seconds is None and row.coverage >= LEAST_COVERED:
+            raise ValueError(f"{row.day} of {row.database} has a coverage of {row.coverage:g} and no total")
         sums[row.day, row.database] += row.busy_seconds
     if len({row[:3] for row in rows}) < len(rows):
         raise ValueError("a tenant has two rows for the same day and database")
-    return {key: (*said, sums[key]) for key, said in stated.items()}
+    return {
+        key: _Total(
+            sums[key] if row.total_seconds is None else row.total_seconds,
+            row.coverage if row.total_seconds is None else 1.0,
+            row.coverage,
+            sums[key],
+            row.excess_seconds,
+            row.excess_statements,
+        )
+        for key, row in stated.items()
+    }
+
+
+def _of_the_day(row: Row) -> tuple[float | int | None, ...]:
+    """What each row of a day and database has to say alike."""
+    return row.total_seconds, row.coverage, row.excess_seconds, row.excess_statements
 
 
 async def get(control: asyncpg.Pool[asyncpg.Record], first: date, until: date) -> AsyncIterator[Row]:

@@ -170,6 +170,9 @@ class Ledger:
                 failures += 1
                 if failures == 1:
                     logger.warning("use is kept in memory until it can be written: %s", error)
+            except Exception:  # a mistake of ours must not end the flushing: what is kept may go in next time
+                failures += 1
+                logger.exception("writing the use failed; it is kept in memory")
             pause = self._every * min(2 ** max(0, failures - 1), _SLOWEST)
             await asyncio.sleep(pause * (0.75 + 0.5 * self._chance()))
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -17,6 +18,7 @@ from tenantry.usage.values import Day, History
 #: A day of which less than this part of the denominator is known has no total at all. Above it, what
 #: is not known is presumed to be like the rest of the day.
 LEAST_COVERED: Final = 0.95
+_KINDS: Final = "SELECT name, kind FROM tenantry.database"
 #: Seconds that reading a window of the ledger may take.
 LONG: Final = 60.0
 
@@ -108,6 +110,8 @@ class Shares:
     """By tenant, database, day and source."""
     homes: Mapping[str, Home]
     """By tenant."""
+    kinds: Mapping[str, Kind]
+    """By database of the directory."""
 
     def days(self, tenant: str, database: str) -> dict[date, Day]:
         """The tenant's days in that database: those of which a total was recorded."""
@@ -135,10 +139,25 @@ class Shares:
         """
         home = self.homes[tenant]
         days = self.days(tenant, home.database)
-        # Use is the better witness: a row made anew (imported history, a directory restored) says
-        # that the tenant came only then.
-        since = min([home.since, *(day for day, used in days.items() if used.busy > 0)])
-        return History(tenant, home.database, home.kind, since, days)
+        return History(tenant, home.database, home.kind, self._since(tenant, home, days), days)
+
+    def _since(self, tenant: str, home: Home, days: Mapping[date, Day]) -> date:
+        """The day on which it came. Use is the better witness: a row made anew (imported history, a directory
+        restored) says that the tenant came only then. But not use before a time that it spent elsewhere.
+        """
+        elsewhere = self._elsewhere.get(tenant, date.min)
+        used = [day for day, of in days.items() if of.busy > 0 and elsewhere < day < home.since]
+        return max(elsewhere, min(used) - timedelta(days=1)) if used else home.since
+
+    @cached_property
+    def _elsewhere(self) -> Mapping[str, date]:
+        """The last day on which a tenant used another database than its home."""
+        found: dict[str, date] = {}
+        for (tenant, database, day, _), used in self.used.items():
+            home = self.homes.get(tenant)
+            if home is not None and database != home.database and used.busy > 0:
+                found[tenant] = max(day, found.get(tenant, day))
+        return found
 
     def database(self, name: str, kind: Kind = Kind.SHARED) -> History:
         """The days of a whole database: what demotion advice is measured against."""
@@ -154,7 +173,7 @@ async def load(
     near: float = 0.1,
     top: int = 20,
 ) -> Shares:
-    """Read the ledger from day `first` to before `until`: four queries, however many tenants.
+    """Read the ledger from day `first` to before `until`: five queries, however many tenants.
 
     Run `upkeep.close_days` before, so that the days' totals are there.
 
@@ -190,7 +209,8 @@ async def load(
         row["id"]: Home(row["database"], Kind(row["kind"]), row["since"])
         for row in await control.fetch(query("usage/homes"), wanted)
     }
-    return Shares(first, until, totals, used, homes)
+    kinds = {row["name"]: Kind(row["kind"]) for row in await control.fetch(_KINDS)}
+    return Shares(first, until, totals, used, homes, kinds)
 
 
 def by_database(shares: Shares) -> dict[str, list[str]]:

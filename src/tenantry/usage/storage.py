@@ -20,6 +20,8 @@ PAGES: Final = 2000
 SECONDS: Final = 5.0
 #: Tenants of one database of which the estimate is kept; the rest is added up in ''.
 KEPT: Final = 1000
+#: Seconds that a lock on a table is waited for.
+PATIENCE: Final = 0.5
 _HEADER: Final = 28  # bytes of a row beside its columns: tuple header and line pointer
 
 
@@ -42,7 +44,7 @@ class Storage:
     """Pages that were read."""
     seconds: float = 0.0
     skipped: tuple[Table, ...] = ()
-    """Tables for which no time was left."""
+    """Tables for which no time was left, or that somebody held locked, or that are gone."""
 
     @property
     def total(self) -> int:
@@ -60,12 +62,22 @@ async def tables(connection: asyncpg.Connection[asyncpg.Record], column: str) ->
     return [Table(*row.values()) for row in rows]
 
 
+_SKIPPED: Final = (
+    asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.UndefinedTableError,
+    asyncpg.InvalidSchemaNameError,
+    TimeoutError,
+)
+
+
 async def estimate(
     connection: asyncpg.Connection[asyncpg.Record],
     of: Sequence[Table],
     *,
     pages: int = PAGES,
     seconds: float = SECONDS,
+    patience: float = PATIENCE,
     seed: int = 0,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Storage:
@@ -79,6 +91,7 @@ async def estimate(
         of: the tables.
         pages: most pages of each table.
         seconds: for all of them; what is over that is skipped, and named.
+        patience: seconds that a lock on a table is waited for; one that is locked for longer is skipped.
         seed: of the sample; the same seed reads the same pages.
         monotonic: seconds.
     """
@@ -88,8 +101,8 @@ async def estimate(
     for table in of:
         left = seconds - (monotonic() - began)
         try:
-            sizes, looked = await _one(connection, table, pages, left, seed)
-        except (asyncpg.QueryCanceledError, TimeoutError):
+            sizes, looked = await _one(connection, table, pages, left, patience, seed)
+        except _SKIPPED:
             skipped.append(table)
             continue
         found.update(sizes)
@@ -102,20 +115,21 @@ async def _one(
     table: Table,
     pages: int,
     seconds: float,
+    patience: float,
     seed: int,
 ) -> tuple[Mapping[str, int], int]:
     if seconds <= 0:
         raise TimeoutError
-    size = await connection.fetchrow(query("usage/table_size"), table.name, table.schema)
-    assert size is not None
-    if not size["pages"]:
-        return {}, 0
-    percent = min(100.0, 100.0 * pages / size["pages"])
     async with connection.transaction(readonly=True):
         # Off means: fail if the policies would hide rows, instead of estimating from a part.
         await connection.execute(
-            f"SET LOCAL row_security = off; SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}"
+            f"SET LOCAL row_security = off; SET LOCAL statement_timeout = {max(1, int(seconds * 1000))}; "
+            f"SET LOCAL lock_timeout = {max(1, int(patience * 1000))}"
         )
+        size = await connection.fetchrow(query("usage/table_size"), table.name, table.schema)
+        if size is None or not size["pages"]:
+            return {}, 0
+        percent = min(100.0, 100.0 * pages / size["pages"])
         rows = await connection.fetch(_sample(table, size["row_size"], percent, seed))
     whole = sum(row["bytes"] for row in rows)
     if not whole:

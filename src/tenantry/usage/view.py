@@ -42,16 +42,29 @@ class Count(NamedTuple):
             self.errors + other.errors,
         )
 
+    def less(self, other: Count) -> Count:
+        """This without the other."""
+        return Count(
+            self.busy - other.busy,
+            self.waited - other.waited,
+            self.commits - other.commits,
+            self.rollbacks - other.rollbacks,
+            self.errors - other.errors,
+        )
+
 
 Counts = dict[tuple[str, str], Count]
+#: Seconds back from now in which a database's total may still grow: a collector that was away makes up for it.
+_LATE: Final = 48 * HOUR
 
 
 class FleetView:
     """Counters per tenant label and per database. `refresh` every few seconds; read at any time."""
 
     # Mutable state: _sets (tenants with a label, by hour), _open (counts of the present hour and the
-    # one before, read again at each refresh), _closed (all hours before those), the same for the
-    # databases, and coverage. Changed by `refresh` only, which must not run twice at once.
+    # one before, read again at each refresh), _closed (all hours before those, less what was there at the first
+    # refresh), the same for the databases, _begun, and coverage. Changed by `refresh` only, which must not run
+    # twice at once.
 
     def __init__(self, *, top: int = 20) -> None:
         """Args:
@@ -65,6 +78,7 @@ class FleetView:
         self._closed: Counts = {}
         self._databases: dict[int, dict[str, float]] = {}
         self._databases_closed: dict[str, float] = defaultdict(float)
+        self._begun = False
 
     @property
     def labels(self) -> frozenset[str]:
@@ -97,16 +111,27 @@ class FleetView:
         for hour in hours:
             rows = await control.fetch(query("usage/hour"), moment(hour), sets[hour])
             fresh[hour] = {(row["label"], row["database"]): Count(*list(row.values())[2:]) for row in rows}
-        databases: dict[int, dict[str, float]] = {hour: {} for hour in hours}
+        databases: dict[int, dict[str, float]] = {
+            hour: {} for hour in range(present - _LATE, present + HOUR, HOUR)
+        }
         for row in await control.fetch(
             "SELECT extract(epoch FROM hour)::bigint AS hour, database, busy_seconds "
             "FROM tenantry.database_usage WHERE hour >= $1 AND hour <= $2",
-            moment(hours[0]),
-            moment(hours[1]),
+            moment(min(databases)),
+            moment(present),
         ):
             databases[row["hour"]][row["database"]] = row["busy_seconds"]
         self.coverage = await hour_reported(control, hours[0], now)
+        if not self._begun:
+            self._begin(fresh, databases)
         self._turn(sets, fresh, databases)
+
+    def _begin(self, fresh: dict[int, Counts], databases: dict[int, dict[str, float]]) -> None:
+        self._begun = True
+        self._closed = {key: Count().less(count) for key, count in _sum(fresh.values()).items()}
+        for hour in databases.values():
+            for database, busy in hour.items():
+                self._databases_closed[database] -= busy
 
     async def _set(self, control: asyncpg.Pool[asyncpg.Record], hour: int) -> list[str]:
         """Who has a label in that hour: the largest of the hour before, or of it if that is empty."""

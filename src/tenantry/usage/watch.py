@@ -109,6 +109,8 @@ class Watch:
                         await connection.close(timeout=2.0)
             except (*RETRIED, DatabaseUnavailable) as error:
                 logger.warning("watching %s: %s", self.database, type(error).__name__)
+            except Exception:  # a mistake of ours must not leave the database unwatched
+                logger.exception("watching %s failed", self.database)
             await asyncio.sleep(self._standby * (0.75 + 0.5 * self._chance()))
 
     async def _lead(self, connection: Any) -> None:

@@ -24,8 +24,20 @@ def _values(labels: dict[str, str]) -> tuple[str, ...]:
     return tuple(value for _, value in sorted(labels.items()))
 
 
+#: Use since the server has read the ledger for the first time: its counters begin there.
+_MORE = """
+UPDATE tenantry.usage SET busy_seconds = busy_seconds + 12.5, waited_seconds = waited_seconds + 0.5,
+    commits = commits + 100;
+UPDATE tenantry.database_usage SET busy_seconds = busy_seconds + 20;
+"""
+
+
 def test_a_scrape_gets_the_fleets_view(serving: Serving) -> None:
     found = samples(serving)
+    assert found["tenantry_tenant_busy_seconds_total"]["shared", "heavy"] == 0
+    serving.server.psql(_MORE, serving.control)
+    while not found["tenantry_tenant_busy_seconds_total"]["shared", "heavy"]:
+        found = samples(serving)
     assert found["tenantry_control_up"] == {(): 1.0}
     assert found["tenantry_tenant_busy_seconds_total"]["shared", "heavy"] == 12.5
     assert found["tenantry_tenant_wait_seconds_total"]["shared", "heavy"] == 0.5

@@ -27,7 +27,12 @@ from tests.support.until import until
 SECONDS = 15.0
 LONG = 90.0
 RULES = Path(__file__).parents[3] / "config" / "prometheus" / "rules" / "recording.yml"
-_READINGS = "SELECT version FROM tenantry.database_reading"
+#: The database's total of this hour is there before the first difference of two readings is.
+_BEGIN = (
+    "INSERT INTO tenantry.database_usage (hour, database) VALUES (date_trunc('hour', now(), 'UTC'), 'shared') "
+    "ON CONFLICT DO NOTHING"
+)
+_READ_AT = "SELECT (reading ->> 'at')::float8 FROM tenantry.database_reading"
 _TOTAL = "SELECT sum(busy_seconds) FROM tenantry.database_usage"
 
 
@@ -116,32 +121,35 @@ async def test_prometheus_answers_whose_load_it_is(pg18: EmbeddedServer, tmp_pat
     with product_on(pg18) as product:
         config = product.config().model_copy(update={"usage": UsageSection(record=True, flush=0.2)})
         async with (
-            Router.open(config, metrics=False) as router,
             product.admin() as admin,
             serving(product, tmp_path) as target,
             prometheus(target, tmp_path) as ask,
         ):
-            tenants = await product.signed_up(router, 3)
 
             async def scraped(metric: str, at_least: float) -> bool:
                 found = await ask(metric)
                 return sum(found.values()) >= at_least
 
-            # Every series must be there before the load: a rate does not see how a series began.
-            await load(router, tenants, 0.1)
-            await until(lambda: scraped("count(tenantry_tenant_busy_seconds_total)", 3), seconds=LONG)
-            await until(lambda: scraped("count(tenantry_database_busy_seconds_total)", 1), seconds=LONG)
+            async with Router.open(config, metrics=False) as router:
+                tenants = await product.signed_up(router, 3)
+                # Every series must be there before the load: a rate does not see how a series began.
+                await load(router, tenants, 0.1)
+                await admin.execute(_BEGIN)
+                await until(lambda: scraped("count(tenantry_tenant_busy_seconds_total)", 3), seconds=LONG)
+                await until(lambda: scraped("count(tenantry_database_busy_seconds_total)", 1), seconds=LONG)
 
-            tally = await load(router, tenants, SECONDS)
+                begun = await admin.fetchval(_TOTAL)
+                tally = await load(router, tenants, SECONDS)
 
-            readings = await admin.fetchval(_READINGS)
+            # Its sessions are over, and so what they executed is in the server's statistics.
+            ended = await admin.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
 
             async def complete() -> bool:
-                """The server's totals have been read twice since, and Prometheus has them."""
-                read = await admin.fetchrow(f"SELECT ({_READINGS}) AS readings, ({_TOTAL}) AS total")
+                """The server's totals have been read since, and Prometheus has what they added."""
+                read = await admin.fetchrow(f"SELECT ({_READ_AT}) AS at, ({_TOTAL}) AS total")
                 assert read is not None
-                return read["readings"] >= readings + 2 and await scraped(
-                    "tenantry_database_busy_seconds_total", read["total"] * 0.999
+                return (read["at"] or 0) > ended and await scraped(
+                    "tenantry_database_busy_seconds_total", (read["total"] - begun) * 0.999
                 )
 
             await until(complete, seconds=LONG)

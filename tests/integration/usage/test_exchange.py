@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from datetime import date, timedelta
 
+import asyncpg
 import pytest
 
-from tenantry.promotion import Rule, State, judge, reasons
+from tenantry.embedded import EmbeddedServer
+from tenantry.promotion import Mark, Rule, State, judge, reasons
+from tenantry.sql import migrations
 from tenantry.tenant import IdType
 from tenantry.usage import exchange, shares, upkeep
 from tenantry.usage.exchange import BadHistory, Row
+from tenantry.usage.ledger import moment
+from tenantry.usage.meter import DAY
 from tests.integration.usage.conftest import Pool
 from tests.integration.usage.test_shares import MIDNIGHT, TODAY, enter, live
 
@@ -82,6 +88,48 @@ async def test_what_is_exported_can_be_imported(control: Pool) -> None:
     assert (await exchange.put(control, rows, "again")).rows == 28
 
 
+async def exported(control: Pool) -> str:
+    file = io.StringIO()
+    out = exchange.CsvWriter(file)
+    async for row in exchange.get(control, FORTNIGHT[0] - timedelta(days=1), TODAY + timedelta(days=1)):
+        out.row(row)
+    return file.getvalue()
+
+
+async def test_measured_history_that_is_exported_is_judged_the_same_where_it_is_imported(
+    pg: EmbeddedServer, make_database: Callable[[EmbeddedServer], str], control: Pool
+) -> None:
+    """Delays that are taken off, days of which too little is known, idle days and the day that is not over."""
+    await enter(control, "heavy", "light")
+    await live(control, 14, {"heavy": 30.0, "light": 70.0}, total=60.0, server_without_hours=range(24, 72))
+    yesterday = moment(MIDNIGHT - DAY)
+    await control.execute("UPDATE tenantry.usage SET statements = CASE tenant WHEN 'light' THEN 9 ELSE 1 END")
+    await control.execute("DELETE FROM tenantry.usage WHERE hour >= $1", yesterday)  # nobody did anything
+    await control.execute("INSERT INTO tenantry.usage VALUES ($1, 'shared', 'heavy', 0.1)", moment(MIDNIGHT))
+    await upkeep.close_days(control, MIDNIGHT + 60)
+    text = await exported(control)
+
+    elsewhere = make_database(pg)
+    for step in migrations("control"):
+        pg.psql(step.text, elsewhere)
+    async with asyncpg.create_pool(pg.dsn(elsewhere), min_size=0) as other:
+        await enter(other, "heavy", "light")
+        await exchange.put(other, exchange.parse(io.StringIO(text), IdType.TEXT), "there")
+        again = await exported(other)
+        for tenant in ("heavy", "light"):
+            mine, theirs = [
+                judge(Rule(), (await shares.load(pool, FORTNIGHT[0], TODAY)).history(tenant), TODAY)
+                for pool in (control, other)
+            ]
+            marks = [bucket.mark for bucket in mine.buckets]
+            assert [bucket.mark for bucket in theirs.buckets] == marks
+            assert [bucket.share for bucket in theirs.buckets] == pytest.approx([b.share for b in mine.buckets])
+            assert theirs.state is mine.state
+            assert theirs.coverage == pytest.approx(mine.coverage)
+            assert {Mark.MISSING, Mark.UNMET} <= set(marks)
+    assert again == text.replace("measured", "there")
+
+
 HEADER = "day,database,tenant,busy_seconds,total_seconds,coverage\n"
 
 
@@ -96,8 +144,20 @@ HEADER = "day,database,tenant,busy_seconds,total_seconds,coverage\n"
         (HEADER + "2026-11-01,shared,a,3,2,1\n", 2, "exceed"),
         (HEADER + "2026-11-01,shared,a,1,2,1.1\n", 2, "coverage"),
         (HEADER + "2026-11-01,,a,1,2,1\n", 2, "database is empty"),
+        (HEADER + "2026-11-01,sha\0red,a,1,2,1\n", 2, "NUL"),
         (HEADER + "2026-11-01,shared,,1,2,1\n", 2, "empty"),
-        (HEADER + "2026-11-01,shared\n", 2, "empty"),
+        (HEADER + "2026-11-01,shared\n", 2, "fewer fields"),
+        # A decimal comma, and the last line of a file that was cut off.
+        (HEADER + "2026-11-01,shared,a,1,5,100,1\n", 2, "more fields"),
+        (HEADER + "2026-11-01,shared,a,1,2,1\n2026-11-01,shared,b\n", 3, "fewer fields"),
+        (HEADER + "2026-11-01,shared,a,,2,1\n", 2, "busy_seconds is empty"),
+        (HEADER + '2026-11-01,shared,"a,1,2,1\n2026-11-01,shared,b,1,2,1\n', 3, "end of data"),
+        (HEADER + f"2026-11-01,shared,{'a' * 200_000},1,2,1\n", 2, "field limit"),
+        (HEADER.strip() + ",busy_seconds\n", 1, "busy_seconds twice"),
+        (HEADER.strip() + ",commits\n2026-11-01,shared,a,1,2,1,1.5\n", 2, "whole number"),
+        (HEADER + "2026-11-01,shared,a,1e308,1e308,1\n", 2, "between 0 and"),
+        (HEADER + "2026-11-01,shared,a,inf,inf,1\n", 2, "between 0 and"),
+        ("", 1, "the header lacks day"),
     ],
 )
 def test_a_bad_line_is_named(text: str, line: int, why: str) -> None:
@@ -112,8 +172,10 @@ def test_a_bad_line_is_named(text: str, line: int, why: str) -> None:
     [
         ([], "measured", "label"),
         ([], "", "label"),
+        ([], "a\0b", "label"),
         ([Row(TODAY, "s", "a", 1, 2), Row(TODAY, "s", "a", 1, 2)], "x", "two rows"),
         ([Row(TODAY, "s", "a", 1, 2), Row(TODAY, "s", "b", 1, 3)], "x", "two different totals"),
+        ([Row(TODAY, "s", "a", 1, None)], "x", "no total"),
     ],
 )
 async def test_history_that_contradicts_itself_is_refused_whole(

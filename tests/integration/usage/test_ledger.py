@@ -12,10 +12,11 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import DatabaseUnavailable
 from tenantry.events import DatabaseDown, ScopeEnded
-from tenantry.usage.ledger import Ledger
+from tenantry.usage.ledger import Batch, Ledger
 from tenantry.usage.meter import Meter
 from tests.integration.usage.conftest import NOON, Clock, Pool
 from tests.support.proxy import Proxy, Verdict
+from tests.support.until import until
 
 TENANT = UUID(int=7)
 
@@ -201,6 +202,33 @@ async def test_routers_that_count_the_same_tenants_at_once_do_not_deadlock(contr
     await asyncio.gather(*(one(number) for number in range(6)))
 
     assert await busy(control) == 6 * 5 * 200
+
+
+async def test_a_mistake_in_one_flush_does_not_end_the_flushing(
+    control: Pool, meter: Meter, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pen = Ledger(meter, control, uuid4(), clock=clock.time, monotonic=clock.monotonic, every=0.01)
+    right, wrong = pen._send, asyncio.Event()
+
+    async def send(batch: Batch) -> bool:
+        if not wrong.is_set():
+            wrong.set()
+            raise ValueError("a mistake")
+        return await right(batch)
+
+    monkeypatch.setattr(pen, "_send", send)
+    meter(scope(3.0))
+    pen.start()
+    await wrong.wait()
+
+    async def written() -> bool:
+        return await busy(control) == 3.0
+
+    await until(written)
+    await pen.close()
+
+    assert await busy(control) == 3.0
+    assert "a mistake" in caplog.text
 
 
 async def test_close_writes_the_rest_and_says_good_bye(control: Pool, meter: Meter, clock: Clock) -> None:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tenantry.events import ScopeEnded
-from tenantry.promotion import Rule, State, judge
+from tenantry.promotion import Action, Mark, Rule, State, Verdict, judge, verdicts
 from tenantry.tenant import Kind
 from tenantry.usage import shares, upkeep
 from tenantry.usage.ledger import Ledger, moment
@@ -139,6 +139,57 @@ async def test_nobody_is_charged_less_than_nothing_or_more_than_the_whole(contro
     assert await charges(control) == pytest.approx({"tiny": 0.0, "large": 100.0, "": 100.0}, abs=0.01)
 
 
+@pytest.mark.parametrize("guessed", [False, True])
+async def test_an_hour_that_the_server_tells_nothing_of_is_presumed_like_the_rest_of_its_day(
+    control: Pool, guessed: bool
+) -> None:
+    """Each day 23 hours are known: 0.958. Of the other one there is nothing, or a guess that a gap left."""
+    await enter(control, "heavy", "light")
+    unknown = range(3, 14 * 24, 24)
+    busy = {"heavy": 41.0, "light": 59.0}
+    await live(control, 14, busy, server_without_hours=() if guessed else unknown)
+    if guessed:
+        hours = [moment(MIDNIGHT - 14 * DAY + hour * HOUR) for hour in unknown]
+        await control.execute("UPDATE tenantry.database_usage SET covered_seconds = 0 WHERE hour = ANY($1)", hours)
+
+    assert await verdict(control) is State.CANDIDATE
+    assert await verdict(control, "light") is State.CANDIDATE
+    found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
+    day = found.history("heavy").days[TODAY - timedelta(days=1)]
+    assert [day.total, day.coverage] == pytest.approx([2400.0, 23 / 24])
+
+
+async def test_who_is_above_by_the_servers_clock_alone_is_found_among_those_near_the_rule(control: Pool) -> None:
+    """Many short statements: routers saw three times what the server did, and the long ones' tenant in a tenth."""
+    await enter(control, "heavy", *(f"short-{number}" for number in range(10)))
+    hour = moment(MIDNIGHT - 3 * HOUR)
+    for day in range(14):
+        at = hour - timedelta(days=day)
+        await control.execute(
+            "INSERT INTO tenantry.usage (hour, database, tenant, busy_seconds, statements) "
+            "SELECT $1::timestamptz, 'shared', 'short-' || n, 700, 100000 FROM generate_series(0, 9) AS n "
+            "UNION ALL SELECT $1, 'shared', 'heavy', 650, 10",
+            at,
+        )
+        await control.execute(
+            "INSERT INTO tenantry.database_usage SELECT date_trunc('day', $1::timestamptz, 'UTC') + n * interval "
+            "'1 hour', 'shared', CASE n WHEN 21 THEN 1400 ELSE 0 END, 3600 FROM generate_series(0, 23) AS n",
+            at,
+        )
+        await control.execute(
+            "INSERT INTO tenantry.reported SELECT hour, gen_random_uuid(), 3600 FROM tenantry.database_usage "
+            "ON CONFLICT DO NOTHING"
+        )
+    await upkeep.close_days(control, MIDNIGHT + 60)
+
+    for rolled in (False, True):
+        if rolled:
+            await upkeep.keep_up(control, MIDNIGHT + 60, upkeep.Retention(hours=0))
+        found = await shares.load(control, TODAY - timedelta(days=14), TODAY, near=0.2, top=1)
+        assert found.history("heavy").days[TODAY - timedelta(days=1)].busy / 1400 > 0.46
+        assert "heavy" in found.homes
+
+
 async def test_a_gap_in_the_routers_reports_promotes_nobody(control: Pool) -> None:
     await enter(control, "heavy")
     silent = range(5 * 24, 6 * 24 - 4)  # 20 hours of 336: coverage 0.94
@@ -181,6 +232,76 @@ async def test_a_moved_tenants_past_elsewhere_does_not_count_here(control: Pool)
 
     assert found.homes["heavy"].kind is Kind.SHARED
     assert sum(day.busy for day in found.history("heavy").days.values()) == 0
+
+
+async def days_of(control: Pool, database: str, tenant: str | None, busy: float, ago: range) -> None:
+    """Complete days so many days ago: what the tenant used, and the same as the whole of the database."""
+    days = [TODAY - timedelta(days=number) for number in ago]
+    if tenant is not None:
+        await control.execute(
+            "INSERT INTO tenantry.usage_day (day, database, tenant, busy_seconds) "
+            "SELECT day, $2, $3, $4 FROM unnest($1::date[]) AS day",
+            days,
+            database,
+            tenant,
+            busy,
+        )
+    await control.execute(
+        "INSERT INTO tenantry.database_usage_day (day, database, busy_seconds, covered, reported) "
+        "SELECT day, $2, $3, 1, 1 FROM unnest($1::date[]) AS day",
+        days,
+        database,
+        busy,
+    )
+
+
+async def verdict_on_return(control: Pool) -> Verdict:
+    found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
+    (verdict,) = [one for one in verdicts(Rule(), found, TODAY) if one.tenant == "heavy"]
+    assert verdict.action is Action.DEMOTE
+    return verdict
+
+
+async def test_a_tenants_days_elsewhere_are_no_reason_to_send_it_back(control: Pool) -> None:
+    """It lived in its own database, came back, outgrew the shared one again, and left again two days ago."""
+    await enter(control, "heavy", days_ago=2)
+    await control.execute("UPDATE tenantry.tenant SET database = 'own'")
+    await days_of(control, "own", "heavy", 100.0, range(9, 15))
+    await days_of(control, "own", None, 0.0, range(3, 9))
+    await days_of(control, "own", "heavy", 100.0, range(1, 3))
+    await control.execute(
+        "INSERT INTO tenantry.usage_day (day, database, tenant, busy_seconds) "
+        "SELECT $1::date - n, 'shared', 'heavy', 9000 FROM generate_series(2, 8) AS n",
+        TODAY,
+    )
+    await days_of(control, "shared", None, 10_000.0, range(1, 15))
+
+    verdict = await verdict_on_return(control)
+
+    assert [bucket.mark for bucket in verdict.buckets] == [Mark.ABSENT] * 13 + [Mark.MET]
+    assert (verdict.state, verdict.streak) == (State.BUILDING, 1)
+
+
+async def test_another_tenants_own_database_is_no_room_to_return_to(control: Pool) -> None:
+    await enter(control, "heavy")
+    await control.execute("UPDATE tenantry.tenant SET database = 'own'")
+    await control.execute(
+        "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('large', 'dedicated', 'config')"
+    )
+    await days_of(control, "own", "heavy", 1000.0, range(1, 15))
+    await days_of(control, "large", None, 50_000.0, range(1, 15))
+    await days_of(control, "shared", None, 1000.0, range(1, 15))
+
+    assert (await verdict_on_return(control)).state is State.NOT
+
+
+async def test_a_tenant_whose_row_was_made_anew_has_lived_there_as_long_as_it_has_used_it(control: Pool) -> None:
+    await enter(control, "heavy", days_ago=0)
+    await control.execute("UPDATE tenantry.tenant SET database = 'own'")
+    await days_of(control, "own", "heavy", 100.0, range(1, 15))
+    await days_of(control, "shared", None, 10_000.0, range(1, 15))
+
+    assert (await verdict_on_return(control)).state is State.CANDIDATE
 
 
 async def sums(control: Pool) -> list[tuple[object, ...]]:

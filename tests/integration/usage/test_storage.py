@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import date
 
@@ -78,6 +79,24 @@ async def test_what_has_no_time_left_is_skipped_and_named(
 
     assert [table.name for table in found.skipped] == ["files", 'odd "name', "orders"]
     assert found.share("heavy") is None
+
+
+async def test_a_table_that_is_locked_or_gone_is_skipped_in_time_and_the_others_are_estimated(
+    pg: EmbeddedServer, database: str, data: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """VACUUM FULL holds a table for as long as it takes; another may be dropped after the list was made."""
+    listed = [Table("public", "gone", "tenant_id"), *await storage.tables(data, "tenant_id")]
+    owner = await asyncpg.connect(pg.dsn(database))
+    try:
+        await owner.execute("BEGIN; LOCK TABLE files IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(20):
+            found = await storage.estimate(data, listed, seconds=6.0, patience=0.1)
+    finally:
+        await owner.close()
+
+    assert [table.name for table in found.skipped] == ["gone", "files"]
+    assert found.share("heavy") is not None
+    assert found.seconds < 6.0
 
 
 async def test_a_role_that_sees_a_part_of_the_rows_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from uuid import uuid4
 
 import pytest
@@ -55,6 +56,7 @@ async def test_nothing_is_lost_or_counted_twice_while_tenants_stay_on_top(
 ) -> None:
     pen = Ledger(meter, control, uuid4(), clock=clock.time, monotonic=clock.monotonic)
     view = FleetView(top=2)
+    await view.refresh(control, clock.wall)
     for _ in range(40):
         for tenant, busy in (("a", 5.0), ("b", 3.0), ("c", 1.0), ("d", 1.0)):
             meter(ScopeEnded(tenant, "shared", "commit", busy, busy, 0.5, 1))
@@ -74,6 +76,7 @@ async def test_use_that_arrives_within_the_hour_after_is_counted(
 ) -> None:
     pen = Ledger(meter, control, uuid4(), clock=clock.time, monotonic=clock.monotonic)
     view = FleetView(top=2)
+    await view.refresh(control, clock.wall)
     meter(ScopeEnded("a", "shared", "commit", 5.0, 5.0, 0.0, 1))
     clock.pass_(HOUR)
     await view.refresh(control, clock.wall)
@@ -86,6 +89,7 @@ async def test_use_that_arrives_within_the_hour_after_is_counted(
 
 async def test_the_databases_totals_only_grow(control: Pool, clock: Clock) -> None:
     view = FleetView()
+    await view.refresh(control, clock.wall)
     seen = []
     for _ in range(12):
         await control.execute(
@@ -98,6 +102,66 @@ async def test_the_databases_totals_only_grow(control: Pool, clock: Clock) -> No
         clock.pass_(900)
 
     assert seen == [10.0 * number for number in range(1, 13)]
+
+
+async def test_a_view_that_is_made_anew_counts_nothing_a_second_time(
+    control: Pool, meter: Meter, clock: Clock
+) -> None:
+    """A counter that is smaller than before was reset, to Prometheus: what it shows then happened since."""
+    pen = Ledger(meter, control, uuid4(), clock=clock.time, monotonic=clock.monotonic)
+    total = Tally()
+    for _ in range(6):
+        view = FleetView(top=2)
+        await view.refresh(control, clock.wall)
+        for _ in range(5):
+            total.scrape(view)
+            for tenant in ("a", "b", "c"):
+                meter(ScopeEnded(tenant, "shared", "commit", 1.0, 1.0, 0.0, 1))
+            await pen.flush()
+            await control.execute(
+                "INSERT INTO tenantry.database_usage AS d VALUES ($1, 'shared', 10, 600) "
+                "ON CONFLICT (hour, database) DO UPDATE SET busy_seconds = d.busy_seconds + 10",
+                moment(clock.wall // HOUR * HOUR),
+            )
+            await view.refresh(control, clock.wall)
+            clock.pass_(700)
+        total.scrape(view)
+
+    assert total.increase["tenants"] == 6 * 5 * 3.0
+    assert total.increase["databases"] == 6 * 5 * 10.0
+
+
+class Tally:
+    """What Prometheus adds up of counters, over their resets."""
+
+    def __init__(self) -> None:
+        self.increase: Counter[str] = Counter()
+        self._last: dict[str, float] = {}
+
+    def scrape(self, view: FleetView) -> None:
+        tenants, databases = view.tenants(), view.databases()
+        for key, name, value in [
+            *(("tenants", f"{label}", count.busy) for label, count in tenants.items()),
+            *(("databases", name, busy) for name, busy in databases.items()),
+        ]:
+            last = self._last.get(name, 0.0)
+            self.increase[key] += value - last if value >= last else value  # type: ignore[assignment]
+            self._last[name] = value
+
+
+async def test_a_total_that_a_collector_makes_up_for_hours_later_is_counted(control: Pool, clock: Clock) -> None:
+    view = FleetView()
+    await view.refresh(control, clock.wall)
+    clock.pass_(6 * HOUR)
+    await view.refresh(control, clock.wall)
+    for ago in range(6):
+        hour = moment(clock.wall // HOUR * HOUR - ago * HOUR)
+        await control.execute("INSERT INTO tenantry.database_usage VALUES ($1, 'shared', 100, 3600)", hour)
+    await view.refresh(control, clock.wall)
+    clock.pass_(72 * HOUR)
+    await view.refresh(control, clock.wall)
+
+    assert view.databases() == {"shared": 600.0}
 
 
 async def test_reading_the_view_takes_no_query_and_less_than_a_scrapes_time(

@@ -221,6 +221,20 @@ def test_a_dedicated_tenant_may_return_only_when_it_would_stay_below_the_lower_t
     assert verdict_with(2000.0) is State.NOT  # exactly 0.20 is not below
     assert verdict_with(4000.0) is State.NOT  # below the promotion threshold, but in the gap between
     assert verdict_with(1999.0, since=TODAY - timedelta(days=13)) is State.BUILDING
+    # The day on which it came is a mixed one: less was its own than a whole day would have been.
+    assert verdict_with(1999.0, since=TODAY - timedelta(days=14)) is State.BUILDING
+    assert verdict_with(1999.0, since=TODAY - timedelta(days=15)) is State.CANDIDATE
+
+
+def test_a_week_that_is_covered_exactly_as_much_as_is_wanted_is_covered() -> None:
+    """Seven times a seventh of 0.95 is a hair less than 0.95 in floats."""
+    rule, last = Rule(bucket=Bucket.WEEK), SUNDAY
+    own = history([1.0] * 14, total=1000.0, coverage=0.95, kind=Kind.DEDICATED, last=last)
+    shared = history([0.0] * 14, total=8000.0, last=last)
+    below = history([0.1] * 14, coverage=[0.94, 0.96, 0.95, 0.95, 0.95, 0.95, 0.95] * 2, last=last)
+
+    assert judge_return(rule, own, shared, TODAY).state is State.CANDIDATE
+    assert judge(rule, below, TODAY).state is State.NOT
 
 
 def test_a_gap_never_sends_a_tenant_back() -> None:

@@ -5,6 +5,9 @@
 -- way to the server and their own process's delays. By how much it is larger, and over how many statements, is kept
 -- too: `usage.shares` takes it off again, the same for each statement. Not of an hour of which the server's figure is
 -- known in part only: there it is smaller for another reason.
+--
+-- Once enough of the day is known for a total, hours that are known in part are presumed to be like the others: what
+-- stands in them (a guess, what was left after a crash, the tenants' sum) must not be counted beside that.
 WITH span AS (
     SELECT $1::date::timestamp AT TIME ZONE 'UTC' AS first, ($1::date + 1)::timestamp AT TIME ZONE 'UTC' AS after
 ), tenants AS (
@@ -15,16 +18,22 @@ WITH span AS (
     SELECT d.hour, d.database, d.busy_seconds AS busy, d.covered_seconds AS covered,
            d.covered_seconds >= 0.95 * least(3600, $3::float8 - extract(epoch FROM d.hour)) AS whole
     FROM span, tenantry.database_usage AS d WHERE d.hour >= span.first AND d.hour < span.after
+), day AS (
+    SELECT database, sum(greatest(server.busy, tenants.busy)) AS seen,
+           coalesce(sum(greatest(server.busy, tenants.busy)) FILTER (WHERE server.whole), 0) AS known,
+           coalesce(sum(server.covered), 0) AS covered, sum(server.covered) FILTER (WHERE server.whole) AS wholly,
+           coalesce(sum(tenants.busy), 0) AS attributed,
+           coalesce(sum(tenants.busy - server.busy) FILTER (WHERE server.whole AND tenants.busy > server.busy), 0) AS excess,
+           coalesce(sum(tenants.statements) FILTER (WHERE server.whole AND tenants.busy > server.busy), 0) AS statements
+    FROM tenants FULL JOIN server USING (hour, database)
+    GROUP BY database
 )
 INSERT INTO tenantry.database_usage_day AS d (day, database, source, busy_seconds, covered, reported, attributed_seconds,
                                             excess_seconds, excess_statements)
-SELECT $1::date, database, 'measured', sum(greatest(server.busy, tenants.busy)),
-       least(1, coalesce(sum(server.covered), 0) / 86400), $2::float8,
-       coalesce(sum(tenants.busy), 0),
-       coalesce(sum(tenants.busy - server.busy) FILTER (WHERE server.whole AND tenants.busy > server.busy), 0),
-       coalesce(sum(tenants.statements) FILTER (WHERE server.whole AND tenants.busy > server.busy), 0)
-FROM tenants FULL JOIN server USING (hour, database)
-GROUP BY database
+SELECT $1::date, database, 'measured',
+       CASE WHEN covered >= 0.95 * 86400 THEN (known - excess) * (covered / wholly) + excess ELSE seen END,
+       least(1, covered / 86400), $2::float8, attributed, excess, statements
+FROM day
 ON CONFLICT (day, database, source) DO UPDATE SET
     busy_seconds = excluded.busy_seconds, covered = excluded.covered, reported = excluded.reported,
     attributed_seconds = excluded.attributed_seconds, excess_seconds = excluded.excess_seconds,

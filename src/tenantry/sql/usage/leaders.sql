@@ -2,16 +2,20 @@
 -- largest of each database and day.
 --
 -- Days that are rolled up are looked up by index. Of hours that are not, every tenant is taken that had more than
--- the share of an hour: whoever has it of the day has it of one of its hours.
+-- the share of an hour: whoever has it of the day has it of one of its hours. The whole is the server's figure where
+-- the tenants' sum is larger: with the delays taken off, a tenant may have more of it than of the sum.
 WITH days AS (
-    SELECT DISTINCT ON (database, day) database, day, source, busy_seconds
+    SELECT DISTINCT ON (database, day) database, day, source, busy_seconds - excess_seconds AS executing
     FROM tenantry.database_usage_day WHERE day >= $1::date AND day < $2::date
     ORDER BY database, day, least(covered, reported) DESC, source = 'measured' DESC, source
 ), recent AS MATERIALIZED (
     SELECT u.hour, u.database, u.tenant, u.busy_seconds FROM tenantry.usage AS u
     WHERE u.hour >= $1::date::timestamp AT TIME ZONE 'UTC' AND u.hour < $2::date::timestamp AT TIME ZONE 'UTC'
 ), hours AS (
-    SELECT hour, database, sum(busy_seconds) AS busy FROM recent GROUP BY hour, database
+    SELECT hour, database, CASE WHEN server.covered_seconds >= 0.95 * 3600 THEN least(used.busy, server.busy_seconds)
+                                ELSE used.busy END AS busy
+    FROM (SELECT hour, database, sum(busy_seconds) AS busy FROM recent GROUP BY hour, database) AS used
+         LEFT JOIN tenantry.database_usage AS server USING (hour, database)
 ), last AS (
     SELECT database, tenant, row_number() OVER (PARTITION BY database ORDER BY sum(busy_seconds) DESC, tenant) AS rank
     FROM recent WHERE hour > (SELECT max(hour) FROM hours) - interval '24 hours' GROUP BY database, tenant
@@ -19,7 +23,7 @@ WITH days AS (
 SELECT heavy.tenant FROM days, LATERAL (
     SELECT d.tenant FROM tenantry.usage_day AS d
     WHERE d.day = days.day AND d.database = days.database AND d.source = days.source
-      AND d.busy_seconds > $3::float8 * days.busy_seconds
+      AND d.busy_seconds > $3::float8 * days.executing
 ) AS heavy
 UNION
 SELECT large.tenant FROM days, LATERAL (
