@@ -164,17 +164,28 @@ async def carry_limits(source: Any, target: Any, tenant: object) -> int:
         for row in limits:
             statement = "INSERT INTO tenantry.quota_limit VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1"
             changed += await target.fetchval(statement, *row.values()) or 0
-        for table, columns in _OWN.items():
-            read = f"SELECT {columns} FROM tenantry.{table} WHERE tenant = $1 ORDER BY 1, 2"  # noqa: S608  named above
-            wanted = await source.fetch(read, str(tenant))
-            if [*map(tuple, wanted)] == [*map(tuple, await target.fetch(read, str(tenant)))]:
+        there = await limits_of(target, tenant)
+        for table, wanted in (await limits_of(source, tenant)).items():
+            if wanted == there[table]:
                 continue
             await target.execute(f"DELETE FROM tenantry.{table} WHERE tenant = $1", str(tenant))  # noqa: S608
+            columns = _OWN[table]
             places = ", ".join(f"${number}" for number in range(1, columns.count(",") + 2))
             insert = f"INSERT INTO tenantry.{table} ({columns}) VALUES ({places})"  # noqa: S608
-            await target.executemany(insert, [tuple(row) for row in wanted])
+            await target.executemany(insert, wanted)
             changed += len(wanted)
     return changed
+
+
+async def limits_of(connection: Any, tenant: object) -> dict[str, list[list[Any]]]:
+    """A tenant's plan and exceptions in one database, by table. Equal where two databases say the same."""
+    if QUOTAS not in await installed(connection):
+        return {}
+    found = {}
+    for table, columns in _OWN.items():
+        read = f"SELECT {columns} FROM tenantry.{table} WHERE tenant = $1 ORDER BY 1, 2"  # noqa: S608  named above
+        found[table] = [list(row) for row in await connection.fetch(read, str(tenant))]
+    return found
 
 
 async def carry_log(source: Any, target: Any, tenant: object, *, since: str | None = None) -> int:

@@ -52,11 +52,7 @@ ROWS: Final = (
     ("test_the_application_can_neither", "F17"),
     ("test_a_row_", "F17"),
     ("test_a_tenant_removed", "F17"),
-    ("test_of_two_movers", "F18"),
-    ("test_of_a_promotion", "F18"),
     ("test_two_tenants_move", "F18"),
-    ("test_a_running_move", "F18"),
-    ("test_a_zombie", "F18"),
     ("test_nobody_writes_to_the_target", "F19"),
     ("test_every_corruption", "F19, F21"),
     ("test_corruption_after", "F19, F21"),
@@ -78,7 +74,13 @@ ROWS: Final = (
     ("test_naive_protocols", "model"),
 )
 #: Whole files that are one row.
-FILES: Final = {"test_out_of_space": "F10", "test_waiting": "F22", "test_grid": "F11", "test_switch": "F2"}
+FILES: Final = {
+    "test_out_of_space": "F10",
+    "test_waiting": "F22",
+    "test_grid": "F11",
+    "test_switch": "F2",
+    "test_f18_two_movers": "F18",
+}
 #: Tests of tests/faults that are no row of the matrix.
 BESIDE: Final = ("test_the_links_of_reference_tables",)
 

@@ -158,7 +158,7 @@ class Estate:
     async def homes(self, tenant: uuid.UUID | None = None) -> dict[str, tuple[str, int] | None]:
         """What each database, and the directory, say about where the tenant lives."""
         said: dict[str, tuple[str, int] | None] = {}
-        for database in ("shared", "acme"):
+        for database in self.endpoints:
             there = await self.fetch(database, "SELECT to_regclass('tenantry.placement') IS NOT NULL AS there")
             said[database] = None
             if there[0]["there"]:

@@ -226,6 +226,6 @@ async def check(estate: Estate, done: History, *, unknown: bool = False) -> dict
 async def home_of(estate: Estate, tenant: uuid.UUID) -> str:
     """The one database that admits the tenant now."""
     said = await estate.homes(tenant)
-    writable = [name for name in ("shared", "acme") if (said[name] or ("", 0))[0] == name]
+    writable = [name for name in estate.endpoints if (said[name] or ("", 0))[0] == name]
     assert len(writable) == 1, f"not exactly one writable home: {said}"
     return writable[0]

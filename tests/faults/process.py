@@ -32,9 +32,13 @@ class MoverProcess:
         *,
         failpoints: str = "",
         endpoints: dict[str, Endpoint] | None = None,
+        to: str = "acme",
         **limits: Any,
     ) -> None:
-        """`command` and `argument`: "move" and a tenant, or a command of Mover and a move's id."""
+        """`command` and `argument`: "move" and a tenant, or a command of Mover and a move's id.
+
+        `to`: the target of "move".
+        """
         order = {
             "control": estate.control_dsn,
             "endpoints": [
@@ -44,6 +48,7 @@ class MoverProcess:
             "limits": asdict(replace(LIMITS, **limits)),
             "command": command,
             "argument": argument,
+            "to": to,
         }
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TENANTRY_")}
         environment |= {VARIABLE: failpoints, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
@@ -95,9 +100,8 @@ async def main(order: dict[str, Any]) -> str:
     endpoints = {end["name"]: Endpoint(**{**end, "kind": Kind(end["kind"])}) for end in order["endpoints"]}
     mover = Mover(order["control"], endpoints, limits=Limits(**order["limits"]))
     if order["command"] == "move":
-        record = await mover.run(
-            await mover.plan(order["argument"], "acme"), lambda event: print(event, flush=True)
-        )
+        plan = await mover.plan(order["argument"], order["to"])
+        record = await mover.run(plan, lambda event: print(event, flush=True))
     else:
         record = await getattr(mover, order["command"])(order["argument"])
     return f"{record.state}"

@@ -1,4 +1,4 @@
-"""F18 to F20: two movers at once, somebody else at the target, and what an earlier move has left."""
+"""F19 and F20: somebody else at the target, and what an earlier move has left. F18 has a file of its own."""
 
 from __future__ import annotations
 
@@ -8,56 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tenantry.embedded import EmbeddedError, EmbeddedServer
-from tenantry.move import DataDiffers, MoveBusy, MoveRecord, MoveRefused, Progress, State, StepStarted
+from tenantry.move import DataDiffers, Progress, State, StepStarted
 from tests.faults.estate import LIMITS, Estate
-from tests.faults.load import check, load
 from tests.faults.process import MoverProcess
-from tests.support.databases import drop_database, new_database
-
-
-async def test_of_two_movers_of_one_tenant_one_wins_and_the_other_says_why(estate18: Estate) -> None:
-    mover = estate18.mover()
-    plans = [await mover.plan(estate18.tenant, "acme") for _ in range(2)]
-    results = await asyncio.gather(*(mover.run(plan) for plan in plans), return_exceptions=True)
-    assert sorted(type(result).__name__ for result in results) == ["MoveBusy", "MoveRecord"]
-    assert "is being moved already" in str(next(r for r in results if isinstance(r, MoveBusy)))
-
-
-@pytest.mark.faults
-async def test_a_running_move_can_not_be_resumed_by_another_mover(estate18: Estate) -> None:
-    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K9=stop")
-    try:
-        await process.stopped()
-        (record,) = await estate18.mover().list()
-        with pytest.raises(MoveBusy, match="another mover is running it"):
-            await estate18.mover().resume(record.id)
-        process.go_on()
-        assert (await process.ended())[0] == 0
-    finally:
-        process.end()
-
-
-async def test_a_zombie_can_not_flip_what_was_aborted(estate18: Estate) -> None:
-    """Its lease was lost with its session, somebody aborts, and only then it goes on to the commit."""
-    async with load(estate18) as running:
-        process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K13f=stop", attempts=1)
-        try:
-            await process.stopped()
-            (record,) = await estate18.mover().list()
-            end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE $1"
-            await estate18.fetch("control", end, f"tenantry move lease {record.id}")
-            aborted = await estate18.mover().abort(record.id)
-            assert aborted.state is State.ABORTED
-            process.go_on()
-            code, output = await process.ended()
-            assert code == 1, output
-        finally:
-            process.end()
-        await running.reach(estate18.tenant, 20)
-    await check(estate18, running)
-    assert (await estate18.homes())["shared"] == ("shared", 1)
-    again = await estate18.mover().run(await estate18.mover().plan(estate18.tenant, "acme"))
-    assert again.state is State.FLIPPED
 
 
 @pytest.mark.faults
@@ -73,35 +26,6 @@ async def test_the_links_of_reference_tables_go_with_the_tenant(estate18: Estate
     back = await mover.run(await mover.plan(estate18.tenant, "shared"))
     await mover.release(back.id)
     assert not await estate18.fetch("shared", "SELECT 1 FROM pg_publication WHERE pubname LIKE 'tenantry%'")
-
-
-@pytest.mark.faults
-async def test_of_a_promotion_and_a_demotion_at_once_one_wins(estate18: Estate) -> None:
-    """F18: the tenant lives at acme; one mover demotes it, the other wants it in a third database."""
-    mover = estate18.mover()
-    first = await mover.run(await mover.plan(estate18.tenant, "acme"))
-    with pytest.raises(MoveRefused, match="holds rows already"):  # not released: its way back is still open
-        await mover.run(await mover.plan(estate18.tenant, "shared"))
-    await mover.release(first.id)
-    estate18.third = third = new_database(estate18.far, "third")
-    try:
-        await estate18.fetch(
-            "control", "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('third', 'dedicated', 'config')"
-        )
-        mover = estate18.mover()
-        async with load(estate18) as running:
-            plans = [await mover.plan(estate18.tenant, to) for to in ("shared", "third")]
-            results = await asyncio.gather(*(mover.run(plan) for plan in plans), return_exceptions=True)
-            assert sorted(type(result).__name__ for result in results) == ["MoveBusy", "MoveRecord"], results
-            (won,) = [result for result in results if isinstance(result, MoveRecord)]
-            assert won.state is State.FLIPPED
-            await running.reach(estate18.tenant, 20)
-            if won.target == "third":  # where the checker does not look
-                await mover.rollback(won.id)
-            await running.reach(estate18.tenant, 20)
-        await check(estate18, running)
-    finally:
-        drop_database(estate18.far, third)
 
 
 @pytest.mark.faults

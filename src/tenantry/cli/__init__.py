@@ -74,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError:
         print("the command line needs more packages: pip install 'tenantry[cli]'", file=sys.stderr)
         return 2
-    from tenantry.cli.command import execute
+    try:
+        from tenantry.cli.command import execute
 
-    return execute(build(), arguments)
+        return execute(build(), arguments)
+    except KeyboardInterrupt:  # while the commands' modules are read: nothing has begun
+        return 130

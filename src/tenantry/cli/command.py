@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, TypeVar, get_type_hints
 import typer
 
 from tenantry.cli import exits, secrets
-from tenantry.cli.render import Renderer
+from tenantry.cli.render import Renderer, nowhere
 from tenantry.cli.session import DEFAULT_CONFIG, Session
 
 Work = TypeVar("Work", bound=Callable[..., Any])
@@ -121,13 +121,21 @@ def command(app: typer.Typer, name: str) -> Callable[[Work], Work]:
 
 def execute(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     """Run a command line; the exit code. No exception leaves but SystemExit's causes."""
+    sys.stdout = sys.stdout or nowhere()  # None: closed by the shell
+    sys.stderr = sys.stderr or nowhere()
+    code = _run(app, arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `tenantry … | head`
+        sys.stdout = nowhere()
+    return code
+
+
+def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="tenantry")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else exits.DONE if end.code is None else exits.USAGE
-    except BrokenPipeError:  # the reader has seen enough: `tenantry … | head`
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (the interpreter flushes it at exit)
-        return exits.DONE
     return exits.DONE
 
 
@@ -190,8 +198,11 @@ def _guarded(session: Session, work: Callable[..., Any], options: dict[str, Any]
         done = work(session, **options)
         if inspect.iscoroutine(done):
             asyncio.run(_to_the_end(session, done))
-    except (typer.Exit, typer.Abort, KeyboardInterrupt, BrokenPipeError):
+    except (typer.Exit, typer.Abort, KeyboardInterrupt):
         raise
+    except BrokenPipeError:  # the command's own output; a broken connection is translated where it breaks
+        sys.stdout = nowhere()
+        raise typer.Exit(exits.DONE) from None
     except Exception as error:
         if os.environ.get("TENANTRY_TRACEBACK"):
             trace = "".join(traceback.format_exception(error))

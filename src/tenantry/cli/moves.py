@@ -18,7 +18,7 @@ from tenantry.cli.render import Column
 from tenantry.cli.session import Session
 from tenantry.config import duration
 from tenantry.errors import ConfigError
-from tenantry.move import Interrupt, Limits, MovePlan, Mover, State
+from tenantry.move import Interrupt, Limits, MoveBusy, MovePlan, Mover, State
 from tenantry.tenant import Kind
 
 DEFAULT_JOBS: Final = Limits().jobs
@@ -106,8 +106,10 @@ async def move(session: Session, tenant: TenantArgument, to: ToOption, how: How)
 @command(app, "list")
 async def list_moves(session: Session, tenant: OfOption = None) -> None:
     """All moves, the newest first."""
-    moves = await (await mover(session)).list(tenant)
-    session.out.rows(COLUMNS, [summary.row(one) for one in moves], empty="no tenant was ever moved")
+    wanted = None if tenant is None else str(session.config.tenancy.type.parse(tenant))
+    moves = await (await mover(session)).list(wanted)
+    empty = "no tenant was ever moved" if wanted is None else f"tenant {wanted} was never moved"
+    session.out.rows(COLUMNS, [summary.row(one) for one in moves], empty=empty)
 
 
 @command(app, "show")
@@ -201,8 +203,12 @@ async def _move(session: Session, tenant: str, to: str, how: How) -> None:
     carrier = await mover(session, interrupt, _limits(how.rate, how.jobs))
     text = str(session.config.tenancy.type.parse(tenant))
     plan = await carrier.plan(text, to, consent=_seconds(how.pause))
+    for other in [] if how.plan else await carrier.list(text):
+        if not other.state.finished:  # the answer is "no", not that preflight refuses
+            raise MoveBusy(other.id, f"tenant {text} is being moved already")
     if how.plan or plan.refusals:
-        _show_plan(session, plan)
+        with session.out.unless_unread():
+            _show_plan(session, plan)
         if plan.refusals:
             session.out.error(f"moving tenant {text} to {to} is refused; nothing was touched")
             raise typer.Exit(exits.REFUSED)

@@ -6,6 +6,7 @@ A table on a terminal, aligned plain text when piped, JSON when asked. JSON keys
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,19 @@ def plain(value: Any) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
 
 
+def nowhere() -> TextIO:
+    """Where output goes whose reader has gone."""
+    return open(os.devnull, "w", encoding="utf-8")  # open until the interpreter's end, which flushes it
+
+
+class _Prose(Console):
+    """Sentences for people: that nobody reads them any more stops no work, and changes no exit code."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        sys.stderr = nowhere()
+
+
 class Step:
     """Told how far a piece of work has come."""
 
@@ -83,7 +97,7 @@ class Step:
 class Renderer:
     """Writes what a command has to say."""
 
-    # Mutable state: secrets, added to as DSNs become known.
+    # Mutable state: secrets, added to as DSNs become known; _out, as long as somebody reads it.
 
     def __init__(
         self, *, as_json: bool, out: TextIO | None = None, err: TextIO | None = None, colour: bool | None = None
@@ -97,7 +111,7 @@ class Renderer:
         self._err = err or sys.stderr
         self._terminal = self._out.isatty() if colour is None else colour
         self.console = Console(file=self._out, force_terminal=self._terminal or None, highlight=False)
-        self.errors = Console(file=self._err, highlight=False)
+        self.errors: Console = _Prose(file=self._err, highlight=False)
 
     # -- data --------------------------------------------------------------------------------------
 
@@ -132,11 +146,25 @@ class Renderer:
 
     def tree(self, value: Any) -> None:
         """Any value as JSON."""
-        print(json.dumps(value, indent=2, default=_jsonable, ensure_ascii=False), file=self._out)
+        with self.unless_unread():
+            print(json.dumps(value, indent=2, default=_jsonable, ensure_ascii=False), file=self._out)
 
-    def line(self, value: Row) -> None:
-        """One object of a stream of JSON: on a line of its own, at once."""
+    def line(self, value: Row | Sequence[Row]) -> None:
+        """One object, or list of them, of a stream of JSON: on a line of its own, at once."""
         print(json.dumps(value, default=_jsonable, ensure_ascii=False), file=self._out, flush=True)
+
+    def event(self, value: Row) -> None:
+        """A line of work that goes on when nobody reads of it any more."""
+        with self.unless_unread():
+            self.line(value)
+
+    @contextmanager
+    def unless_unread(self) -> Iterator[None]:
+        """While the body writes: that nobody reads it any more changes neither the work nor its exit code."""
+        try:
+            yield
+        except BrokenPipeError:
+            self._out = sys.stdout = nowhere()
 
     def text(self, text: str) -> None:
         """Data that is text by nature: SQL, metrics. As it is, to stdout."""

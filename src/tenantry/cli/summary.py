@@ -76,9 +76,10 @@ def text(record: MoveRecord) -> dict[str, str]:
 def show(out: Renderer, record: MoveRecord, *, as_event: bool = False) -> None:
     """Print it. `as_event`: in JSON it is the last line of a stream."""
     if not out.as_json:
-        out.facts(text(record))
+        with out.unless_unread():
+            out.facts(text(record))
     elif as_event:
-        out.line({"event": "Summary", **facts(record)})
+        out.event({"event": "Summary", **facts(record)})
     else:
         out.tree(facts(record))
 

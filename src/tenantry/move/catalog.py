@@ -22,6 +22,8 @@ class Column(NamedTuple):
     """True if the binary format means the same in another database: no object ids in it."""
     oid_type: bool
     """True for oid and lo: may point to a large object."""
+    comparable: bool = True
+    """True if PostgreSQL has an equality for its type; json, xml and point, say, have none."""
 
 
 class Key(NamedTuple):
@@ -67,21 +69,38 @@ class Table:
     grantees: tuple[str, ...]
     columns: tuple[Column, ...]
     keys: tuple[Key, ...]
+    """Those that would do as a replica identity."""
     references: tuple[Reference, ...]
+    uniques: tuple[Key, ...] = ()
+    """The other unique keys: deferrable, partial, or over columns that may be NULL."""
+    odd: tuple[tuple[str, str], ...] = ()
+    """Partitions that are foreign ("f") or unlogged ("u"), by their quoted names."""
+    always: tuple[str, ...] = ()
+    """Triggers, of partitions too, that fire for replicated rows: ENABLE ALWAYS, ENABLE REPLICA."""
 
     @property
     def quoted(self) -> str:
         """Its name, schema-qualified and quoted."""
         return f"{identifier(self.schema)}.{identifier(self.name)}"
 
+    @property
+    def foreign(self) -> bool:
+        """True if rows of it are in another server."""
+        return self.kind == "f" or any(kind == "f" for _, kind in self.odd)
+
     def identity_columns(self) -> frozenset[str]:
         """The columns of the replica identity in force; empty if there is none."""
         if self.identity == "f":
             return frozenset(column.name for column in self.columns)
+        key = self.identity_key()
+        return frozenset(key.columns if key else ())
+
+    def identity_key(self) -> Key | None:
+        """The key that is the replica identity in force; None: all columns are, or there is none."""
         for key in self.keys:
             if key.identity if self.identity == "i" else self.identity == "d" and key.primary:
-                return frozenset(key.columns)
-        return frozenset()
+                return key
+        return None
 
 
 class Generator(NamedTuple):
@@ -90,10 +109,11 @@ class Generator(NamedTuple):
     schema: str
     name: str
     max: int
+    """The largest value that it may give out, and that the columns which it feeds hold."""
     increment: int
     cycles: bool
-    table_oid: int | None
-    column: str | None
+    feeds: tuple[tuple[int, str], ...]
+    """The columns that it feeds: object id of the table, and name."""
     last: int
     """The last value given out; 0: none yet."""
 
@@ -144,7 +164,7 @@ async def read_side(connection: Connection) -> Side:
         server=server,
         pooled=server["backend"] != connection.get_server_pid(),
         tables=tuple(_table(row) for row in await connection.fetch(sql.query("move/tables"))),
-        sequences=tuple(Generator(*row.values()) for row in await connection.fetch(sql.query("move/sequences"))),
+        sequences=tuple(_generator(row) for row in await connection.fetch(sql.query("move/sequences"))),
         local=local,
     )
 
@@ -167,7 +187,15 @@ async def read_storage(connection: Connection, tables: Sequence[str]) -> str:
     return str(await connection.fetchval(sql.query("move/storage"), list(tables)))
 
 
+def _generator(row: Any) -> Generator:
+    return Generator(**{**row, "feeds": tuple((oid, column) for oid, column in json.loads(row["feeds"]))})
+
+
 def _table(row: Any) -> Table:
+    keys = [
+        (k["fit"], Key(k["index"], k["primary"], k["identity"], tuple(k["columns"])))
+        for k in json.loads(row["keys"])
+    ]
     return Table(
         oid=row["oid"],
         schema=row["schema"],
@@ -182,14 +210,17 @@ def _table(row: Any) -> Table:
         ours=row["ours"],
         grantees=tuple(row["grantees"]),
         columns=tuple(
-            Column(c["name"], c["type"], c["not_null"], c["generated"], c["portable"], c["oid_type"])
+            Column(
+                c["name"], c["type"], c["not_null"], c["generated"], c["portable"], c["oid_type"], c["comparable"]
+            )
             for c in json.loads(row["columns"])
         ),
-        keys=tuple(
-            Key(k["index"], k["primary"], k["identity"], tuple(k["columns"])) for k in json.loads(row["keys"])
-        ),
+        keys=tuple(key for fit, key in keys if fit),
         references=tuple(
             Reference(r["name"], r["to"], tuple(r["columns"]), tuple(r["far"]))
             for r in json.loads(row["references"])
         ),
+        uniques=tuple(key for fit, key in keys if not fit),
+        odd=tuple((name, kind) for name, kind in json.loads(row["odd"])),
+        always=tuple(row["always"]),
     )

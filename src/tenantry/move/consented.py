@@ -26,7 +26,7 @@ from tenantry.move.progress import FenceTried
 from tenantry.move.run import Result, Step, identity, prepare_target
 from tenantry.move.states import State
 from tenantry.move.throttle import Throttle
-from tenantry.move.verify import compare_table
+from tenantry.move.verify import compare_tables
 from tenantry.move.work import Work
 
 
@@ -101,9 +101,9 @@ async def _carry(work: Work, beside: Connection, there: Connection) -> None:
     snapshot = await beside.fetchval("SELECT pg_export_snapshot()")
     await unchanged(work.plan, beside)
     await copy.copy_all(work, str(snapshot))
-    differences: list[str] = []
-    for table in work.plan.tables:
-        differences += (await compare_table(work, work.out, table, beside, there))[1]
+    # Nothing fences the writers of reference tables, but the snapshot is the one that they were copied from.
+    tables = (*work.plan.tables, *work.plan.references)
+    _, differences = await compare_tables(work, work.out, tables, beside, there)
     if differences:
         raise DataDiffers(work.plan.id, differences)
     followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
@@ -132,6 +132,7 @@ async def settling(work: Work) -> Result:
     await work.journal.enter(work.plan, State.FLIPPED)
     await settle.admit_anew(work, work.out)
     await work.journal.place(work.plan.tenant, work.plan.target, work.plan.epoch + 1)
+    await kit_state.settle_limits(work, work.out)
     await kit_state.bring_log(work, work.out)
     if work.plan.creation is not None:
         await work.journal.gone(work.plan.id, work.plan.target, "database", work.plan.creation.name)

@@ -11,6 +11,7 @@ from typing import Literal
 from tenantry.move import failpoints
 from tenantry.move.catalog import identifier
 from tenantry.move.endpoint import Connection, Endpoint, blaming, session
+from tenantry.move.errors import MoveError
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import CopyProgressed
 from tenantry.move.work import Work
@@ -27,11 +28,31 @@ async def clear(work: Work, place: Endpoint, tables: Sequence[TablePlan]) -> Non
         if place.kind is Kind.DEDICATED:
             names = ", ".join(table.quoted for table in tables)
             if names:
-                await there.execute(f"TRUNCATE {names}")
+                async with away(work, place, there):
+                    await there.execute(f"TRUNCATE {names}")
             return
         for table in tables:
             if table.column:
-                await there.execute(f"DELETE FROM {table.quoted} WHERE {table.where(work.plan.tenant)}")  # noqa: S608  quoted
+                async with away(work, place, there):
+                    await there.execute(f"DELETE FROM {table.quoted} WHERE {table.where(work.plan.tenant)}")  # noqa: S608  quoted
+
+
+@contextlib.asynccontextmanager
+async def away(work: Work, place: Endpoint, there: Connection) -> AsyncIterator[None]:
+    """A transaction during which the tenant does not live at `place`, nor comes there: its rows may be deleted.
+
+    The lease is lost with its session, and this mover may learn of it late: its move may be over and a newer one
+    may have brought the tenant here.
+
+    Raises:
+        MoveError: the tenant lives there.
+    """
+    tenant = work.plan.tenant
+    async with there.transaction():
+        home = await there.fetchval("SELECT home FROM tenantry.placement WHERE tenant = $1 FOR SHARE", tenant)
+        if home == place.name:
+            raise MoveError(f"tenant {tenant} is at home in {place.name}: its rows stay")
+        yield
 
 
 async def copy_all(work: Work, snapshot: str) -> int:

@@ -77,7 +77,7 @@ class Side:
         exact: Sequence[str],
         chunks: Chunks,
         *,
-        alone: bool,
+        whole: bool,
     ) -> None:
         self._connection = connection
         self._tenant = literal(tenant)
@@ -85,23 +85,23 @@ class Side:
         self._exact = frozenset(exact)
         self._chunks = chunks
         self._column = f"t.{identifier(table.column)}"
-        self._where = ["true" if alone else f"{self._column} = {self._tenant}"]
+        self._where = ["true" if whole else f"{self._column} = {self._tenant}"]
 
     @classmethod
-    async def open(cls, connection: Connection, tenant: str, table: TablePlan, size: int, *, alone: bool) -> Side:
+    async def open(cls, connection: Connection, tenant: str, table: TablePlan, size: int, *, whole: bool) -> Side:
         """Look at the table.
 
         Args:
             size: bytes of the table that one statement reads, about.
-            alone: True if no row may be another's: then all rows are read, not the tenant's only.
+            whole: True if all rows are read, not the tenant's only.
         """
         row = (await connection.fetch(sql.query("move/digest"), table.quoted))[0]
         pages, part = row["pages"], 1.0
-        if row["rows"] and not alone:
+        if row["rows"] and not whole:
             part = table.rows / row["rows"]
         step = max(1, pages * size // max(row["bytes"], 1))
         chunks = Chunks(pages, step if part >= _PAGEWISE else max(1, pages))
-        return cls(connection, tenant, table, row["exact"], chunks, alone=alone)
+        return cls(connection, tenant, table, row["exact"], chunks, whole=whole)
 
     async def digests(self) -> AsyncIterator[Digest]:
         """Digests that together cover each row once."""
@@ -149,6 +149,8 @@ class Side:
     @property
     def _label(self) -> str:
         name = self._key if self._table.key else "'at ' || t.ctid::text || ' of ' || t.tableoid::regclass::text"
+        if not self._table.column:
+            return name
         other = f"' of another tenant (' || coalesce({self._column}::text, 'NULL') || ')'"
         return f"{name} || CASE WHEN {self._column} = {self._tenant} THEN '' ELSE {other} END"
 

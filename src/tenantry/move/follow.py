@@ -8,16 +8,16 @@ import time
 from typing import Final
 
 from tenantry.move.catalog import read_kin, read_shape, read_storage
-from tenantry.move.endpoint import Connection, session
+from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.errors import MoveStopped, SchemaChanged
 from tenantry.move.plan import MovePlan
 from tenantry.move.progress import Following
 from tenantry.move.work import Way, Work
 
 _POLL: Final = 0.002
-_LAG_POLL: Final = 0.2
+LAG_POLL: Final = 0.2
 #: Closer than this a probe is worth sending. Bytes.
-_NEAR: Final = 4 * 1024 * 1024
+NEAR: Final = 4 * 1024 * 1024
 
 
 async def mark(work: Work, way: Way, here: Connection) -> tuple[int, str]:
@@ -100,8 +100,8 @@ async def catch_up(work: Work, way: Way) -> float:
                 await unchanged(work.plan, here)
             lag = await slot_lag(work, way, here)
             work.tell(Following(work.plan.id, lag, None))
-            if lag > _NEAR:
-                await asyncio.sleep(_LAG_POLL)
+            if lag > NEAR:
+                await asyncio.sleep(LAG_POLL)
                 continue
             latency = await _probe_within(work, way, here, there, deadline)
             work.tell(Following(work.plan.id, lag, latency))
@@ -129,7 +129,12 @@ async def _probe_within(work: Work, way: Way, here: Connection, there: Connectio
 
 
 async def slot_lag(work: Work, way: Way, here: Connection) -> int:
-    """Bytes of log that the other side has not confirmed.
+    """As `lag_of`, of this way's slot."""
+    return await lag_of(work, here, way.here, work.name(way))
+
+
+async def lag_of(work: Work, here: Connection, place: Endpoint, slot: str) -> int:
+    """Bytes of log that the reader of a slot has not confirmed. `here`: a session with `place`, where the slot is.
 
     Raises:
         MoveStopped: the slot is lost or gone: what it kept can't be had again.
@@ -137,11 +142,11 @@ async def slot_lag(work: Work, way: Way, here: Connection) -> int:
     row = await here.fetchrow(
         "SELECT wal_status, (pg_current_wal_lsn() - confirmed_flush_lsn)::bigint AS lag "
         "FROM pg_replication_slots WHERE slot_name = $1",
-        work.name(way),
+        slot,
     )
     if row is None or row["wal_status"] == "lost":
         raise MoveStopped(
             work.plan.id,
-            f"the replication slot on {way.here.name} is lost (max_slot_wal_keep_size); abort and move again",
+            f"the replication slot on {place.name} is lost (max_slot_wal_keep_size); abort and move again",
         )
     return int(row["lag"])

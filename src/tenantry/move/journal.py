@@ -14,7 +14,7 @@ import asyncpg
 from tenantry import sql
 from tenantry.lifecycle import to_the_end
 from tenantry.move.endpoint import BROKEN, CLOSE_SECONDS, Connection, close, connect
-from tenantry.move.errors import LeaseLost, MoveBusy, UnknownMove
+from tenantry.move.errors import Finding, LeaseLost, MoveBusy, MoveRefused, UnknownMove
 from tenantry.move.plan import MovePlan
 from tenantry.move.states import SUCCESSORS, State
 
@@ -76,6 +76,13 @@ class Journal:
         async with self._session() as connection:
             return await connection.fetch(query, *args)
 
+    async def coming_block(self) -> int:
+        """What `next_block` will say, unless another move begins before. Takes nothing."""
+        (row,) = await self._execute(
+            "SELECT coalesce(pg_sequence_last_value('tenantry.move_id_block'), 0) + 1 AS block"
+        )
+        return int(row["block"])
+
     async def next_block(self) -> int:
         """A number for a move's ids that no other move has."""
         (row,) = await self._execute("SELECT nextval('tenantry.move_id_block') AS block")
@@ -110,23 +117,38 @@ class Journal:
     async def open(self, plan: MovePlan) -> None:
         """Write a new move.
 
+        The same statement holds the directory's row, so no move of the tenant can end between the look at it and
+        the new row: whoever overtakes this plan is either in the way or has made it outdated.
+
         Raises:
             MoveBusy: the tenant has a move that is not finished.
+            MoveRefused: the tenant has been moved since the plan was made.
         """
         try:
-            await self._execute(
-                "INSERT INTO tenantry.move (id, tenant, source, target, plan) VALUES ($1, $2, $3, $4, $5::jsonb) "
-                "ON CONFLICT (id) DO NOTHING",
+            opened = await self._execute(
+                "INSERT INTO tenantry.move (id, tenant, source, target, plan) "
+                "SELECT $1, id, $3, $4, $5::jsonb FROM tenantry.tenant "
+                "WHERE id = $2 AND database = $3 AND epoch <= $6 FOR SHARE "
+                "ON CONFLICT (id) DO NOTHING RETURNING 1",
                 plan.id,
                 plan.tenant,
                 plan.source,
                 plan.target,
                 plan.to_json(),
+                plan.epoch,
             )
         except asyncpg.UniqueViolationError:
             other = await self.unfinished(plan.tenant)
             raise MoveBusy(other or plan.id, f"tenant {plan.tenant} is being moved already") from None
+        if not opened and not await self._execute("SELECT 1 FROM tenantry.move WHERE id = $1", plan.id):
+            raise MoveRefused(plan.tenant, plan.target, [await self._outdated(plan)])
         await self.record(plan, "move.planned", {"target": plan.target})
+
+    async def _outdated(self, plan: MovePlan) -> Finding:
+        placed = await self.placement(plan.tenant)
+        now = "is in the directory no more" if placed is None else f"lives in {placed[0]} at epoch {placed[1]} now"
+        then = f"the plan was made for {plan.source} at epoch {plan.epoch}"
+        return Finding("plan-outdated", f"tenant {plan.tenant} {now}, and {then}", "plan the move anew")
 
     async def unfinished(self, tenant: str) -> str | None:
         """The tenant's move that is not finished."""

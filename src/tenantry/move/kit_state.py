@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tenantry import kits, sql
+from tenantry.move import gate
 from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.errors import Finding
 from tenantry.move.work import Way, Work
 
 if TYPE_CHECKING:
     from tenantry.move.facts import Facts
+
+
+#: Key of the journal's results: the limits that were brought last.
+BROUGHT: Final = "kits_limits"
 
 
 class Kits(NamedTuple):
@@ -81,9 +86,30 @@ async def bring(work: Work) -> dict[str, str]:
 
 
 async def bring_limits(work: Work, way: Way) -> None:
-    """Bring the tenant's plan and exceptions once more, right before a flip: they may have been changed."""
+    """Bring the tenant's plan and exceptions once more, right before a flip: they may have been changed.
+
+    What is brought is journalled, so that `settle_limits` can tell what was changed since, and where. After the
+    flip, when a step is repeated, the new home's are the truth and nothing is brought.
+    """
+    tenant = work.plan.tenant
     async with _ends(work, way) as (here, there):
-        await kits.carry_limits(here, there, work.plan.tenant)
+        if await gate.read(work, way, here) == gate.FLIPPED:
+            return
+        if limits := await kits.limits_of(here, tenant):
+            await work.journal.found(work.plan.id, {BROUGHT: limits})
+        await kits.carry_limits(here, there, tenant)
+
+
+async def settle_limits(work: Work, way: Way) -> None:
+    """After a flip: bring what was changed at the old home after `bring_limits`, for no fence holds that off.
+
+    What was changed at the new home since then is later, and stays.
+    """
+    brought = (await work.journal.show(work.plan.id)).result.get(BROUGHT)
+    tenant = work.plan.tenant
+    async with _ends(work, way) as (here, there):
+        if await kits.limits_of(there, tenant) == brought != await kits.limits_of(here, tenant):
+            await kits.carry_limits(here, there, tenant)
 
 
 async def bring_log(work: Work, way: Way, *, since: str | None = None) -> None:

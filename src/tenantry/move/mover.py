@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
 import asyncpg
 
@@ -16,6 +17,7 @@ from tenantry.move.endpoint import BROKEN, Endpoint, session
 from tenantry.move.errors import (
     AlreadyThere,
     DataDiffers,
+    Finding,
     MoveBusy,
     MoveInterrupted,
     MoveRefused,
@@ -27,7 +29,8 @@ from tenantry.move.errors import (
 from tenantry.move.interrupt import Interrupt, Interrupted
 from tenantry.move.journal import INTERRUPTED, Journal, Leftover, MoveRecord
 from tenantry.move.limits import Limits
-from tenantry.move.plan import Mechanism, MovePlan
+from tenantry.move.plan import Mechanism, MovePlan, Rule, in_block
+from tenantry.move.preflight_tables import no_ids
 from tenantry.move.progress import StepEnded, StepStarted, Tell, silence
 from tenantry.move.run import Result, Step, persist, run
 from tenantry.move.states import State, begin
@@ -90,7 +93,7 @@ class Mover:
         source, target = self._endpoint(placed[0]), self._endpoint(to)
         if source.name == target.name:
             raise AlreadyThere(text, to)
-        return await survey(
+        plan = await survey(
             text,
             source,
             target,
@@ -101,6 +104,8 @@ class Mover:
             pg_dump=self._pg_dump,
             pause=self._limits.pause,
         )
+        other = await self._journal.unfinished(text)
+        return plan if other is None else replace(plan, findings=(_busy(text, other), *plan.findings))
 
     async def list(self, tenant: object = None) -> list[MoveRecord]:
         """All moves, or one tenant's; the newest first."""
@@ -114,23 +119,33 @@ class Mover:
         """What moves have left, or may have left, and no mover is at work on."""
         return await self._journal.leftovers()
 
+    async def _with_ids(self, plan: MovePlan) -> MovePlan:
+        """The plan with a block of ids that is its own; planning takes none."""
+        if not any(sequence.rule is Rule.BLOCK for sequence in plan.sequences):
+            return plan
+        try:
+            return replace(plan, sequences=in_block(plan.sequences, await self._journal.next_block()))
+        except OverflowError:
+            raise MoveRefused(plan.tenant, plan.target, [no_ids("one of its sequences")]) from None
+
     # -- moving ------------------------------------------------------------------------------------
 
     async def run(self, plan: MovePlan, progress: Tell = silence) -> MoveRecord:
         """Run a plan to the tenant's new home. The way back stays open until `release`.
 
         Raises:
-            MoveRefused: preflight refuses, now or at planning time; nothing was touched.
             MoveBusy: the tenant is being moved already.
+            MoveRefused: preflight refuses, or the tenant was moved since the plan was made; nothing was touched.
             MoveStopped: it could not be done; the tenant works where it was. `resume` or `abort` it.
             MoveInterrupted: the interrupt was asked for; the same.
         """
         failpoints.reach("K0")
-        if plan.refusals:
-            raise MoveRefused(plan.tenant, plan.target, plan.refusals)
+        # Before the refusals: what the other move has made so far looks like obstacles to preflight.
         if other := await self._journal.unfinished(plan.tenant):
             raise MoveBusy(other, f"tenant {plan.tenant} is being moved already")
-        await self._journal.open(plan)
+        if plan.refusals:
+            raise MoveRefused(plan.tenant, plan.target, plan.refusals)
+        await self._journal.open(await self._with_ids(plan))
         return await self.resume(plan.id, progress)
 
     async def resume(self, move: str, progress: Tell = silence) -> MoveRecord:
@@ -311,6 +326,14 @@ async def _home(work: Work, state: State) -> str:
     back = state is State.ROLLING_BACK and await fence.decided(work, work.back)
     there = state in (State.FLIPPED, State.ROLLING_BACK, State.RELEASING) and not back
     return work.target.name if there else work.source.name
+
+
+def _busy(tenant: str, other: str) -> Finding:
+    return Finding(
+        "being-moved",
+        f"move {other} of tenant {tenant} is not finished, and what it has made may look like obstacles",
+        f"see `tenantry moves show {other}`: it has to be aborted, rolled back or released first",
+    )
 
 
 def _procedure(plan: MovePlan) -> tuple[Step, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +22,7 @@ _BIG_MAX: Final = 2**62
 _BIG_BLOCK: Final = 2**40
 _INT_BASE: Final = 2**30
 _INT_BLOCK: Final = 2**24
+_INT_MAX: Final = 2**31 - 1
 
 
 class Mechanism(StrEnum):
@@ -69,7 +70,7 @@ class TablePlan:
     key: tuple[str, ...]
     """Columns of a unique key, for chunks and batches; empty: there is none."""
     identity: str | None
-    """Index to become the replica identity; None: the one in force will do."""
+    """Index that is to be the replica identity on both sides; "": all columns are; None: none is needed."""
     binary: bool
     """True if COPY's binary format means the same on both sides."""
     rows: int
@@ -313,26 +314,34 @@ def _travel_key(table: Table, column: str) -> tuple[str, ...]:
 
 
 def fitting_identity(table: Table, column: str) -> str | None:
-    """The index that has to become the replica identity, None if the one in force has the tenant column.
+    """The index that is, or has to become, the replica identity; "" if all columns are.
 
-    "" says that there is no such index: an UPDATE or DELETE of any tenant would fail from the moment that the
-    table is published with a filter on a column outside the identity.
+    None says that there is none with the tenant column: an UPDATE or DELETE of any tenant would fail from the
+    moment that the table is published with a filter on a column outside the identity.
     """
-    if column in table.identity_columns():
-        return None
+    if table.identity == "f":
+        return ""
     fitting = [key for key in table.keys if column in key.columns]
-    return min(fitting, key=lambda key: (not key.primary, len(key.columns))).name if fitting else ""
+    in_force = table.identity_key()
+    if in_force in fitting:
+        return in_force.name
+    return min(fitting, key=lambda key: (not key.primary, len(key.columns))).name if fitting else None
 
 
 def sequence_plan(
-    sequence: Generator, table: Table | None, column: str, target_kind: Kind, block: int
+    sequence: Generator, tables: Mapping[int, tuple[Table, str]], target_kind: Kind, block: int
 ) -> SequencePlan | None:
     """What becomes of the target's counterpart of `sequence`. None: its ids would collide on the way back.
 
-    `table` is the tenant table that it feeds, `column` that table's tenant column; `block` the move's number.
+    `tables` are the tenant's, by object id, each with its tenant column; `block` is the move's number.
     """
-    keys = [key for key in table.keys if sequence.column in key.columns] if table else []
-    collides = any(column not in key.columns for key in keys)
+    if sequence.increment < 0:
+        return None  # blocks, and "past the source's value", are counted upwards
+    collides = False
+    for oid, fed in sequence.feeds:
+        table, column = tables.get(oid, (None, ""))
+        keys = (*table.keys, *table.uniques) if table else ()
+        collides |= any(fed in key.columns and column not in key.columns for key in keys)
     if target_kind is Kind.SHARED:
         # The shared sequence goes on counting in its low range; only ids that came from there are low.
         rule = Rule.KEEP if collides or sequence.last >= _INT_BASE else Rule.FOLLOW
@@ -354,3 +363,21 @@ def no_replication(source: Side) -> str | None:
     if not (source.server["superuser"] or source.server["replicates"]):
         return f"role {source.server['role']} has no REPLICATION"
     return None
+
+
+def in_block(sequences: Sequence[SequencePlan], block: int) -> tuple[SequencePlan, ...]:
+    """The sequences with their starts in the block that the move has got: it may be a later one than was foreseen.
+
+    Raises:
+        OverflowError: an integer has no such block.
+    """
+    return tuple(replace(s, start=_in_block(s.start, block)) if s.rule is Rule.BLOCK else s for s in sequences)
+
+
+def _in_block(start: int, block: int) -> int:
+    if start >= _BIG_BLOCK:
+        return _BIG_BLOCK * block + start % _BIG_BLOCK
+    begins = _INT_BASE + _INT_BLOCK * block
+    if begins + _INT_BLOCK > _INT_MAX:
+        raise OverflowError
+    return begins + start % _INT_BLOCK

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from tenantry.move.catalog import Side, Table
+from tenantry.move.catalog import Side
 from tenantry.move.errors import Finding
 from tenantry.move.facts import Facts
 from tenantry.move.hardening import hardening
 from tenantry.move.kit_state import kit_rules
-from tenantry.move.plan import Mechanism, fitting_identity
+from tenantry.move.plan import Mechanism
+from tenantry.move.preflight_tables import ids, tables
 from tenantry.move.preflight_target import creation, disk, emptiness, extensions, roles, target_schema
 
 #: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
@@ -179,86 +180,6 @@ def resources(facts: Facts) -> Iterator[Finding]:
                 )
 
 
-def tables(facts: Facts) -> Iterator[Finding]:
-    if not facts.selection.tenant:
-        yield Finding(
-            "no-tables",
-            "no table has the tenant column",
-            "set tenancy.column, or a table's column under `tables:`",
-        )
-    for table in facts.selection.stranded:
-        yield Finding(
-            "tenant-column-missing",
-            f"{table.quoted} belongs to tenants by a foreign key only",
-            f"ALTER TABLE {table.quoted} ADD the tenant column, or map or ignore it under `tables:`",
-        )
-    for table, column in facts.selection.tenant:
-        yield from _table(facts, table, column)
-    for table in facts.selection.reference:
-        if not table.identity_columns() and facts.mechanism is Mechanism.REPLICATION:
-            yield Finding(
-                "reference-without-key",
-                f"reference table {table.quoted} has no primary key",
-                f"ALTER TABLE {table.quoted} ADD PRIMARY KEY (…)",
-            )
-    for table in facts.selection.other:
-        yield Finding(
-            "not-carried",
-            f"{table.quoted} has no tenant column and nothing of the tenant needs it: not carried",
-            "list it as a reference table under `tables:` if the tenant reads it",
-            refuses=False,
-        )
-
-
-def _table(facts: Facts, table: Table, column: str) -> Iterator[Finding]:
-    if table.kind == "f":
-        yield Finding(
-            "foreign-table",
-            f"{table.quoted} is a foreign table and holds tenants' rows elsewhere",
-            f"make {table.quoted} an ordinary table, or ignore it under `tables:`",
-        )
-        return
-    if not table.ours:
-        role = facts.source.server["role"]
-        yield Finding(
-            "not-owner",
-            f"role {role} may neither read nor publish {table.quoted}, which belongs to {table.owner}",
-            f'GRANT "{table.owner}" TO "{role}"',
-        )
-    if table.persistence == "u":
-        yield Finding(
-            "unlogged",
-            f"{table.quoted} is unlogged: its rows are not replicated",
-            f"ALTER TABLE {table.quoted} SET LOGGED",
-        )
-    if table.inherits:
-        yield Finding(
-            "inheritance",
-            f"{table.quoted} is an inheritance child",
-            "turn the inheritance into declarative partitions",
-        )
-    if facts.mechanism is Mechanism.REPLICATION and fitting_identity(table, column) == "":
-        yield Finding(
-            "identity-without-tenant",
-            f"the replica identity of {table.quoted} lacks {column}: publishing it with a filter would make every "
-            "tenant's UPDATE and DELETE fail",
-            f"CREATE UNIQUE INDEX CONCURRENTLY ON {table.quoted} ({column}, …its key); all its columns NOT NULL",
-        )
-    if any(c.oid_type for c in table.columns) and facts.source.server["large_objects"]:
-        yield Finding(
-            "large-objects",
-            f"{table.quoted} has a column that may point to large objects, which are not carried",
-            "move them into bytea columns, or ignore the table",
-        )
-    if table.quoted in facts.null_tenants:
-        yield Finding(
-            "null-tenant",
-            f"{table.quoted} has rows without a tenant; they stay behind",
-            f"ALTER TABLE {table.quoted} ALTER {column} SET NOT NULL",
-            refuses=False,
-        )
-
-
 def bypassing(facts: Facts) -> Iterator[Finding]:
     for who in facts.bypassing:
         yield Finding(
@@ -288,15 +209,6 @@ def long_running(facts: Facts) -> Iterator[Finding]:
             f"{who}: the slot waits for its end",
             "let it end, or end it with pg_terminate_backend",
             refuses=False,
-        )
-
-
-def ids(facts: Facts) -> Iterator[Finding]:
-    for name in facts.colliding:
-        yield Finding(
-            "ids-would-collide",
-            f"ids from {name} would meet ids of others when the tenant comes back",
-            "make the sequence and its column bigint, or put the tenant column into the key",
         )
 
 

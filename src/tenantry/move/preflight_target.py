@@ -106,13 +106,13 @@ def extensions(facts: Facts) -> Iterator[Finding]:
 def roles(facts: Facts) -> Iterator[Finding]:
     if not facts.load_schema:
         return
-    wanted = set()
+    wanted = set(facts.source.server["holders"])
     for table in (*(t for t, _ in facts.selection.tenant), *facts.selection.reference):
         wanted |= {table.owner, *table.grantees}
     for role in sorted(wanted - set(facts.target.server["roles"])):
         yield Finding(
             "role-missing",
-            f"role {role} owns or may use tables and is missing at {facts.target_name}",
+            f"role {role} owns or may use something in {facts.source_name} and is missing at {facts.target_name}",
             f'CREATE ROLE "{role}" there, as pg_dumpall --roles-only shows it',
         )
 

@@ -82,7 +82,7 @@ class Deleted(NamedTuple):
 
 
 class Retrying(NamedTuple):
-    """A connection broke, and the step is tried again."""
+    """A connection broke, or a reference table changed just when it was to be compared; it is tried again."""
 
     move: str
     step: str

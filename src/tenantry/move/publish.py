@@ -9,9 +9,10 @@ from typing import Final
 
 import asyncpg
 
+from tenantry import sql
 from tenantry.move.catalog import identifier
 from tenantry.move.endpoint import Connection, Endpoint, connect, conninfo, session
-from tenantry.move.errors import MoveStopped
+from tenantry.move.errors import MoveError, MoveStopped
 from tenantry.move.plan import TablePlan
 from tenantry.move.work import Way, Work
 from tenantry.tenant import literal
@@ -65,7 +66,7 @@ async def set_carried(connection: Connection, name: str, publish: str) -> None:
 
 
 async def identities(connection: Connection, tables: Sequence[TablePlan]) -> None:
-    """Make the replica identities hold the tenant column, where they don't yet.
+    """Make the replica identities hold the tenant column, where they don't yet: of tables and their partitions.
 
     Before the publication: with a filter on a column outside the identity, UPDATE and DELETE fail for every
     tenant at once. The lock is exclusive but brief, and is not waited for longer than 100 ms at a time.
@@ -73,13 +74,18 @@ async def identities(connection: Connection, tables: Sequence[TablePlan]) -> Non
     for table in tables:
         if table.identity is None:
             continue
-        index = f"{identifier(table.schema)}.{identifier(table.identity)}"
-        done = "SELECT indisreplident FROM pg_index WHERE indexrelid = to_regclass($1)"
-        while not await connection.fetchval(done, index):
+        index = f"{identifier(table.schema)}.{identifier(table.identity)}" if table.identity else None
+        while parts := await connection.fetch(sql.query("move/identities"), table.quoted, index):
+            part = parts[0]
+            if index is not None and part["index"] is None:
+                raise MoveError(
+                    f"index {index} is gone since the move was planned; abort the move and plan it anew"
+                )
+            identity = "FULL" if index is None else f"USING INDEX {identifier(part['index'])}"
             try:
                 await connection.execute(
-                    f"BEGIN; SET LOCAL lock_timeout = '100ms'; ALTER TABLE {table.quoted} "
-                    f"REPLICA IDENTITY USING INDEX {identifier(table.identity)}; COMMIT"
+                    f"BEGIN; SET LOCAL lock_timeout = '100ms'; ALTER TABLE {part['part']} "
+                    f"REPLICA IDENTITY {identity}; COMMIT"
                 )
             except asyncpg.LockNotAvailableError:
                 await connection.execute("ROLLBACK")

@@ -6,6 +6,7 @@ import asyncio
 
 from tenantry.move import failpoints, gate, kit_state
 from tenantry.move.catalog import identifier
+from tenantry.move.copy import away
 from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.errors import WrongState
 from tenantry.move.plan import Mechanism, TablePlan
@@ -45,12 +46,9 @@ async def delete_rows(work: Work, place: Endpoint, tables: tuple[TablePlan, ...]
     total = 0
     purpose = f"release {work.plan.id}"
     async with session(place, purpose, session_replication_role="replica") as connection:
-        home = await connection.fetchval("SELECT home FROM tenantry.placement WHERE tenant = $1", work.plan.tenant)
-        if home == place.name:
-            raise WrongState(work.plan.id, f"at home in {place.name}", "cleared there", "check the directory")
         for table in tables:
             rows = 0
-            while batch := await _delete_batch(work, connection, table):
+            while batch := await _delete_batch(work, place, connection, table):
                 failpoints.reach("K16")
                 rows += batch
                 work.tell(Deleted(work.plan.id, table.quoted, rows))
@@ -59,17 +57,18 @@ async def delete_rows(work: Work, place: Endpoint, tables: tuple[TablePlan, ...]
     return total
 
 
-async def _delete_batch(work: Work, connection: Connection, table: TablePlan) -> int:
+async def _delete_batch(work: Work, place: Endpoint, connection: Connection, table: TablePlan) -> int:
     order = ", ".join(f"t.{identifier(name)}" for name in table.key)
     batch = (
         f"SELECT t.tableoid AS oid, t.ctid AS row FROM {table.quoted} AS t "  # noqa: S608  quoted
         f"WHERE {table.where(work.plan.tenant)} "
         f"{f'ORDER BY {order}' if order else ''} LIMIT {work.limits.delete_batch}"
     )
-    status = await connection.execute(
-        f"DELETE FROM {table.quoted} AS gone USING ({batch}) AS old "  # noqa: S608  quoted
-        "WHERE gone.tableoid = old.oid AND gone.ctid = old.row"
-    )
+    async with away(work, place, connection):
+        status = await connection.execute(
+            f"DELETE FROM {table.quoted} AS gone USING ({batch}) AS old "  # noqa: S608  quoted
+            "WHERE gone.tableoid = old.oid AND gone.ctid = old.row"
+        )
     return int(status.split()[-1])
 
 

@@ -13,6 +13,7 @@ async def rollback(work: Work) -> fence.Flip:
     await kit_state.bring_limits(work, work.back)
     flip = await fence.flip(work, work.back)
     await settle.settle(work, work.back)
+    await kit_state.settle_limits(work, work.back)
     await kit_state.bring_log(work, work.back)
     return flip
 

@@ -33,6 +33,7 @@ from tenantry.move.endpoint import BROKEN, session
 from tenantry.move.errors import DataDiffers, MoveError, MoveStopped
 from tenantry.move.interrupt import Interrupted
 from tenantry.move.progress import Retrying, StepEnded, StepStarted
+from tenantry.move.references import compare_references
 from tenantry.move.states import State
 from tenantry.move.verify import verify
 from tenantry.move.work import Work
@@ -158,6 +159,7 @@ async def verification(work: Work) -> Result:
     rows = await verify(work, work.out)
     if rows == 0 and work.plan.rows > 1000:
         raise MoveStopped(work.plan.id, "the comparison saw no rows where the plan expected some")
+    rows += await compare_references(work)
     return {"verified_rows": rows, "verify_seconds": round(time.monotonic() - started, 3)}
 
 
@@ -173,6 +175,7 @@ async def settling(work: Work) -> Result:
     await work.journal.enter(work.plan, State.FLIPPED)
     await settle.settle(work, work.out)
     record = await work.journal.show(work.plan.id)
+    await kit_state.settle_limits(work, work.out)
     await kit_state.bring_log(work, work.out, since=record.result.get("kits_read_to"))
     await settle.turn_round(work)
     # What was made for the tenant's home is the home's now.
@@ -240,6 +243,7 @@ async def persist(work: Work, step: Step) -> Result:
 
     Raises:
         MoveStopped: they go on breaking.
+        LeaseLost: the lease's session has broken too.
     """
     deadline = time.monotonic() + work.limits.patience
     wait = 0.1
@@ -258,6 +262,9 @@ async def persist(work: Work, step: Step) -> Result:
                 raise MoveStopped(work.plan.id, f"step {step.name}: {describe(cause)}") from error
             work.tell(Retrying(work.plan.id, step.name, describe(cause), wait))
             await work.interrupt.run(asyncio.sleep(wait))
+            # What broke our sessions may have taken the lease with it, and another mover may have gone on: to
+            # begin again would undo what it has done.
+            await work.lease.check()
             wait = min(wait * 2, 5.0)
 
 

@@ -72,7 +72,7 @@ async def survey(
         references = tuple(table_plan(t, "", int(t.rows)) for t in selection.reference)
         if target.kind is Kind.SHARED:
             references = ()  # the shared database has its own
-        block = await journal.next_block()
+        block = await journal.coming_block()
         sequences, colliding = _sequences(ours, selection, target.kind, block)
         if target.kind is Kind.SHARED:
             colliding = await _collisions(
@@ -82,7 +82,7 @@ async def survey(
         shape = await read_shape(here, names)
         kin = await read_kin(here, [t.column for t in tables], [t.quoted for t in tables])
         size = sum(t.bytes for t in (*tables, *references))
-        estimate = _SMALLEST_PAUSE + sum(t.bytes for t in tables) / _COPY_RATE
+        estimate = _SMALLEST_PAUSE + size / _COPY_RATE
         looks = exists and _sees_rows(theirs)
         facts = Facts(
             tenant=tenant,
@@ -173,7 +173,7 @@ async def _table_plans(
 ) -> tuple[TablePlan, ...]:
     plans = []
     for table, column in selection.tenant:
-        if table.kind == "f" or not looks or not table.ours:
+        if table.foreign or not looks or not table.ours:
             plans.append(table_plan(table, column, int(table.rows)))
             continue
         where = f"{identifier(column)} = {literal(tenant)}"
@@ -187,13 +187,12 @@ async def _table_plans(
 def _sequences(
     ours: Side, selection: Selection, target_kind: Kind, block: int
 ) -> tuple[tuple[SequencePlan, ...], tuple[str, ...]]:
-    feeds = {table.oid: (table, column) for table, column in selection.tenant}
+    tables = {table.oid: (table, column) for table, column in selection.tenant}
     plans, colliding = [], []
     for sequence in ours.sequences:
-        if sequence.table_oid is not None and sequence.table_oid not in feeds:
+        if sequence.feeds and not any(oid in tables for oid, _ in sequence.feeds):
             continue
-        table, column = feeds.get(sequence.table_oid or 0, (None, ""))
-        planned = sequence_plan(sequence, table, column, target_kind, block)
+        planned = sequence_plan(sequence, tables, target_kind, block)
         if planned is None:
             colliding.append(sequence.quoted)
         else:
@@ -217,7 +216,7 @@ async def _collisions(
     kept = {s.quoted for s in sequences if s.rule is Rule.KEEP}
     busy = []
     for table, column in selection.tenant:
-        exposed = any(column not in key.columns for key in table.keys)
+        exposed = any(column not in key.columns for key in (*table.keys, *table.uniques))
         if not (exposed and kept and await there.fetchval(_EXISTS, table.quoted)):
             continue
         if await there.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted})"):  # noqa: S608  quoted

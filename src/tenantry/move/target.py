@@ -125,8 +125,24 @@ async def load(work: Work, section: str) -> None:
             await target.execute("SET LOCAL maintenance_work_mem = '256MB'")
             with blaming(work.target):
                 await target.execute(text)
+                if section == POST_DATA:
+                    await _refresh(work, target)
             await target.execute("SET search_path = pg_catalog; RESET check_function_bodies")
             await target.execute("INSERT INTO tenantry.move_loaded VALUES ($1, $2)", plan.id, section)
+
+
+async def _refresh(work: Work, target: Connection) -> None:
+    """Fill the materialized views that are filled at the source: a dump brings them empty, not to be read."""
+    view = (
+        "format('%I.%I', n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+    )
+    async with session(work.source, f"schema {work.plan.id}") as source:
+        rows = await source.fetch(f"SELECT {view} WHERE c.relkind = 'm' AND c.relispopulated")
+    filled = {row[0] for row in rows}
+    empty = f"SELECT {view} WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY c.oid"
+    for row in await target.fetch(empty):  # in the order in which they were made: one may read another
+        if row[0] in filled:
+            await target.execute(f"SET LOCAL row_security = on; REFRESH MATERIALIZED VIEW {row[0]}")
 
 
 async def dump(work: Work, section: str) -> str:

@@ -40,22 +40,40 @@ async def verify(work: Work, way: Way) -> int:
         DataDiffers: the sides differ.
         SchemaChanged: their tables differ in shape.
     """
-    names = [table.quoted for table in work.plan.tables]
     async with aligned(work, way) as (here, there):
-        ours, theirs = await asyncio.gather(read_shape(here, names), read_shape(there, names))
-        if odd := sorted(set(ours) ^ set(theirs)):
-            raise SchemaChanged(work.plan.id, f"the two sides' tables differ: {'; '.join(odd[:5])}")
-        total = 0
-        differences: list[str] = []
-        for table in work.plan.tables:
-            rows, found = await compare_table(work, way, table, here, there)
-            total += rows
-            differences += found
-            if len(differences) >= _ENOUGH:
-                break
+        await same_shape(work, work.plan.tables, here, there)
+        rows, differences = await compare_tables(work, way, work.plan.tables, here, there)
     if differences:
         raise DataDiffers(work.plan.id, differences)
-    return total
+    return rows
+
+
+async def same_shape(work: Work, tables: Sequence[TablePlan], here: Connection, there: Connection) -> None:
+    """Check that both sides' tables have the same columns, keys and the like.
+
+    Raises:
+        SchemaChanged: they do not.
+    """
+    names = [table.quoted for table in tables]
+    ours, theirs = await asyncio.gather(read_shape(here, names), read_shape(there, names))
+    if odd := sorted(set(ours) ^ set(theirs)):
+        raise SchemaChanged(work.plan.id, f"the two sides' tables differ: {'; '.join(odd[:5])}")
+
+
+async def compare_tables(
+    work: Work, way: Way, tables: Sequence[TablePlan], here: Connection, there: Connection
+) -> tuple[int, list[str]]:
+    """Compare tables in the sessions' snapshots, until there are differences enough. Returns the rows of one side,
+    and what differs."""
+    total = 0
+    differences: list[str] = []
+    for table in tables:
+        rows, found = await compare_table(work, way, table, here, there)
+        total += rows
+        differences += found
+        if len(differences) >= _ENOUGH:
+            break
+    return total, differences
 
 
 async def compare_table(
@@ -64,7 +82,7 @@ async def compare_table(
     """Compare one table. Returns its rows here, and what differs."""
     sides = await asyncio.gather(
         *(
-            Side.open(connection, work.plan.tenant, table, work.limits.chunk, alone=_is_alone(work, place))
+            Side.open(connection, work.plan.tenant, table, work.limits.chunk, whole=_is_whole(work, table, place))
             for connection, place in ((here, way.here), (there, way.there))
         )
     )
@@ -86,9 +104,10 @@ async def compare_table(
     return ours.rows, [f"{table.quoted} {what}" for what in found] or [f"{table.quoted}: {counts}"]
 
 
-def _is_alone(work: Work, place: Endpoint) -> bool:
-    """Whether `place` was made for this tenant: then it may hold nobody else's rows."""
-    return place == work.target and place.kind is Kind.DEDICATED
+def _is_whole(work: Work, table: TablePlan, place: Endpoint) -> bool:
+    """Whether all rows are compared, not the tenant's only: of a reference table, and in a place that was made for
+    the tenant and may hold nobody else's."""
+    return not table.column or (place == work.target and place.kind is Kind.DEDICATED)
 
 
 async def _narrow(sides: Sequence[Side], rows: int, places: tuple[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -179,6 +180,45 @@ def test_usage_says_so_where_the_ledger_and_the_witness_disagree(used: Fleet) ->
     assert {tenant for tenant, row in rows.items() if row["disagrees"]} == {"heavy"}
     assert "heavy: the ledger says 60.0% of today, the witness 40.0%" in ran.err
     assert "rising: the ledger says" not in ran.err
+
+
+def test_watched_as_json_each_look_is_a_list_on_a_line_of_its_own(
+    used: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    async def twice(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) % 2 == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tenantry.cli.live.asyncio.sleep", twice)
+    for command in (["usage"], ["usage", "heavy"], ["top"]):
+        ran = used.run(*command, "--watch", "--json")
+
+        lines = [json.loads(line) for line in ran.out.splitlines()]
+        assert ran.code == 130
+        assert len(lines) == 2
+        assert all(isinstance(line, list) for line in lines)
+        assert command == ["top"] or lines[0][0]["database"] == "shared"
+
+
+def test_a_file_as_spreadsheets_write_it_is_taken_and_one_that_is_cut_off_is_not(
+    used: Fleet, tmp_path: Path
+) -> None:
+    """UTF-8 with a mark in front and lines that end as on Windows; and the beginning of a copy of a file."""
+    sheet, cut = tmp_path / "sheet.csv", tmp_path / "cut.csv"
+    text = HEADER + "2026-11-01,shared,heavy,1,2\n2026-11-02,shared,heavy,1,2\n"
+    sheet.write_bytes(("\ufeff" + text).replace("\n", "\r\n").encode())
+    cut.write_text(text.removesuffix(",1,2\n"))
+
+    assert used.ok("usage", "import", sheet, "--label", "sheet", "--json").json["rows"] == 2
+    before = used.ok("usage", "export").out
+    ran = used.run("usage", "import", cut, "--label", "cut")
+
+    assert ran.code == 2
+    assert "line 3: fewer fields than the header has" in ran.err
+    assert used.ok("usage", "export").out == before
 
 
 def test_a_tenant_that_nobody_knows_has_no_use(used: Fleet) -> None:

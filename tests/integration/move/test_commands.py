@@ -46,6 +46,31 @@ def run(
     return run
 
 
+async def test_a_move_that_is_under_way_is_named_and_not_what_it_has_made(estate18: Estate, run: Run) -> None:
+    mover, journal = estate18.mover(), Journal(estate18.control_dsn)
+    plan = await mover.plan(estate18.tenant, "acme")
+    await journal.open(plan)
+    estate18.far.psql(
+        "CREATE TABLE account (tenant_id uuid); INSERT INTO account VALUES (NULL)", estate18.dedicated
+    )
+    ran = await run("promote", estate18.tenant, "--to", "acme", "--yes")
+    assert (ran.code, ran.out) == (1, "")
+    assert f"move {plan.id} is in the way: tenant {estate18.tenant} is being moved already" in ran.err
+    ran = await run("promote", estate18.tenant, "--to", "acme", "--plan", "--json")
+    assert ran.code == 4
+    assert json.loads(ran.out)["findings"][0]["code"] == "being-moved"
+
+
+async def test_the_moves_of_one_tenant_are_found_however_its_id_is_written(estate18: Estate, run: Run) -> None:
+    tenant, other = estate18.tenants[:2]
+    assert (await run("promote", tenant, "--to", "acme", "--yes")).code == 0
+    for written in (str(tenant), str(tenant).upper(), tenant.hex):
+        (move,) = json.loads((await run("moves", "list", "--tenant", written, "--json")).out)
+        assert move["tenant"] == str(tenant)
+    assert f"tenant {other} was never moved" in (await run("moves", "list", "--tenant", other)).err
+    assert (await run("moves", "list", "--tenant", "no uuid")).code == 2
+
+
 async def test_what_is_not_there_is_named_with_the_next_step(estate18: Estate, run: Run) -> None:
     for command in ("show", "resume", "abort", "rollback", "release"):
         yes = [] if command in ("show", "resume") else ["--yes"]

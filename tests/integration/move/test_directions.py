@@ -59,10 +59,10 @@ async def test_postgresql_15_without_the_origin_filter(pg15: EmbeddedServer, far
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(5400)
 async def test_promoted_and_demoted_many_times_ids_stay_unique(estate18: Estate) -> None:
     """F23."""
-    await there_and_back(estate18, times=20)
+    await there_and_back(estate18, times=100)
 
 
 @pytest.fixture(scope="module")

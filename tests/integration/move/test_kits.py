@@ -9,6 +9,7 @@ import pytest
 
 from tenantry import Router, kits
 from tenantry.move import State
+from tenantry.move.work import Way, Work
 from tests.faults.estate import Estate
 
 ENTRY = (
@@ -136,3 +137,72 @@ async def test_a_target_with_tables_but_without_the_kits_is_refused_with_the_men
     await kits.remove(connection, kits.USAGE)
     assert [f.code for f in (await mover.plan(kitted.tenant, "acme")).refusals] == ["kit-missing"]
     await connection.close()
+
+
+async def change_plan(estate: Estate, at: str, plan: str) -> None:
+    """As an operator does."""
+    await estate.fetch(at, "UPDATE tenantry.quota_plan SET plan = $2 WHERE tenant = $1", str(estate.tenant), plan)
+
+
+async def plan_at(estate: Estate, database: str) -> str | None:
+    rows = await estate.fetch(
+        database, "SELECT plan FROM tenantry.quota_plan WHERE tenant = $1", str(estate.tenant)
+    )
+    return rows[0]["plan"] if rows else None
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+async def test_a_plan_changed_right_before_a_flip_is_not_left_behind(
+    kitted: Estate, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """After the plan was brought, and before the fence: nothing holds an operator off then."""
+    from tenantry.move import kit_state
+
+    mover = kitted.mover()
+    record = None
+    if way == "back":
+        record = await mover.run(await mover.plan(kitted.tenant, "acme"))
+    old, new = ("acme", "shared") if record else ("shared", "acme")
+    bring = kit_state.bring_limits
+
+    async def early(work: Work, way: Way) -> None:
+        await bring(work, way)
+        await change_plan(kitted, old, "bigger")
+
+    monkeypatch.setattr(kit_state, "bring_limits", early)
+    if record:
+        await mover.rollback(record.id)
+    else:
+        await mover.run(await mover.plan(kitted.tenant, "acme"))
+    assert await plan_at(kitted, new) == "bigger"
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+async def test_a_plan_changed_at_the_new_home_stays(
+    kitted: Estate, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Between the flip and its settling, whatever the old home says, and when the step is repeated."""
+    from tenantry.move import settle
+
+    mover = kitted.mover()
+    record = None
+    if way == "back":
+        record = await mover.run(await mover.plan(kitted.tenant, "acme"))
+    old, new = ("acme", "shared") if record else ("shared", "acme")
+    settled = settle.settle
+    broken: list[bool] = []
+
+    async def late(work: Work, way: Way) -> None:
+        if not broken:
+            broken.append(True)
+            await change_plan(kitted, new, "newest")
+            await change_plan(kitted, old, "stale")
+            raise ConnectionResetError
+        await settled(work, way)
+
+    monkeypatch.setattr(settle, "settle", late)
+    if record:
+        await mover.rollback(record.id)
+    else:
+        await mover.run(await mover.plan(kitted.tenant, "acme"))
+    assert await plan_at(kitted, new) == "newest"

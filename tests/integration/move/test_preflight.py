@@ -41,8 +41,8 @@ REFUSED = {
         "DROP TABLE child",
     ),
     "role-missing": (
-        "CREATE ROLE only_here; GRANT SELECT ON entry TO only_here",
-        "REVOKE SELECT ON entry FROM only_here; DROP ROLE only_here",
+        "CREATE ROLE only_here; CREATE VIEW seen AS SELECT 1 AS one; GRANT SELECT ON seen TO only_here",
+        "DROP VIEW seen; DROP ROLE only_here",
     ),
     "large-objects": (
         "CREATE TABLE scan (tenant_id uuid NOT NULL, id uuid, page oid, PRIMARY KEY (tenant_id, id)); "
@@ -53,6 +53,22 @@ REFUSED = {
         "CREATE TABLE unit (code text UNIQUE); CREATE TABLE size (tenant_id uuid PRIMARY KEY, "
         "unit text REFERENCES unit (code))",
         "ALTER TABLE unit ADD PRIMARY KEY (code)",
+    ),
+    "trigger-always": (
+        "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+        "CREATE TRIGGER again BEFORE INSERT ON entry FOR EACH ROW EXECUTE FUNCTION again(); "
+        "ALTER TABLE entry ENABLE ALWAYS TRIGGER again",
+        "ALTER TABLE entry ENABLE TRIGGER again",
+    ),
+    "tenant-column-type": (
+        "CREATE DOMAIN who AS uuid; "
+        "CREATE TABLE badge (tenant_id who NOT NULL, id int, PRIMARY KEY (tenant_id, id))",
+        "ALTER TABLE badge ALTER tenant_id TYPE uuid",
+    ),
+    "identity-generated": (
+        "CREATE TABLE parcel (tenant_id uuid NOT NULL, id int NOT NULL, "
+        "code text NOT NULL GENERATED ALWAYS AS ('p' || id) STORED, PRIMARY KEY (tenant_id, code))",
+        "ALTER TABLE parcel ALTER code DROP EXPRESSION",
     ),
     "prepared-transaction": (
         "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'left'",

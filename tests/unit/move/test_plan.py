@@ -16,6 +16,7 @@ from tenantry.move.plan import (
     Rule,
     SequencePlan,
     fitting_identity,
+    in_block,
     select,
     sequence_plan,
     table_plan,
@@ -61,10 +62,12 @@ def test_tables_are_told_apart_by_column_and_by_foreign_key() -> None:
 def test_the_replica_identity_must_hold_the_tenant_column() -> None:
     by_id = Key("pk", True, False, ("id",))
     both = Key("both", False, False, ("tenant_id", "id"))
-    assert fitting_identity(table(1, "t", "tenant_id", "id", keys=(by_id,)), "tenant_id") == ""
+    assert fitting_identity(table(1, "t", "tenant_id", "id", keys=(by_id,)), "tenant_id") is None
     assert fitting_identity(table(1, "t", "tenant_id", "id", keys=(by_id, both)), "tenant_id") == "both"
     whole = Key("pk", True, False, ("tenant_id", "id"))
-    assert fitting_identity(table(1, "t", "tenant_id", "id", keys=(whole,)), "tenant_id") is None
+    assert fitting_identity(table(1, "t", "tenant_id", "id", keys=(whole,)), "tenant_id") == "pk"
+    full = dataclasses.replace(table(1, "t", "tenant_id", "id", keys=(both,)), identity="f")
+    assert fitting_identity(full, "tenant_id") == ""
 
 
 @pytest.mark.parametrize(
@@ -83,14 +86,19 @@ def test_ids_of_a_moved_tenant_have_a_range_of_their_own(
     maximum: int, last: int, key: tuple[str, ...], kind: Kind, rule: Rule | None
 ) -> None:
     feeds = table(1, "t", "tenant_id", "id", keys=(Key("pk", True, False, key),))
-    sequence = Generator("public", "t_id_seq", maximum, 1, False, 1, "id", last)
-    planned = sequence_plan(sequence, feeds, "tenant_id", kind, 3)
+    sequence = Generator("public", "t_id_seq", maximum, 1, False, ((1, "id"),), last)
+    tables = {1: (feeds, "tenant_id")}
+    planned = sequence_plan(sequence, tables, kind, 3)
     assert (planned.rule if planned else None) == rule
     if rule is Rule.BLOCK:
-        other = sequence_plan(sequence, feeds, "tenant_id", kind, 4)
+        other = sequence_plan(sequence, tables, kind, 4)
         assert planned is not None
         assert other is not None
         assert last < planned.start < other.start <= maximum
+        assert in_block([planned], 4) == (other,)
+        if maximum < 2**31:
+            with pytest.raises(OverflowError):
+                in_block([planned], 63)
 
 
 @given(tenant=st.text(min_size=1).filter(lambda text: "\0" not in text), rows=st.integers(0, 10**9))

@@ -24,6 +24,9 @@ SELECT
     ARRAY(SELECT e.extname || ' ' || e.extversion FROM pg_extension AS e ORDER BY 1)::text[] AS extensions,
     ARRAY(SELECT name FROM pg_available_extensions)::text[] AS available,
     ARRAY(SELECT rolname::text FROM pg_roles)::text[] AS roles,
+    -- Roles that own something in this database, may use something, or stand in a policy.
+    ARRAY(SELECT DISTINCT s.rolname::text FROM pg_shdepend AS p JOIN pg_roles AS s ON s.oid = p.refobjid
+          WHERE p.refclassid = 'pg_authid'::regclass AND p.dbid = d.oid)::text[] AS holders,
     (SELECT count(*) FROM pg_largeobject_metadata)::bigint AS large_objects,
     to_regclass('tenantry.move_gate') IS NOT NULL AS installed,
     to_regclass('tenantry.local') IS NOT NULL AS named,
