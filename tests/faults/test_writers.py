@@ -193,6 +193,27 @@ async def test_a_transaction_that_delays_the_slot_is_named(estate18: Estate, who
     assert (await estate18.mover().resume(plan.id)).state is State.FLIPPED
 
 
+@pytest.mark.faults
+async def test_a_transaction_that_delays_the_way_back_is_named(estate18: Estate) -> None:
+    """F14 at K12: the way back's slot waits for every writer of the target's cluster, not without end either."""
+    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K9=stop", patience=1.0)
+    slow = await asyncpg.connect(estate18.far.dsn("postgres"))
+    try:
+        async with load(estate18) as running:
+            await process.stopped()
+            await begin_long(estate18, slow, "another database")
+            process.go_on()
+            code, output = await process.ended()
+            assert code == 1
+            assert f"the slot had to wait too long for: pid {slow.get_server_pid()} " in output
+            await running.reach(estate18.tenant, 10)
+    finally:
+        process.end()
+        await slow.close()
+    (record,) = await estate18.mover().list()
+    assert (await estate18.mover().resume(record.id)).state is State.FLIPPED
+
+
 HUGE = (
     "INSERT INTO entry (tenant_id, op, account, amount, currency) SELECT $1, gen_random_uuid(), 11, 0, 'EUR' "
     "FROM generate_series(1, 300000)"

@@ -224,7 +224,7 @@ async def _shut_way_back(work: Work, way: Way) -> None:
         if row is not None and row["pubinsert"]:
             await publish.set_carried(there, name, publish.NOTHING)
             await publish.drop_slot(there, name)
-            await publish.make_slot(there, name)
+            await publish.make_slot(work, way.there, there, name)
         else:
             # What is skipped now need not be decoded when the way back is opened.
             await there.execute(f"SELECT pg_replication_slot_advance({literal(name)}, pg_current_wal_flush_lsn())")

@@ -144,11 +144,20 @@ async def _who_delays(endpoint: Endpoint) -> str:
     return f"the slot had to wait too long for: {who}"
 
 
-async def make_slot(connection: Connection, name: str) -> None:
-    """Make a logical slot that starts now, or find it."""
-    if not await connection.fetchval("SELECT 1 FROM pg_replication_slots WHERE slot_name = $1", name):
+async def make_slot(work: Work, place: Endpoint, connection: Connection, name: str) -> None:
+    """Make a logical slot at `place` that starts now, or find it. `connection` is to there.
+
+    Raises:
+        MoveStopped: a transaction of that cluster would not end.
+    """
+    if await connection.fetchval("SELECT 1 FROM pg_replication_slots WHERE slot_name = $1", name):
+        return
+    make = f"SELECT pg_create_logical_replication_slot({literal(name)}, 'pgoutput')"
+    try:
         with contextlib.suppress(asyncpg.DuplicateObjectError):
-            await connection.execute(f"SELECT pg_create_logical_replication_slot({literal(name)}, 'pgoutput')")
+            await connection.execute(make, timeout=work.limits.patience)
+    except TimeoutError:
+        raise MoveStopped(work.plan.id, await _who_delays(place)) from None
 
 
 async def subscribe(connection: Connection, publisher: Endpoint, name: str, *, origin: str) -> None:

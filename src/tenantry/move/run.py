@@ -147,7 +147,7 @@ async def way_back(work: Work) -> Result:
     ):
         await gate.put(work, work.back, there)
         await publish.publish(work, work.back, there, publish.NOTHING)
-        await publish.make_slot(there, name)
+        await publish.make_slot(work, work.target, there, name)
         await publish.subscribe(source, work.target, name, origin="none")
     failpoints.reach("K12")
     return {}
