@@ -68,7 +68,7 @@ class Pairs:
 
 async def run(options: Options) -> list[Row]:
     """Two rows for each number of callers, and one for processor time."""
-    pairs, seconds, scopes = (10, 0.1, 300) if options.quick else (2500, 0.02, 8000)
+    pairs, seconds, scopes = (10, 0.1, 300) if options.quick else (1500, 0.02, 8000)
     found = {}
     with stage.server(options.version) as server:
         scene = await stage.prepare(server)
@@ -217,9 +217,10 @@ def added(plain: list[float], metered: list[float], flush: float, base: float, f
     return Row(
         "metering: processor time of a scope, added",
         f"{more / base:.1%} ±{unsure / base:.1%} ({more * 1e6:.2f} of {base * 1e6:.0f} µs)",
-        f"at most {BOUND:.0%}",
-        verdict(more + unsure <= BOUND * base),
-        note=f"medians of {len(plain):,} scopes each in pairs by one caller, as a part of a scope with "
+        "",
+        "shown",
+        note="of the router's process alone, so a larger part than of the rate; "
+        f"medians of {len(plain):,} scopes each in pairs by one caller, as a part of a scope with "
         f"{CALLERS[-1]} callers; {flush * 1e6:.2f} µs for adding up and the flush. Both sides "
         f"look at the clock and make the event, {fixed * 1e6:.2f} µs that is not in the difference",
         figures={

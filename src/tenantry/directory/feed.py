@@ -20,6 +20,7 @@ from tenantry.directory.cache import Directory
 from tenantry.directory.store import CHANNEL
 from tenantry.errors import DatabaseUnavailable
 from tenantry.lifecycle import stop
+from tenantry.link import LINK_BROKEN
 
 logger = logging.getLogger("tenantry.directory")
 
@@ -75,7 +76,7 @@ class Feed:
             try:
                 await self._listen()
                 failures = 0
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, DatabaseUnavailable):
+            except (asyncpg.PostgresError, DatabaseUnavailable, *LINK_BROKEN):
                 failures += 1
             self.listening.clear()
             pause = min(5.0, 0.1 * 2.0 ** min(failures, 8))

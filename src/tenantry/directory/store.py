@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
+from tenantry.link import LINK_BROKEN
 from tenantry.tenant import Kind
 
 #: Channel on which the control database tells changes of the directory.
@@ -100,9 +101,8 @@ class Store:
             pool = await self.pool()
             return await pool.fetch(query, *args)
         except (
-            OSError,
+            *LINK_BROKEN,
             asyncpg.PostgresConnectionError,
-            asyncpg.InterfaceError,
             asyncpg.OperatorInterventionError,
             asyncpg.InsufficientResourcesError,
             asyncpg.InvalidAuthorizationSpecificationError,

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import asyncpg
 
 from tenantry.lifecycle import to_the_end
+from tenantry.link import LINK_BROKEN
 from tenantry.move.errors import Unreachable
 from tenantry.tenant import Kind
 
@@ -58,11 +59,8 @@ _LIBPQ: Final = {
 }
 #: Errors that say nothing about the move but that a connection broke; the step is tried again.
 BROKEN: Final = (
-    OSError,
-    TimeoutError,
+    *LINK_BROKEN,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,

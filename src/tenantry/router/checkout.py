@@ -21,6 +21,7 @@ from tenantry.errors import (
 )
 from tenantry.events import CheckoutFailed, ScopeEnded
 from tenantry.lifecycle import to_the_end
+from tenantry.link import LINK_BROKEN
 from tenantry.router import driver, parting, scope
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.parking import PROBER
@@ -259,7 +260,7 @@ class Checkout:
             self._pool.release_broken(slot, self._ticket)
             return
         # On an error the connection is cut by then, and PostgreSQL has rolled back.
-        with contextlib.suppress(asyncpg.PostgresError, OSError, asyncpg.InterfaceError):
+        with contextlib.suppress(asyncpg.PostgresError, *LINK_BROKEN):
             await self._recover(slot)
 
     async def _recover(self, slot: Slot) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncpg
 from asyncpg import connect_utils
 
+from tenantry.link import LINK_BROKEN
+
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 else:
@@ -24,10 +26,8 @@ OnConnect = Callable[[Connection], Awaitable[None]]
 
 #: What a lost, refused or half-dead connection raises, apart from `PostgresError`s of a living one.
 LINK_ERRORS = (
-    OSError,
+    *LINK_BROKEN,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -144,7 +144,7 @@ async def close(connection: Connection, seconds: float = 2.0) -> None:
     try:
         async with asyncio.timeout(seconds):  # asyncpg's own timeout does not cover the cancelling in all versions
             await connection.close()
-    except (TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+    except (asyncpg.PostgresError, *LINK_BROKEN):
         connection.terminate()
 
 

@@ -27,6 +27,7 @@ from typing import Final
 import asyncpg
 
 from tenantry.lifecycle import stop
+from tenantry.link import LINK_BROKEN
 from tenantry.router import driver
 from tenantry.router.driver import Connection
 
@@ -71,7 +72,7 @@ async def _insist(connection: Connection) -> None:
     """asyncpg has sent one cancel request, if a statement runs: send more until that is answered."""
     await asyncio.sleep(_AGAIN)
     while driver.is_cancelling(connection):
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with contextlib.suppress(asyncpg.PostgresError, *LINK_BROKEN):
             async with asyncio.timeout(_ATTEMPT):
                 await driver.cancel(connection)
         await asyncio.sleep(_AGAIN)

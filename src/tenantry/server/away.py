@@ -7,5 +7,6 @@ from typing import Final
 import asyncpg
 
 from tenantry.errors import TenantryError
+from tenantry.link import LINK_BROKEN
 
-AWAY: Final = (TenantryError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+AWAY: Final = (TenantryError, asyncpg.PostgresError, *LINK_BROKEN)

@@ -13,10 +13,11 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.config import Config
+from tenantry.link import LINK_BROKEN
 
 #: Seconds for one database's answer: a scrape waits for it.
 PATIENCE: Final = 2.0
-_AWAY: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError)
+_AWAY: Final = (asyncpg.PostgresError, ValueError, *LINK_BROKEN)
 
 
 class Following(NamedTuple):

@@ -19,6 +19,7 @@ from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.errors import DatabaseUnavailable
 from tenantry.events import Events
 from tenantry.lifecycle import stop
+from tenantry.link import LINK_BROKEN
 from tenantry.usage import Watches
 from tenantry.wiring import spec_of_row
 
@@ -26,7 +27,7 @@ logger = logging.getLogger("tenantry")
 
 #: Seconds between two attempts to read the directory while it can't be read.
 RETRY: Final = 2.0
-_AWAY: Final = (DatabaseUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_AWAY: Final = (DatabaseUnavailable, asyncpg.PostgresError, *LINK_BROKEN)
 
 
 class Follower:

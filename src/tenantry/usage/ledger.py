@@ -22,6 +22,7 @@ import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
 from tenantry.lifecycle import stop, to_the_end
+from tenantry.link import LINK_BROKEN
 from tenantry.sql import query
 from tenantry.usage.meter import HOUR, Entry, Meter, Use, uses
 
@@ -33,7 +34,7 @@ SEND_SECONDS: Final = 30.0
 _SLOWEST: Final = 12  # times `every`: the longest pause between attempts while control is away
 
 #: Failures after which the batch is sent again; anything else is a bug and is raised.
-RETRIED: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+RETRIED: Final = (asyncpg.PostgresError, *LINK_BROKEN)
 
 
 class Batch(NamedTuple):

@@ -14,6 +14,7 @@ from tenantry import sql
 from tenantry.cli.session import Database, Session
 from tenantry.directory import DatabaseRow
 from tenantry.errors import DatabaseUnavailable, TenantryError
+from tenantry.link import LINK_BROKEN
 from tenantry.move.journal import Journal
 from tenantry.router.driver import Connection
 from tenantry.router.roles import problems
@@ -22,7 +23,7 @@ from tenantry.server.backups import measure, policies
 #: Databases asked at once.
 AT_ONCE: Final = 16
 
-_LOST: Final = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.ProtocolViolationError)
+_LOST: Final = (asyncpg.PostgresConnectionError, asyncpg.ProtocolViolationError, *LINK_BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
