@@ -68,7 +68,7 @@ class Pairs:
 
 async def run(options: Options) -> list[Row]:
     """Two rows for each number of callers, and one for processor time."""
-    pairs, seconds, scopes = (10, 0.1, 300) if options.quick else (1500, 0.02, 8000)
+    pairs, seconds, scopes = (10, 0.1, 300) if options.quick else (1000, 0.02, 8000)
     found = {}
     with stage.server(options.version) as server:
         scene = await stage.prepare(server)
