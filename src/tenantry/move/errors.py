@@ -153,11 +153,14 @@ class MoveInterrupted(MoveError):
 
 
 class LeaseLost(MoveError):
-    """The session that held the move's lease is gone, so somebody else may be running it."""
+    """The session that held the move's lease broke, and another mover has it or has gone on with the move."""
 
     def __init__(self, move: str) -> None:
         self.move = move
-        super().__init__(f"the lease of move {move} was lost; `tenantry moves resume {move}` takes it again")
+        super().__init__(
+            f"the lease of move {move} was lost to another mover; `tenantry moves show {move}` says how it "
+            f"stands, `tenantry moves resume {move}` goes on once nobody runs it"
+        )
 
 
 class FenceMissed(MoveError):

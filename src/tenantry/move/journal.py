@@ -1,4 +1,4 @@
-"""The journal in the control database: what was meant before it is done, and who is doing it."""
+"""The journal in the control database: what was meant before it is done."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any, Final
 import asyncpg
 
 from tenantry import sql
-from tenantry.lifecycle import to_the_end
-from tenantry.move.endpoint import BROKEN, CLOSE_SECONDS, Connection, close, connect
-from tenantry.move.errors import Finding, LeaseLost, MoveBusy, MoveRefused, UnknownMove
+from tenantry.move.endpoint import Connection, connect
+from tenantry.move.errors import Finding, MoveBusy, MoveRefused, UnknownMove
 from tenantry.move.plan import MovePlan
 from tenantry.move.states import SUCCESSORS, State
 
@@ -23,7 +22,6 @@ _COLUMNS: Final = (
 )
 #: Why an interrupted move stopped; forgotten once its ending is complete.
 INTERRUPTED: Final = "it was interrupted"
-_LEASE: Final = "tenantry.move_lock_space(), hashtext($1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,44 +305,6 @@ class Journal:
             publisher,
         )
         return [(row["move"], row["name"]) for row in rows]
-
-    # -- the lease ---------------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def lease(self, move: str) -> AsyncIterator[Lease]:
-        """Be the one who runs this move, for as long as the session lives.
-
-        Raises:
-            MoveBusy: another mover holds the lease.
-        """
-        connection = await connect(self._dsn, f"lease {move}")
-        try:
-            taken = await connection.fetchval(f"SELECT pg_try_advisory_lock({_LEASE})", move)
-            if not taken:
-                raise MoveBusy(move, "another mover is running it")
-            yield Lease(move, connection)
-        finally:
-            # Said goodbye, so that the next mover finds the lease free as soon as we are gone.
-            await to_the_end(close(connection), seconds=CLOSE_SECONDS + 1, name=f"giving back the lease of {move}")
-
-
-class Lease:
-    """Says whether we still are the one who runs the move.
-
-    Losing it is not dangerous: flip and abort are decided by one row in the data database. It keeps two
-    movers from undoing each other's preparations.
-    """
-
-    def __init__(self, move: str, connection: Connection) -> None:
-        self._move = move
-        self._connection = connection
-
-    async def check(self) -> None:
-        """Raise LeaseLost if the session is gone."""
-        try:
-            await self._connection.fetchval("SELECT 1", timeout=5)
-        except BROKEN as error:
-            raise LeaseLost(self._move) from error
 
 
 def _record(row: asyncpg.Record) -> MoveRecord:

@@ -28,6 +28,7 @@ from tenantry.move.errors import (
 )
 from tenantry.move.interrupt import Interrupt, Interrupted
 from tenantry.move.journal import INTERRUPTED, Journal, Leftover, MoveRecord
+from tenantry.move.lease import lease
 from tenantry.move.limits import Limits
 from tenantry.move.plan import Mechanism, MovePlan, Rule, in_block
 from tenantry.move.preflight_tables import no_ids
@@ -65,6 +66,7 @@ class Mover:
         pg_dump: the program; None: the fitting one is looked for.
         interrupt: by which whoever started the mover can stop it cleanly.
         """
+        self._control_dsn = control_dsn
         self._journal = Journal(control_dsn)
         self._endpoints = dict(endpoints)
         self._column = column
@@ -260,7 +262,7 @@ class Mover:
     @contextlib.asynccontextmanager
     async def _work(self, move: str, progress: Tell) -> AsyncIterator[tuple[Work, MoveRecord]]:
         record = await self.show(move)
-        async with self._journal.lease(move) as lease:
+        async with lease(self._control_dsn, move) as held:
             record = await self.show(move)
             plan = record.plan
             work = Work(
@@ -268,7 +270,7 @@ class Mover:
                 source=self._endpoint(plan.source),
                 target=self._endpoint(plan.target),
                 journal=self._journal,
-                lease=lease,
+                lease=held,
                 limits=self._limits,
                 tell=progress,
                 pg_dump=self._pg_dump or await self._find_pg_dump(plan),

@@ -221,7 +221,6 @@ def remaining(procedure: tuple[Step, ...], step: str | None) -> tuple[Step, ...]
 async def run(work: Work, procedure: tuple[Step, ...], step: str | None) -> None:
     """Run what remains after `step`."""
     for each in remaining(procedure, step):
-        await work.lease.check()
         started = time.monotonic()
         work.tell(StepStarted(work.plan.id, each.name))
         result = await persist(work, each)
@@ -243,12 +242,15 @@ async def persist(work: Work, step: Step) -> Result:
 
     Raises:
         MoveStopped: they go on breaking.
-        LeaseLost: the lease's session has broken too.
+        LeaseLost: another mover runs the move, or has gone on with it.
     """
     deadline = time.monotonic() + work.limits.patience
     wait = 0.1
     while True:
         try:
+            # What broke our sessions may have taken the lease with it, and another mover may have gone on: to
+            # begin, or begin again, would undo what it has done.
+            await work.lease.check()
             return await (work.interrupt.run(step.work(work)) if step.breakable else step.work(work))
         except (MoveError, Interrupted, asyncio.CancelledError):
             raise
@@ -262,9 +264,6 @@ async def persist(work: Work, step: Step) -> Result:
                 raise MoveStopped(work.plan.id, f"step {step.name}: {describe(cause)}") from error
             work.tell(Retrying(work.plan.id, step.name, describe(cause), wait))
             await work.interrupt.run(asyncio.sleep(wait))
-            # What broke our sessions may have taken the lease with it, and another mover may have gone on: to
-            # begin again would undo what it has done.
-            await work.lease.check()
             wait = min(wait * 2, 5.0)
 
 

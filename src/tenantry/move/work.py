@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from tenantry.move.endpoint import Endpoint
 from tenantry.move.interrupt import Interrupt
-from tenantry.move.journal import Journal, Lease
+from tenantry.move.journal import Journal
+from tenantry.move.lease import Lease
 from tenantry.move.limits import Limits
 from tenantry.move.plan import MovePlan
 from tenantry.move.progress import Tell

@@ -1,0 +1,84 @@
+"""The lease: a session advisory lock in the control database says who runs a move."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import asyncpg
+
+from tenantry.lifecycle import to_the_end
+from tenantry.move.endpoint import BROKEN, CLOSE_SECONDS, Connection, close, connect
+from tenantry.move.errors import LeaseLost, MoveBusy
+
+_TAKE: Final = "SELECT pg_try_advisory_lock(tenantry.move_lock_space(), hashtext($1))"
+_STANDING: Final = "SELECT state, step FROM tenantry.move WHERE id = $1"
+_ANSWER_SECONDS: Final = 5.0
+
+
+@contextlib.asynccontextmanager
+async def lease(dsn: str, move: str) -> AsyncIterator[Lease]:
+    """Be the one who runs this move.
+
+    Raises:
+        MoveBusy: another mover holds the lease.
+    """
+    held = Lease(dsn, move)
+    try:
+        if not await held.take():
+            raise MoveBusy(move, "another mover is running it")
+        await held.check()
+        yield held
+    finally:
+        # Said goodbye, so that the next mover finds the lease free as soon as we are gone.
+        await to_the_end(held.give_back(), seconds=CLOSE_SECONDS + 1, name=f"giving back the lease of {move}")
+
+
+class Lease:
+    """Says whether we still are the one who runs the move.
+
+    Losing it is not dangerous: flip and abort are decided by one row in the data database. It keeps two
+    movers from undoing each other's preparations.
+    """
+
+    # Mutable state: the session that holds the lock, and how the move stood when it was last asked.
+
+    def __init__(self, dsn: str, move: str) -> None:
+        self._dsn = dsn
+        self._move = move
+        self._connection: Connection | None = None
+        self._standing: asyncpg.Record | None = None
+
+    async def take(self) -> bool:
+        """Take it in a new session; False: another session has it."""
+        await self.give_back()
+        self._connection = await connect(self._dsn, f"lease {self._move}")
+        return bool(await self._connection.fetchval(_TAKE, self._move, timeout=_ANSWER_SECONDS))
+
+    async def give_back(self) -> None:
+        """End the session, and with it the lease."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await close(connection)
+
+    async def check(self) -> None:
+        """Make sure that nobody else runs the move. A lease whose session broke is taken again.
+
+        That is safe while the move stands where it stood: whoever had the lease in between has brought it no
+        further, and what he began is begun anew, as after his death.
+
+        Raises:
+            LeaseLost: another mover has the lease, or has had it and gone on with the move.
+            OSError, asyncpg.PostgresError, ...: one of `endpoint.BROKEN`; the control database is away. Ask again.
+        """
+        try:
+            self._standing = await self._look()
+        except BROKEN as error:
+            if not await self.take() or await self._look() != self._standing:
+                raise LeaseLost(self._move) from error
+
+    async def _look(self) -> asyncpg.Record | None:
+        if self._connection is None:
+            raise ConnectionError(f"the session of the lease of move {self._move} is gone")
+        return await self._connection.fetchrow(_STANDING, self._move, timeout=_ANSWER_SECONDS)

@@ -1,0 +1,86 @@
+"""The lease: a mover whose control database was away goes on by itself, unless somebody else has gone on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tenantry.embedded import EmbeddedServer
+from tenantry.move import State
+from tenantry.move.lease import lease
+from tests.faults.estate import Estate
+from tests.faults.load import check, load
+from tests.faults.process import MoverProcess
+from tests.faults.test_crashes import LAZY
+
+END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE $1"
+
+
+@pytest.mark.parametrize("point", ["K8.50", pytest.param("K12", marks=pytest.mark.faults)])
+async def test_a_mover_outlives_a_crash_of_its_control_database(point: str) -> None:
+    """The source's server, where the control database is: everything the mover has open breaks at once."""
+    with EmbeddedServer.start(18, settings=LAZY) as near, EmbeddedServer.start(18) as far:
+        estate = await Estate.make(near, far)
+        async with load(estate) as running:
+            process = MoverProcess(estate, "move", str(estate.tenant), failpoints=f"{point}=stop")
+            try:
+                await process.stopped()
+                await asyncio.to_thread(near.crash)
+                await asyncio.to_thread(near.restart)
+                process.go_on()
+                code, output = await process.ended()
+            finally:
+                process.end()
+            assert code == 0, output
+            (record,) = await estate.mover().list()
+            assert record.state is State.FLIPPED, output
+        await check(estate, running, unknown=True)
+
+
+@pytest.mark.parametrize("point", ["K4", pytest.param("K10", marks=pytest.mark.faults)])
+async def test_a_lost_lease_is_taken_again_while_the_move_stands_where_it_stood(
+    estate18: Estate, point: str
+) -> None:
+    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints=f"{point}=stop")
+    try:
+        await process.stopped()
+        (record,) = await estate18.mover().list()
+        await estate18.fetch("control", END_SESSIONS, f"tenantry move lease {record.id}")
+        process.go_on()
+        code, output = await process.ended()
+    finally:
+        process.end()
+    assert code == 0, output
+    assert (await estate18.mover().show(record.id)).state is State.FLIPPED
+
+
+async def test_a_lost_lease_that_another_has_is_not_taken_again(estate18: Estate) -> None:
+    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K4=stop")
+    try:
+        await process.stopped()
+        (record,) = await estate18.mover().list()
+        await estate18.fetch("control", END_SESSIONS, f"tenantry move lease {record.id}")
+        async with lease(estate18.control_dsn, record.id):
+            process.go_on()
+            code, output = await process.ended()
+    finally:
+        process.end()
+    assert (code, "LeaseLost" in output) == (1, True), output
+    assert (await estate18.mover().resume(record.id)).state is State.FLIPPED
+
+
+async def test_a_lost_lease_of_a_move_that_went_on_is_not_taken_again(estate18: Estate) -> None:
+    """Another mover has brought it to its end, and is gone."""
+    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K4=stop")
+    try:
+        await process.stopped()
+        (record,) = await estate18.mover().list()
+        await estate18.fetch("control", END_SESSIONS, f"tenantry move lease {record.id}")
+        assert (await estate18.mover().resume(record.id)).state is State.FLIPPED
+        process.go_on()
+        code, output = await process.ended()
+    finally:
+        process.end()
+    assert (code, "LeaseLost" in output) == (1, True), output
+    assert (await estate18.mover().show(record.id)).state is State.FLIPPED
