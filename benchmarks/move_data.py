@@ -26,7 +26,8 @@ from tenantry.embedded import EmbeddedServer
 from tenantry.move import Limits
 from tenantry.move.copy import copy_table
 from tenantry.move.endpoint import session
-from tenantry.move.journal import Journal, Lease
+from tenantry.move.journal import Journal
+from tenantry.move.lease import Lease
 from tenantry.move.plan import MovePlan
 from tenantry.move.progress import silence
 from tenantry.move.publish import drop_publication, drop_slot, drop_subscription

@@ -13,8 +13,13 @@ from contextlib import ExitStack
 import pytest
 
 from tenantry.embedded import EmbeddedServer, versions
-from tests.support import databases
+from tests.support import databases, memory
 from tests.support.programs import missing
+
+
+def pytest_configure() -> None:
+    """Before any server is started."""
+    memory.use()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from typing import IO, Any
 import asyncpg
 import pytest
 
+from tenantry.embedded.folder import temporary_root
+
 pytestmark = pytest.mark.timeout(240)
 
 _COMMAND = [sys.executable, "-c", "import sys; from tenantry.cli import main; sys.exit(main())", "demo"]
@@ -27,7 +29,7 @@ _COMMAND = [sys.executable, "-c", "import sys; from tenantry.cli import main; sy
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A temporary folder of the demo's own, which PostgreSQL's user can enter; whatever is left is found here."""
-    path = Path(tempfile.mkdtemp(prefix="tdemo-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="tdemo-", dir=temporary_root()))
     path.chmod(0o755)
     try:
         yield path

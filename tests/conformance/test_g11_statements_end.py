@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from tenantry import Router, ScopeLost
+from tenantry.router import parting
 from tenantry.tenant import TenantId
 from tests.support.product import Product
 from tests.support.proxy import Proxy, Verdict
@@ -215,8 +216,13 @@ class Loss:
 
 
 @pytest.mark.parametrize("verdict", [Verdict.DROP, Verdict.CUT], ids=["unanswered", "swallowed"])
-async def test_a_cancel_request_that_got_lost_is_sent_again(product: Product, verdict: Verdict) -> None:
+async def test_a_cancel_request_that_got_lost_is_sent_again(
+    product: Product, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The statement was cancelled with its caller, so asyncpg has asked already: in vain."""
+    if product.server.version != 15:  # there, the waits are those of the product
+        for wait in ("PATIENCE", "_AGAIN", "_ATTEMPT"):
+            monkeypatch.setattr(parting, wait, getattr(parting, wait) / 8)
     mark = uuid.uuid4().hex
     async with Proxy(*_address(product)) as proxy, product.admin() as admin:
         loss = Loss(verdict, 2)

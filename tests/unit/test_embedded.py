@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -48,7 +49,11 @@ def python(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={"PYTHONPATH": os.pathsep.join([str(SOURCES), *sys.path]), "PATH": os.defpath},
+        env={
+            "PYTHONPATH": os.pathsep.join([str(SOURCES), *sys.path]),
+            "PATH": os.defpath,
+            "TMPDIR": tempfile.gettempdir(),
+        },
         **options,  # type: ignore[call-overload]  # user and group, as Popen takes them
     )
     with child:

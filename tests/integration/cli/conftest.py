@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
-from tenantry.cli import main
+from tenantry import cli
 from tenantry.embedded import EmbeddedServer
 
 #: Must never be seen. Trust authentication doesn't look at it.
@@ -67,7 +68,7 @@ class Fleet:
     def run(self, *arguments: object) -> Ran:
         """Run `tenantry …` in this process; the file is given by the environment."""
         self.capture.readouterr()
-        code = main([str(one) for one in arguments])
+        code = cli.main([str(one) for one in arguments])
         seen = self.capture.readouterr()
         assert CANARY not in seen.out + seen.err
         assert "Traceback" not in seen.err
@@ -94,8 +95,15 @@ class Fleet:
         return self.server.psql(query, database or self.shared)
 
 
+@pytest.fixture(scope="session")
+def application() -> Callable[..., object]:
+    """All commands, made once: making them takes longer than most of them."""
+    return typer.main.get_command(cli.build())
+
+
 @pytest.fixture
 def fleet(
+    application: Callable[..., object],
     pg: EmbeddedServer,
     make_database: Callable[[EmbeddedServer], str],
     tmp_path: Path,
@@ -103,6 +111,7 @@ def fleet(
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Fleet]:
     """A configured fleet with nothing installed, on each version."""
+    monkeypatch.setattr(cli, "build", lambda: application)
     role = f"app_{os.getpid()}_{next(_roles)}"
     pg.psql(f"CREATE ROLE {role} LOGIN")
     control, shared, acme = (make_database(pg) for _ in range(3))

@@ -11,6 +11,7 @@ from tenantry.embedded import EmbeddedServer
 from tests.faults.estate import Estate
 from tests.faults.fixtures import estate, estate18
 from tests.faults.marks import pytest_collection_modifyitems, pytest_configure
+from tests.integration.move.rated import RATES
 
 __all__ = ["estate", "estate18", "pytest_collection_modifyitems", "pytest_configure"]
 
@@ -21,3 +22,10 @@ def looked_at(pg18: EmbeddedServer, far18: EmbeddedServer) -> Iterator[Estate]:
     made = asyncio.run(Estate.make(pg18, far18))
     yield made
     made.drop()
+
+
+@pytest.fixture
+def rated(estate18: Estate) -> Estate:
+    """An estate with two reference tables: one that rows of tenants point to, one that the operator has listed."""
+    estate18.near.psql(RATES, estate18.shared)
+    return estate18

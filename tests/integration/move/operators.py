@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.estate import Estate
@@ -21,3 +23,13 @@ def operator_file(estate: Estate, folder: Path, tenancy: str = "") -> Path:
     path = folder / "tenantry.yaml"
     path.write_text(text + tenancy, encoding="utf-8")
     return path
+
+
+@contextmanager
+def having(estate: Estate, schema: str, drop: str) -> Iterator[None]:
+    """The shared database with more in its schema for a while."""
+    estate.near.psql(schema, estate.shared)
+    try:
+        yield
+    finally:
+        estate.near.psql(drop, estate.shared)

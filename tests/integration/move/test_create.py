@@ -93,8 +93,18 @@ async def test_a_target_is_made_like_the_source_and_its_tables_are_tuned(planned
         planned.far.psql("DROP ROLE keeper")
 
 
-@pytest.mark.parametrize("end", ["resume", "abort"])
-@pytest.mark.parametrize("point", ["K1", "K2.made", "K2.named", "K2", "K10"])
+#: Nothing is made yet; it has not its name yet; it has been filled. The others are between them.
+SHORT = (("K1", "abort"), ("K2.made", "resume"), ("K2.named", "abort"), ("K10", "abort"))
+
+
+@pytest.mark.parametrize(
+    ("point", "end"),
+    [
+        pytest.param(point, end, marks=() if (point, end) in SHORT else pytest.mark.faults)
+        for point in ("K1", "K2.made", "K2.named", "K2", "K10")
+        for end in ("resume", "abort")
+    ],
+)
 async def test_a_mover_killed_while_it_makes_the_target_is_resumed_or_leaves_nothing(
     planned: Estate, point: str, end: str
 ) -> None:

@@ -16,7 +16,8 @@ from tenantry.move import Endpoint, Limits, MovePlan, Progress
 from tenantry.move.catalog import Side, read_side
 from tenantry.move.copy import copy_table
 from tenantry.move.endpoint import Connection, session
-from tenantry.move.journal import Journal, Lease
+from tenantry.move.journal import Journal
+from tenantry.move.lease import Lease
 from tenantry.move.plan import Mechanism, TablePlan, select, table_plan
 from tenantry.move.progress import Compared
 from tenantry.move.verify import compare_table

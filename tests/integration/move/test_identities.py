@@ -8,6 +8,7 @@ import pytest
 
 from tenantry.move.progress import Progress, StepEnded
 from tests.faults.estate import Estate
+from tests.integration.move.operators import having
 
 #: A key that can't have the tenant column first, as of products that were partitioned before they had tenants.
 PARTITIONED = """
@@ -105,14 +106,13 @@ async def test_the_bytes_of_a_partitioned_table_are_those_of_its_partitions(esta
 
 
 async def test_partitions_that_replication_does_not_carry_are_named(looked_at: Estate) -> None:
-    looked_at.near.psql(
+    schema = (
         "CREATE TABLE part (tenant_id uuid NOT NULL, id int NOT NULL, PRIMARY KEY (tenant_id, id)) "
         "PARTITION BY LIST (id); "
         "CREATE UNLOGGED TABLE part_1 PARTITION OF part FOR VALUES IN (1); "
-        "CREATE FOREIGN DATA WRAPPER away; CREATE SERVER away FOREIGN DATA WRAPPER away",
-        looked_at.shared,
+        "CREATE FOREIGN DATA WRAPPER away; CREATE SERVER away FOREIGN DATA WRAPPER away"
     )
-    try:
+    with having(looked_at, schema, "DROP TABLE part; DROP FOREIGN DATA WRAPPER away CASCADE"):
         mover = looked_at.mover()
         (finding,) = (await mover.plan(looked_at.tenant, "acme")).refusals
         assert (finding.code, "part_1" in finding.mend) == ("unlogged", True)
@@ -126,22 +126,17 @@ async def test_partitions_that_replication_does_not_carry_are_named(looked_at: E
         )
         codes = {finding.code for finding in (await mover.plan(looked_at.tenant, "acme")).findings}
         assert {"foreign-table", "partition-identity"} <= codes
-    finally:
-        looked_at.near.psql("DROP TABLE part; DROP FOREIGN DATA WRAPPER away CASCADE", looked_at.shared)
 
 
 async def test_a_row_that_could_not_be_found_by_its_columns_is_refused(looked_at: Estate) -> None:
-    looked_at.near.psql(
+    schema = (
         "CREATE TABLE heap (tenant_id uuid NOT NULL, n varchar(9), d text[], doc json); "
-        "ALTER TABLE heap REPLICA IDENTITY FULL",
-        looked_at.shared,
+        "ALTER TABLE heap REPLICA IDENTITY FULL"
     )
-    try:
+    with having(looked_at, schema, "DROP TABLE heap"):
         mover = looked_at.mover()
         (finding,) = (await mover.plan(looked_at.tenant, "acme")).refusals
         assert finding.code == "identity-not-comparable"
         assert "doc:" in finding.problem
         looked_at.near.psql("ALTER TABLE heap ALTER doc TYPE jsonb", looked_at.shared)
         assert (await mover.plan(looked_at.tenant, "acme")).refusals == ()
-    finally:
-        looked_at.near.psql("DROP TABLE heap", looked_at.shared)

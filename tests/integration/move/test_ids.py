@@ -6,6 +6,7 @@ import asyncio
 
 from tenantry.move.plan import in_block
 from tests.faults.estate import Estate
+from tests.integration.move.operators import having
 
 #: `old` is as in databases upgraded from before 10: a bigint sequence feeds an integer column. `loose` is not
 #: owned by its column, `twice` feeds two.
@@ -52,16 +53,13 @@ async def test_ids_fit_their_columns_and_meet_nobodys(estate: Estate) -> None:
 
 
 async def test_a_sequence_that_counts_downwards_is_refused(looked_at: Estate) -> None:
-    looked_at.near.psql(
+    schema = (
         "CREATE SEQUENCE down INCREMENT -1; "
-        "CREATE TABLE e (tenant_id uuid NOT NULL, id int DEFAULT nextval('down'), PRIMARY KEY (tenant_id, id))",
-        looked_at.shared,
+        "CREATE TABLE e (tenant_id uuid NOT NULL, id int DEFAULT nextval('down'), PRIMARY KEY (tenant_id, id))"
     )
-    try:
+    with having(looked_at, schema, "DROP TABLE e; DROP SEQUENCE down"):
         (finding,) = (await looked_at.mover().plan(looked_at.tenant, "acme")).refusals
         assert finding.code == "sequence-descends"
-    finally:
-        looked_at.near.psql("DROP TABLE e; DROP SEQUENCE down", looked_at.shared)
 
 
 async def test_a_plan_takes_no_ids_and_a_move_takes_one_block(estate18: Estate) -> None:

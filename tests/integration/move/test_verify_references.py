@@ -3,80 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
-import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.move import (
-    Compared,
-    DataDiffers,
-    Mover,
-    MoveRecord,
-    MoveStopped,
-    Progress,
-    Retrying,
-    State,
-    StepStarted,
-    copy,
-    references,
-)
-from tenantry.move.endpoint import SETTINGS
-from tests.faults.estate import LIMITS, Estate
-from tests.faults.load import check, load
+from tenantry.move import Compared, DataDiffers, Progress, State, copy
+from tests.faults.estate import Estate
 from tests.faults.process import MoverProcess
-
-#: Beside the estate's own `currency`: a name in two cases, partitions, and a column that may be NULL.
-RATES = """
-CREATE TABLE "Rate" ("Code" text, year int, factor numeric(12,6), note text, PRIMARY KEY ("Code", year))
-    PARTITION BY RANGE (year);
-CREATE TABLE rate_old PARTITION OF "Rate" FOR VALUES FROM (0) TO (2000);
-CREATE TABLE rate_new PARTITION OF "Rate" FOR VALUES FROM (2000) TO (3000);
-INSERT INTO "Rate" SELECT 'C' || i % 40, 1980 + i / 40, i / 7.0, 'note ' || i FROM generate_series(0, 1599) AS i;
-INSERT INTO "Rate" VALUES ('moves', 1900);
-"""
-RATE, CURRENCY = '"public"."Rate"', '"public"."currency"'
-
-#: Kind of corruption -> the SQL that makes it at the target, what is said, and the SQL that mends it.
-CORRUPTIONS = {
-    "missing": (
-        'DELETE FROM "Rate" WHERE "Code" = \'C1\' AND year = 1980',
-        f"{RATE} row (C1,1980) is missing in acme",
-        "INSERT INTO \"Rate\" VALUES ('C1', 1980, 1 / 7.0, 'note 1')",
-    ),
-    "extra": (
-        "INSERT INTO currency VALUES ('XXX', 'None')",
-        f"{CURRENCY} row (XXX) is only in acme",
-        "DELETE FROM currency WHERE code = 'XXX'",
-    ),
-    "altered": (
-        "UPDATE currency SET name = 'euro' WHERE code = 'EUR'",
-        f"{CURRENCY} row (EUR) differs",
-        "UPDATE currency SET name = 'Euro' WHERE code = 'EUR'",
-    ),
-    "numeric scale": (
-        'UPDATE "Rate" SET factor = factor + 0.000001 WHERE "Code" = \'C3\' AND year = 2010',
-        f"{RATE} row (C3,2010) differs",
-        'UPDATE "Rate" SET factor = factor - 0.000001 WHERE "Code" = \'C3\' AND year = 2010',
-    ),
-    "NULL for a value": (
-        'UPDATE "Rate" SET note = NULL WHERE "Code" = \'C7\' AND year = 2000',
-        f"{RATE} row (C7,2000) differs",
-        "UPDATE \"Rate\" SET note = 'note 807' WHERE \"Code\" = 'C7' AND year = 2000",
-    ),
-}
-QUIET = "SET session_replication_role = replica; "
-
-
-@pytest.fixture
-def rated(estate18: Estate) -> Estate:
-    """An estate with two reference tables: one that rows of tenants point to, one that the operator has listed."""
-    estate18.near.psql(RATES, estate18.shared)
-    return estate18
+from tests.integration.move.rated import CORRUPTIONS, CURRENCY, QUIET, RATE, at, at_home, carrier
 
 
 @pytest.fixture(scope="module")
@@ -86,27 +22,10 @@ def plain() -> Iterator[EmbeddedServer]:
         yield server
 
 
-def carrier(estate: Estate, **limits: Any) -> Mover:
-    return estate.mover(tables={"public.Rate": "reference"}, limits=replace(LIMITS, **limits))
-
-
-def at(step: str, action: Callable[[], object]) -> Callable[[Progress], None]:
-    """Do something when a step starts."""
-
-    def tell(event: Progress) -> None:
-        if isinstance(event, StepStarted) and event.step == step:
-            action()
-
-    return tell
-
-
-async def at_home(estate: Estate, record: MoveRecord) -> None:
-    """The move has stopped before its flip."""
-    assert record.state is State.RUNNING
-    assert (await estate.homes())["shared"] == ("shared", 1)
-
-
-@pytest.mark.parametrize("corruption", CORRUPTIONS)
+@pytest.mark.parametrize(
+    "corruption",
+    [pytest.param(one, marks=() if one in ("missing", "altered") else pytest.mark.faults) for one in CORRUPTIONS],
+)
 async def test_every_corruption_of_a_reference_row_is_found_before_the_flip_and_mended_it_passes(
     rated: Estate, corruption: str
 ) -> None:
@@ -198,238 +117,6 @@ async def test_a_copy_under_the_fence_compares_reference_rows_too(
         estate.drop()
 
 
-#: Statements that a writer of reference tables repeats.
-WRITERS = {
-    "one row": ["UPDATE currency SET name = 'Euro at ' || clock_timestamp() WHERE code = 'EUR'"],
-    "there and back": [f"UPDATE currency SET name = '{name}' WHERE code = 'EUR'" for name in ("Euro", "euro")],
-    "come and go": ["INSERT INTO currency VALUES ('XXX', 'None')", "DELETE FROM currency WHERE code = 'XXX'"],
-    "from partition to partition": ['UPDATE "Rate" SET year = 4000 - year WHERE "Code" = \'moves\''],
-}
-TOO_OFTEN = "too often to be compared"
-
-
-@contextlib.asynccontextmanager
-async def writing(estate: Estate, statements: Sequence[str], pause: float) -> AsyncIterator[None]:
-    """Somebody who changes reference tables at the shared database, with `pause` seconds after each change."""
-
-    async def write() -> None:
-        connection = await asyncpg.connect(estate.endpoints["shared"].dsn)
-        try:
-            while True:
-                for statement in statements:
-                    await connection.execute(statement)
-                    await asyncio.sleep(pause)
-        finally:
-            connection.terminate()
-
-    task = asyncio.create_task(write())
-    try:
-        yield
-        assert not task.done(), task.exception()
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@pytest.mark.parametrize(
-    "writer",
-    [pytest.param(writer, marks=() if writer == "come and go" else pytest.mark.faults) for writer in WRITERS],
-)
-async def test_a_reference_table_that_is_changed_now_and_then_is_compared_and_the_tenant_moves(
-    rated: Estate, writer: str
-) -> None:
-    mover = carrier(rated)
-    async with writing(rated, WRITERS[writer], pause=0.1):
-        record = await mover.run(await mover.plan(rated.tenant, "acme"))
-    assert record.state is State.FLIPPED
-    assert record.result["verified_rows"] >= record.result["audited_rows"] + 1603
-
-
-@pytest.mark.parametrize(
-    ("writer", "pause"),
-    [
-        pytest.param(writer, pause, marks=() if (writer, pause) == ("one row", 0.004) else pytest.mark.faults)
-        for writer in WRITERS
-        for pause in (0.02, 0.004, 0.0)
-    ],
-)
-async def test_a_reference_table_that_is_changed_all_the_time_is_never_called_different(
-    rated: Estate, writer: str, pause: float
-) -> None:
-    """It is compared, or the move says that it can't be, and goes on when the writers rest."""
-    mover = carrier(rated, attempts=4)
-    plan = await mover.plan(rated.tenant, "acme")
-    async with contextlib.AsyncExitStack() as writers:
-        for _ in range(3 if writer == "one row" else 1):
-            await writers.enter_async_context(writing(rated, WRITERS[writer], pause))
-        with contextlib.suppress(MoveStopped):
-            await mover.run(plan)
-    record = await mover.show(plan.id)
-    print(record.state)
-    if record.state is not State.FLIPPED:
-        await at_home(rated, record)
-        assert TOO_OFTEN in str(record.error)
-        assert (await mover.resume(plan.id)).state is State.FLIPPED
-
-
-@pytest.mark.parametrize("pause", [0.1, 0.004])
-async def test_a_differing_row_stops_the_move_whoever_writes_to_its_table(rated: Estate, pause: float) -> None:
-    mover = carrier(rated, attempts=4)
-    plan = await mover.plan(rated.tenant, "acme")
-    harm, said, _ = CORRUPTIONS["extra"]
-    async with writing(rated, WRITERS["one row"], pause):
-        with pytest.raises(MoveStopped) as caught:
-            await mover.run(plan, at("verify", lambda: rated.far.psql(QUIET + harm, rated.dedicated)))
-    if isinstance(caught.value, DataDiffers):
-        assert caught.value.differences == (said,)
-    else:
-        assert pause < 0.1
-        assert TOO_OFTEN in caught.value.reason
-    await at_home(rated, await mover.show(plan.id))
-    with pytest.raises(DataDiffers):
-        await mover.resume(plan.id)
-
-
-async def test_a_change_between_the_two_snapshots_of_every_attempt_refuses_the_flip_and_names_the_table(
-    rated: Estate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mover = carrier(rated, attempts=3)
-    plan = await mover.plan(rated.tenant, "acme")
-    real, told = references.writers, list[Retrying]()
-
-    async def writers(*args: Any) -> Sequence[str]:
-        # Under the target's lock. Whoever writes at the source is not made to wait, not even now.
-        rated.near.psql(f"SET lock_timeout = '1ms'; {WRITERS['one row'][0]}", rated.shared)
-        return await real(*args)
-
-    def tell(event: Progress) -> None:
-        if isinstance(event, Retrying):
-            told.append(event)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(references, "writers", writers)
-        with pytest.raises(MoveStopped) as caught:
-            await mover.run(plan, tell)
-    assert not isinstance(caught.value, DataDiffers)
-    assert caught.value.reason.startswith(f"reference table {CURRENCY} is written {TOO_OFTEN}")
-    assert "pause" in caught.value.reason
-    assert [(event.step, CURRENCY in event.error) for event in told] == [("verify", True)] * 2
-    await at_home(rated, await mover.show(plan.id))
-    assert (await mover.resume(plan.id)).state is State.FLIPPED
-
-
-@pytest.mark.faults
-async def test_a_stranger_that_keeps_the_target_from_applying_a_change_is_told_from_busy_writers(
-    rated: Estate,
-) -> None:
-    mover = carrier(rated, attempts=4)
-    plan = await mover.plan(rated.tenant, "acme")
-
-    def collide() -> None:
-        rated.far.psql(QUIET + CORRUPTIONS["extra"][0], rated.dedicated)
-        rated.near.psql(CORRUPTIONS["extra"][0], rated.shared)
-
-    with pytest.raises(MoveStopped, match="acme meets errors when it applies their changes") as caught:
-        await mover.run(plan, at("verify", collide))
-    assert not isinstance(caught.value, DataDiffers)
-    await at_home(rated, await mover.show(plan.id))
-    rated.far.psql(QUIET + CORRUPTIONS["extra"][2], rated.dedicated)
-    assert (await mover.resume(plan.id)).state is State.FLIPPED
-
-
-async def test_a_commit_that_the_target_has_and_the_source_does_not_show_yet_is_no_difference(
-    rated: Estate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As it is while a synchronous standby keeps a commit waiting: here for one that does not exist, and that
-    everybody waits for but the mover."""
-    assert SETTINGS["synchronous_commit"] == "on"
-    mover = carrier(rated)
-    plan = await mover.plan(rated.tenant, "acme")
-    standby = "ALTER SYSTEM SET synchronous_standby_names = '{}'"
-    writing, told = list[asyncio.Task[Any]](), list[Retrying]()
-
-    def wait_for(name: str) -> None:
-        rated.near.psql(standby.format(name))
-        rated.near.psql("SELECT pg_reload_conf()")
-
-    def tell(event: Progress) -> None:
-        if isinstance(event, Retrying):
-            told.append(event)
-            wait_for("")
-
-    async def writers(*args: Any) -> Sequence[str]:
-        if not writing:
-            wait_for("nobody")
-            writing.append(asyncio.create_task(rated.fetch("shared", WRITERS["one row"][0])))
-            await in_target(rated, "SELECT 1 FROM currency WHERE name LIKE 'Euro at %'")
-        return await real(*args)
-
-    real = references.writers
-    monkeypatch.setitem(cast("dict[str, str]", SETTINGS), "synchronous_commit", "local")
-    monkeypatch.setattr(references, "writers", writers)
-    try:
-        record = await mover.run(plan, tell)
-        await writing[0]
-    finally:
-        wait_for("")
-    assert record.state is State.FLIPPED
-    assert [event.error for event in told] == [f"a transaction was perhaps at its commit that writes {CURRENCY}"]
-
-
-async def in_target(estate: Estate, query: str) -> None:
-    async with asyncio.timeout(20):
-        while not await estate.fetch("acme", query):  # noqa: ASYNC110  told by rows
-            await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize("then", ["", "SELECT pg_sleep(600)"], ids=["idle", "at work"])
-async def test_an_open_transaction_that_writes_does_not_hinder_the_comparison(
-    rated: Estate, monkeypatch: pytest.MonkeyPatch, then: str
-) -> None:
-    """Only one that is at work might be at its commit, for all that anybody can see."""
-    mover = carrier(rated, attempts=1)
-    plan = await mover.plan(rated.tenant, "acme")
-    writer = await asyncpg.connect(rated.endpoints["shared"].dsn)
-    real, found, begun = references.writers, list[Sequence[str]](), list[asyncio.Task[Any]]()
-
-    async def writers(*args: Any) -> Sequence[str]:
-        if not begun:
-            await writer.execute("BEGIN; UPDATE currency SET name = 'open' WHERE code = 'EUR'")
-            begun.append(asyncio.create_task(writer.execute(then or "SELECT 1")))
-            await asyncio.wait(begun, timeout=0.2)
-        found.append(await real(*args))
-        return found[-1]
-
-    monkeypatch.setattr(references, "writers", writers)
-    try:
-        record = await mover.run(plan)
-    finally:
-        writer.terminate()
-    await asyncio.wait(begun)
-    assert record.state is State.FLIPPED
-    assert found == [[CURRENCY] if then else []] * 2
-
-
-async def test_nobody_waits_while_reference_tables_are_compared(rated: Estate) -> None:
-    """The tenant's fence is gone by then, and at the source nobody holds a lock that a writer would wait for."""
-    mover, locks = carrier(rated), list[str]()
-    query = (
-        "SELECT mode FROM pg_locks WHERE granted AND (locktype = 'advisory' AND "
-        "classid = tenantry.lock_space()::oid AND mode = 'ExclusiveLock' OR locktype = 'relation' AND relation = "
-        "ANY (ARRAY['public.currency', 'public.\"Rate\"']::regclass[]) AND mode <> 'AccessShareLock')"
-    )
-
-    def tell(event: Progress) -> None:
-        if isinstance(event, Compared) and event.table in (RATE, CURRENCY):
-            rated.near.psql(f"SET lock_timeout = '1ms'; {WRITERS['one row'][0]}", rated.shared)
-            locks.append(rated.near.psql(query, rated.shared))
-
-    record = await mover.run(await mover.plan(rated.tenant, "acme"), tell)
-    assert record.state is State.FLIPPED
-    assert len(locks) >= 4
-    assert set(locks) == {""}
-
-
 async def test_the_audit_leaves_reference_tables_alone(rated: Estate) -> None:
     """After the flip the target is in use, and a row that somebody changes there is no reason to take the tenant
     back."""
@@ -440,24 +127,3 @@ async def test_the_audit_leaves_reference_tables_alone(rated: Estate) -> None:
     )
     assert record.state is State.FLIPPED
     assert record.step == "audit"
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("pause", [0.1, 0.004])
-async def test_every_corruption_of_a_reference_row_is_found_under_load(rated: Estate, pause: float) -> None:
-    """The tenants work, reference tables are written, and nobody notices that the move was stopped and mended."""
-    mover = carrier(rated, attempts=4)
-    plan = await mover.plan(rated.tenant, "acme")
-    harm, said, mend = CORRUPTIONS["numeric scale"]
-    async with load(rated) as running:
-        async with writing(rated, WRITERS["one row"], pause):
-            with pytest.raises(MoveStopped) as caught:
-                await mover.run(plan, at("verify", lambda: rated.far.psql(QUIET + harm, rated.dedicated)))
-            assert TOO_OFTEN in caught.value.reason or said in caught.value.reason
-        with pytest.raises(DataDiffers, match="C3,2010"):
-            await mover.resume(plan.id)
-        rated.far.psql(QUIET + mend, rated.dedicated)
-        async with writing(rated, WRITERS["one row"], pause=0.1):
-            assert (await mover.resume(plan.id)).state is State.FLIPPED
-        await running.reach(rated.tenant, 20)
-    await check(rated, running)

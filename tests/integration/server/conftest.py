@@ -16,6 +16,7 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.sql import migrations
+from tests.support import databases
 
 #: Must never be seen. Trust authentication doesn't look at it.
 CANARY = "Zxq7-canary-S3cret"
@@ -81,17 +82,37 @@ class Serving:
 
 
 @pytest.fixture
+def poll() -> str:
+    """`control.poll`: how long a lost notification goes unnoticed."""
+    return "30s"
+
+
+@pytest.fixture
 def serving(
-    pg: EmbeddedServer, make_database: Callable[[EmbeddedServer], str], tmp_path: Path
+    pg: EmbeddedServer, make_database: Callable[[EmbeddedServer], str], poll: str, tmp_path: Path
 ) -> Iterator[Serving]:
     """The server's process, on each version; stopped at the end."""
-    control = make_database(pg)
+    # A server has one replication slot of a name, and that of `served` may be there.
+    yield from run(pg, make_database(pg), STORY.replace("m0000000001", "m0000000002"), poll, tmp_path)
+
+
+@pytest.fixture(scope="module", params=["pg16", "pg18"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """The same, one for all tests of a module that change nothing."""
+    server: EmbeddedServer = request.getfixturevalue(request.param)
+    with databases.database(server) as control:
+        yield from run(server, control, STORY, "30s", tmp_path_factory.mktemp("serving"))
+
+
+def run(pg: EmbeddedServer, control: str, story: str, poll: str, folder: Path) -> Iterator[Serving]:
+    """Tell a story to an empty control database, and serve it."""
     for step in migrations("control"):
         pg.psql(step.text, control)
-    pg.psql(STORY, control)
-    config = tmp_path / "tenantry.yaml"
+    pg.psql(story, control)
+    config = folder / "tenantry.yaml"
     config.write_text(
-        f"tenancy: {{type: text}}\ncontrol: {{dsn: '{pg.dsn(control, password=CANARY)}'}}\n"
+        "tenancy: {type: text}\n"
+        f"control: {{dsn: '{pg.dsn(control, password=CANARY)}', poll: {poll}}}\n"
         f"databases:\n  shared: {{kind: shared, dsn: '{pg.dsn(control, password=CANARY)}'}}\n"
     )
     command = [sys.executable, "-m", "tenantry.cli", "serve", "--port", "0", "--config", str(config)]

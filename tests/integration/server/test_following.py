@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tenantry.embedded import EmbeddedServer
 from tests.integration.server.conftest import Serving
 
@@ -57,6 +59,7 @@ def test_a_database_that_is_added_is_watched_and_one_that_is_removed_is_left(
     assert serving.process.poll() is None
 
 
+@pytest.mark.parametrize("poll", ["2s"])  # nobody may have listened: then it is the next look that finds it
 def test_it_follows_a_control_database_that_was_away(
     serving: Serving, make_database: Callable[[EmbeddedServer], str], tmp_path: Path
 ) -> None:

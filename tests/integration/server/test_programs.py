@@ -48,33 +48,33 @@ def chromium() -> Path:
     return require_program("chromium")
 
 
-def test_a_browser_shows_the_page_in_light_and_in_dark(serving: Serving, chromium: Path, tmp_path: Path) -> None:
+def test_a_browser_shows_the_page_in_light_and_in_dark(served: Serving, chromium: Path, tmp_path: Path) -> None:
     pictures = {}
     for scheme, extra in (
         ("light", ()),
         ("dark", ("--force-dark-mode", "--blink-settings=preferredColorScheme=0")),
     ):
         picture = tmp_path / f"{scheme}.png"
-        arguments = (f"--screenshot={picture}", "--window-size=1100,1400", *extra, serving.address + "/")
+        arguments = (f"--screenshot={picture}", "--window-size=1100,1400", *extra, served.address + "/")
         browse(chromium, tmp_path, *arguments)
         pictures[scheme] = picture
         assert picture.stat().st_size > 20_000  # more than an empty page takes
     assert colours(pictures["light"]) != colours(pictures["dark"])
 
 
-def test_a_browser_finds_the_page_as_it_was_meant(serving: Serving, chromium: Path, tmp_path: Path) -> None:
-    dom = browse(chromium, tmp_path, "--dump-dom", serving.address + "/")
+def test_a_browser_finds_the_page_as_it_was_meant(served: Serving, chromium: Path, tmp_path: Path) -> None:
+    dom = browse(chromium, tmp_path, "--dump-dom", served.address + "/")
     assert "<h1>tenantry</h1>" in dom
     assert dom.count("<section") == 4
     assert "<script" not in dom
 
 
 @pytest.fixture
-def prometheus(serving: Serving, tmp_path: Path) -> Iterator[str]:
+def prometheus(served: Serving, tmp_path: Path) -> Iterator[str]:
     """A real Prometheus that scrapes the server; its address."""
     program = require_program("prometheus")
     config = tmp_path / "prometheus.yml"
-    target = urlsplit(serving.address).netloc
+    target = urlsplit(served.address).netloc
     config.write_text(
         "global: {scrape_interval: 1s}\n"
         f"scrape_configs: [{{job_name: tenantry, static_configs: [{{targets: ['{target}']}}]}}]\n"
@@ -91,7 +91,7 @@ def prometheus(serving: Serving, tmp_path: Path) -> Iterator[str]:
             process.wait(30)
 
 
-def test_prometheus_scrapes_it_and_answers_the_operators_question(serving: Serving, prometheus: str) -> None:
+def test_prometheus_scrapes_it_and_answers_the_operators_question(served: Serving, prometheus: str) -> None:
     """Who is a candidate, and is the fleet's view complete?"""
     deadline = time.monotonic() + SECONDS
     while True:
@@ -109,4 +109,4 @@ def test_prometheus_scrapes_it_and_answers_the_operators_question(serving: Servi
     (target,) = httpx.get(f"{prometheus}/api/v1/targets").json()["data"]["activeTargets"]
     assert target["health"] == "up"
     assert target["lastError"] == ""
-    assert serving.process.poll() is None
+    assert served.process.poll() is None

@@ -60,33 +60,33 @@ def test_a_scrape_gets_the_fleets_view(serving: Serving) -> None:
     assert found["tenantry_move_phase"] == {("flip", "<script>alert(1)</script>"): 1.0}
 
 
-def test_no_scrape_has_a_series_for_every_tenant(serving: Serving) -> None:
-    assert len(serving.get("/metrics").text.splitlines()) < 100
+def test_no_scrape_has_a_series_for_every_tenant(served: Serving) -> None:
+    assert len(served.get("/metrics").text.splitlines()) < 100
 
 
-def test_the_page_shows_tenants_candidates_and_moves(serving: Serving) -> None:
-    page = serving.get("/")
+def test_the_page_shows_tenants_candidates_and_moves(served: Serving) -> None:
+    page = served.get("/")
     assert page.status_code == 200
     for expected in ("1\u202f202", "heavy", "60.0 %", "m0000000001", "flipped", "suspended"):
         assert expected in page.text
 
 
-def test_a_tenants_name_is_text_on_the_page_never_markup(serving: Serving) -> None:
-    page = serving.get("/")
+def test_a_tenants_name_is_text_on_the_page_never_markup(served: Serving) -> None:
+    page = served.get("/")
     assert "<script>" not in page.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-def test_the_page_needs_nothing_from_anywhere(serving: Serving) -> None:
-    text = serving.get("/").text
+def test_the_page_needs_nothing_from_anywhere(served: Serving) -> None:
+    text = served.get("/").text
     assert "src=" not in text
     assert "<link" not in text
     assert "url(" not in text
 
 
-def test_health_says_how_long_a_change_takes_to_arrive(serving: Serving) -> None:
-    answer = serving.get("/healthz")
+def test_health_says_how_long_a_change_takes_to_arrive(served: Serving) -> None:
+    answer = served.get("/healthz")
     assert answer.status_code == 200
     health = answer.json()
     assert health["ok"] is True
@@ -121,15 +121,15 @@ def _until(serving: Serving, up: float) -> dict[str, dict[tuple[str, ...], float
             return found
 
 
-def test_a_name_that_is_not_ours_is_refused_on_the_loopback(serving: Serving) -> None:
-    assert serving.get("/", Host="evil.example").status_code == 400
-    assert serving.get("/", Host="localhost:9187").status_code == 200
+def test_a_name_that_is_not_ours_is_refused_on_the_loopback(served: Serving) -> None:
+    assert served.get("/", Host="evil.example").status_code == 400
+    assert served.get("/", Host="localhost:9187").status_code == 200
 
 
-def test_nothing_can_be_changed_through_it(serving: Serving) -> None:
+def test_nothing_can_be_changed_through_it(served: Serving) -> None:
     for path in ("/", "/metrics", "/healthz"):
-        assert httpx.post(serving.address + path).status_code == 405
-    assert serving.get("/nothing").status_code == 404
+        assert httpx.post(served.address + path).status_code == 405
+    assert served.get("/nothing").status_code == 404
 
 
 def test_it_stops_when_told_and_has_said_no_secret(serving: Serving) -> None:
