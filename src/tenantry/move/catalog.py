@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tenantry import sql
 from tenantry.move.endpoint import Connection
+
+_ORIGINS: Final = "SELECT count(*) FROM pg_show_replication_origin_status()"
 
 
 class Column(NamedTuple):
@@ -156,6 +158,8 @@ def identifier(name: str) -> str:
 async def read_side(connection: Connection) -> Side:
     """Read one end."""
     server = dict((await connection.fetch(sql.query("move/server")))[0])
+    if server["sees_origins"]:
+        server["origins_used"] = await connection.fetchval(_ORIGINS)
     local = None
     if server["named"]:
         row = await connection.fetchrow("SELECT name, kind, setting, id_type, tenant FROM tenantry.local")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tenantry.move.catalog import Side
+from tenantry.move.crossing import Crossing
 from tenantry.move.hardening import Hardening
 from tenantry.move.kit_state import Kits
 from tenantry.move.plan import Creation, Mechanism, Room, Selection
@@ -46,6 +47,8 @@ class Facts:
     creation: Creation | None
     """How the target will be made; None: it is there."""
     room: Room
+    crossings: tuple[Crossing, ...] = ()
+    """Foreign keys by which the tenant hangs together with others."""
     source_hardening: Hardening = field(default_factory=Hardening)
     target_hardening: Hardening = field(default_factory=Hardening)
     source_kits: Kits = field(default_factory=Kits)

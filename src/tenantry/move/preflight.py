@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from tenantry.move.catalog import Side
+from tenantry.move.crossing import crossing
 from tenantry.move.errors import Finding
 from tenantry.move.facts import Facts
 from tenantry.move.hardening import hardening
@@ -40,6 +41,16 @@ def pooler(facts: Facts) -> Iterator[Finding]:
     for name, side in _ends(facts):
         if side.pooled:
             yield Finding("pooler", f"a pooler stands before {name}", "give the mover the database's direct DSN")
+
+
+def standby(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        if side.server["standby"]:
+            yield Finding(
+                "standby",
+                f"{name} is on a standby, which takes no writes",
+                "give the mover its primary's DSN, or promote it with SELECT pg_promote()",
+            )
 
 
 def placement(facts: Facts) -> Iterator[Finding]:
@@ -180,6 +191,54 @@ def resources(facts: Facts) -> Iterator[Finding]:
                 )
 
 
+def subscriptions(facts: Facts) -> Iterator[Finding]:
+    """Whether the target's server can run the move's subscriptions, and the source's the one of the way back."""
+    if facts.mechanism is not Mechanism.REPLICATION:
+        return
+    wanted = 2 if facts.selection.reference else 1
+    target, source = facts.target.server, facts.source.server
+    ends = [(facts.target_name, target, wanted, wanted), (facts.source_name, source, 1, 1)]
+    if target["cluster"] == source["cluster"]:  # the move's own is disabled when the way back starts, and is kept
+        ends = [(facts.target_name, target, wanted, wanted + 1)]
+    for name, server, processes, origins in ends:
+        free = server["processes"] - server["processes_used"]
+        if free < processes:
+            yield Finding(
+                "no-worker-processes",
+                f"{name} has {free} of max_worker_processes left, the move needs {processes}",
+                f"ALTER SYSTEM SET max_worker_processes = {server['processes'] + processes} and restart, "
+                "its standbys first",
+            )
+        yield from _origins(name, server, origins)
+
+
+def _origins(name: str, server: Mapping[str, Any], wanted: int) -> Iterator[Finding]:
+    free = max(server["origins"] - server["origins_used"], 0)
+    if free >= wanted:
+        return
+    setting = "max_active_replication_origins" if server["version"] >= 180000 else "max_replication_slots"
+    mend = f"ALTER SYSTEM SET {setting} = {server['origins'] + wanted} and restart, or drop what is not needed"
+    if not server["sees_origins"]:
+        mend = (
+            f'GRANT EXECUTE ON FUNCTION pg_show_replication_origin_status() TO "{server["role"]}"; '
+            f"without, those that are not in use are counted too. If it is true: {mend}"
+        )
+    yield Finding("no-origins", f"{name} has {free} of {setting} left, the move needs {wanted}", mend)
+
+
+def hidden(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        role, count = side.server["role"], side.server["sessions_hidden"]
+        if count:
+            yield Finding(
+                "sessions-hidden",
+                f"role {role} may not see what {count} sessions on {name} are: whether they write past the fence, "
+                "or take the last of max_worker_processes, can't be told",
+                f'GRANT pg_monitor TO "{role}"',
+                refuses=False,
+            )
+
+
 def bypassing(facts: Facts) -> Iterator[Finding]:
     for who in facts.bypassing:
         yield Finding(
@@ -225,6 +284,7 @@ def consent(facts: Facts) -> Iterator[Finding]:
 
 RULES: Final[tuple[Check, ...]] = (
     pooler,
+    standby,
     placement,
     target_identity,
     hardening,
@@ -232,13 +292,16 @@ RULES: Final[tuple[Check, ...]] = (
     privileges,
     servers,
     resources,
+    subscriptions,
     tables,
+    crossing,
     creation,
     disk,
     target_schema,
     extensions,
     roles,
     emptiness,
+    hidden,
     bypassing,
     long_running,
     ids,

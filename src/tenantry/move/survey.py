@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tenantry import sql
-from tenantry.move import create, hardening, kit_state, preflight, room
+from tenantry.move import create, crossing, hardening, kit_state, preflight, room
 from tenantry.move import estimate as estimating
 from tenantry.move.catalog import Side, identifier, read_kin, read_shape, read_side, read_storage
 from tenantry.move.endpoint import Connection, Endpoint, session
@@ -84,6 +84,7 @@ async def survey(
         size = sum(t.bytes for t in (*tables, *references))
         estimate = _SMALLEST_PAUSE + size / _COPY_RATE
         looks = exists and _sees_rows(theirs)
+        reads = _sees_rows(ours) and _owns_all(selection)
         facts = Facts(
             tenant=tenant,
             source_name=source.name,
@@ -102,7 +103,9 @@ async def survey(
             bypassing=await _bypassing(here, names),
             bypassing_open=tuple(row["who"] for row in await here.fetch(sql.query("move/bypassing_open"))),
             colliding=colliding,
-            null_tenants=await _null_tenants(here, tables) if _sees_rows(ours) and _owns_all(selection) else (),
+            null_tenants=await _null_tenants(here, tables) if reads else (),
+            # A dedicated database has one tenant.
+            crossings=await crossing.look(here, tenant, selection) if reads and source.kind is Kind.SHARED else (),
             pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
             creation=creation,
             source_kits=await kit_state.look(here),

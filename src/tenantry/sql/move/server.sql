@@ -8,6 +8,13 @@ SELECT
     (SELECT count(*) FROM pg_stat_replication)::int AS senders_used,
     current_setting('max_logical_replication_workers')::int AS workers,
     (SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL)::int AS workers_used,
+    current_setting('max_worker_processes')::int AS processes, activity.*,
+    -- What is named there and was never used is not tracked; who may not see which takes all for used.
+    coalesce(current_setting('max_active_replication_origins', true), current_setting('max_replication_slots'))::int
+        AS origins,
+    (SELECT count(*) FROM pg_replication_origin)::int AS origins_used,
+    has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE') AS sees_origins,
+    pg_is_in_recovery() AS standby,
     pg_encoding_to_char(d.encoding) AS encoding, d.datcollate::text AS collate, d.datctype::text AS ctype,
     d.datlocprovider::text AS provider,
     coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') AS locale,
@@ -35,5 +42,16 @@ SELECT
                         round(extract(epoch FROM clock_timestamp() - xact_start)))
           FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()
             AND clock_timestamp() - xact_start > interval '5 s')::text[] AS long_transactions
-FROM pg_database AS d, pg_roles AS r
+FROM pg_database AS d, pg_roles AS r, LATERAL (
+    -- Background workers, as far as our role sees them; parallel ones come and go. Of logical replication's it is known
+    -- without. Processes of the server's own have no user.
+    SELECT greatest(count(*) FILTER (WHERE a.backend_type NOT IN ('client backend', 'walsender', 'parallel worker')),
+                    count(*) FILTER (WHERE s.pid IS NOT NULL) + launcher.known)::int AS processes_used,
+           greatest(count(*) FILTER (WHERE a.backend_type IS NULL AND s.pid IS NULL)
+                    - launcher.known * (NOT bool_or(coalesce(a.backend_type = 'logical replication launcher', false)))::int,
+                    0)::int AS sessions_hidden
+    FROM pg_stat_activity AS a LEFT JOIN pg_stat_subscription AS s ON s.pid = a.pid,
+         (SELECT (current_setting('max_logical_replication_workers')::int > 0 AND NOT pg_is_in_recovery())::int
+          AS known) AS launcher
+    WHERE a.usesysid IS NOT NULL GROUP BY launcher.known) AS activity
 WHERE d.datname = current_database() AND r.rolname = current_user
