@@ -17,7 +17,10 @@ EU1 = {
     "operator_dsn": "postgresql://op@eu1:5433/postgres",
     "pool": {"max": 5},
     "statement_timeout": "2s",
-    "autovacuum": {"*": {"vacuum_scale_factor": 0.02, "enabled": True}},
+    "autovacuum": {
+        "*": {"vacuum_scale_factor": 0.02, "enabled": True},
+        "public.log": {"analyze_scale_factor": 1e-05},
+    },
     "backup": {"every": "6h"},
 }
 
@@ -42,7 +45,10 @@ def test_a_database_on_a_server_has_what_the_server_says_unless_it_says_otherwis
     assert (acme.pool.max, acme.server_settings) == (5, {"statement_timeout": "2000", "work_mem": "8MB"})
     assert acme.backup is not None
     assert acme.backup.every == 3600
-    assert acme.autovacuum == {"*": {"vacuum_scale_factor": "0.02", "enabled": "true"}}
+    assert acme.autovacuum == {
+        "*": {"vacuum_scale_factor": "0.02", "enabled": "true"},
+        "public.log": {"analyze_scale_factor": "1e-05"},
+    }
     assert wanted.references["acme"] == "server:eu1"
 
 
@@ -78,6 +84,10 @@ def test_server_settings_reach_processes_that_know_a_database_from_the_directory
         ({"server": "eu1", "autovacum": {}}, "did you mean autovacuum"),
         ({"server": "eu1", "autovacuum": {"*": {"autovacuum_enabled": True}}}, "vacuum_scale_factor"),
         ({"server": "eu1", "autovacuum": {"*": {"x; DROP": 1}}}, "is no parameter"),
+        ({"server": "eu1", "autovacuum": {"*": {"nonsense_factor": 1}}}, "is no parameter"),
+        ({"server": "eu1", "autovacuum": {"*": {"vacuum_scale_factor": "lots"}}}, "'lots' is no number"),
+        ({"server": "eu1", "autovacuum": {"*": {"vacuum_scale_factor": None}}}, "is no number"),
+        ({"server": "eu1", "autovacuum": {"a.b": {"enabled": 7}}}, "a.b: enabled: '7' is no switch"),
         ({"server": "eu1", "disk": "12"}, "500MB"),
         ({"server": "eu1", "backup": {"command": "x"}}, "is missing"),
         ({}, "is missing"),

@@ -64,19 +64,23 @@ def build() -> typer.Typer:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. The entry point `tenantry`.
+    """Run one command; returns its exit code. What the program `tenantry` calls.
 
     Args:
         arguments: without the program's name; None: the process's.
     """
     try:
+        return _main(arguments)
+    except KeyboardInterrupt:  # while the commands' modules are read: nothing has begun
+        return 130
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    try:
         import typer  # noqa: F401
     except ImportError:
         print("the command line needs more packages: pip install 'tenantry[cli]'", file=sys.stderr)
         return 2
-    try:
-        from tenantry.cli.command import execute
+    from tenantry.cli.command import execute
 
-        return execute(build(), arguments)
-    except KeyboardInterrupt:  # while the commands' modules are read: nothing has begun
-        return 130
+    return execute(build(), arguments)

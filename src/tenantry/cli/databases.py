@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -10,7 +9,7 @@ import typer
 
 from tenantry.cli import exits
 from tenantry.cli.command import command, group
-from tenantry.cli.options import YesOption
+from tenantry.cli.options import YesOption, check_name
 from tenantry.cli.render import Column
 from tenantry.cli.session import Session, read_reference
 from tenantry.config import duration
@@ -26,7 +25,6 @@ COLUMNS = (
     Column("tenants", right=True),
     Column("max", "POOL MAX", right=True),
 )
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 NameArgument = Annotated[str, typer.Argument(help="The database's name in the directory.")]
 KindOption = Annotated[Kind, typer.Option("--kind", help="Many tenants, or one.")]
 NewKindOption = Annotated[Kind | None, typer.Option("--kind", help="Many tenants, or one.")]
@@ -105,8 +103,7 @@ async def add_database(
     idle: IdleOption = None,
 ) -> None:
     """Add a database to the directory, by a reference to its credentials."""
-    if not NAME.fullmatch(name):
-        raise ConfigError("a name is up to 63 letters, digits, '_', '.' and '-'", key=name)
+    check_name(name, "NAME")
     if await _row(session, name) is not None:
         session.out.error(f"database {name} is in the directory already; `tenantry databases set` changes it")
         raise typer.Exit(exits.FINDINGS)

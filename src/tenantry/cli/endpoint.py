@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tenantry.cli.options import check_name
 from tenantry.cli.session import Database, Session, operator_dsn
 from tenantry.errors import ConfigError
 from tenantry.move import Endpoint
@@ -44,6 +45,7 @@ async def target(session: Session, name: str) -> Database:
             f"no database {name}, and {len(servers)} servers to make it on: say which by "
             f"`tenantry databases add {name} --kind dedicated --server {servers[0]}`"
         )
+    check_name(name, "--to")
     section = session.config.created(name, servers[0])
     assert section is not None
     session.planned[name] = session.of_section(name, section, f"server:{servers[0]}")

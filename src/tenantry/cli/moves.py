@@ -46,7 +46,7 @@ COLUMNS = (
     Column("tenant"),
     Column("source", "FROM"),
     Column("target", "TO"),
-    Column("state"),
+    Column("state", text=summary.in_words),
     Column("step"),
     Column("created_at", "STARTED"),
     Column("error", "WHY IT STOPPED"),
@@ -62,7 +62,7 @@ TABLES = (
 #: Below this a copy would look as if it stood still.
 _SLOWEST: Final = 100_000
 _UNITS: Final = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
-LEFT = (Column("move"), Column("state"), Column("database"), Column("kind"), Column("name"))
+LEFT = (Column("move"), Column("state", text=summary.in_words), Column("database"), Column("kind"), Column("name"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +213,8 @@ async def _move(session: Session, tenant: str, to: str, how: How) -> None:
             session.out.error(f"moving tenant {text} to {to} is refused; nothing was touched")
             raise typer.Exit(exits.REFUSED)
         return
+    for finding in plan.findings:
+        session.out.warn(f"{finding.problem} ({finding.code}); {finding.mend}")
     session.out.confirm(
         f"Move tenant {text} from {plan.source} to {to} (about {plan.rows} rows, {plan.bytes} bytes; "
         f"it pauses for at most {plan.pause:g} s)?",

@@ -25,6 +25,8 @@ from tenantry.errors import ConfigError
 
 #: Rows that are looked at before the widths of the columns are decided: what a long list keeps in memory.
 PAGE: Final = 500
+#: Characters of a column below which its values can't be read, unless they are that short.
+_READABLE: Final = 9
 Row = Mapping[str, Any]
 
 
@@ -294,19 +296,41 @@ def _aligned(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[i
 
 
 def _rich_table(console: Console, columns: Sequence[Column], nothing: Callable[[], None]) -> Any:
-    count = 0
+    count, show = 0, _as_table
     while (page := (yield)) is not None:
-        table = Table(box=None, pad_edge=False, header_style="bold", show_header=not count)
-        for column in columns:
-            side: Any = "right" if column.right else "left"
-            table.add_column(column.heading, justify=side, style=column.style, overflow="fold")
-        for row in page:
-            table.add_row(*(Text(column.cell(row)) for column in columns))
-        console.print(table)
+        if not count and not _fits(console.width, columns, page):
+            show = _as_records
+        show(console, columns, page, not count)
         count += len(page)
     if not count:
         nothing()
     return count
+
+
+def _fits(width: int, columns: Sequence[Column], page: Sequence[Row]) -> bool:
+    """Whether a table leaves each column room in which it can be read."""
+    widest = [max(len(column.heading), *(len(column.cell(row)) for row in page)) for column in columns]
+    return sum(min(one, _READABLE) for one in widest) + 2 * (len(columns) - 1) <= width
+
+
+def _as_table(console: Console, columns: Sequence[Column], page: Sequence[Row], first: bool) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=first)
+    for column in columns:
+        side: Any = "right" if column.right else "left"
+        table.add_column(column.heading, justify=side, style=column.style, overflow="fold")
+    for row in page:
+        table.add_row(*(Text(column.cell(row)) for column in columns))
+    console.print(table)
+
+
+def _as_records(console: Console, columns: Sequence[Column], page: Sequence[Row], first: bool) -> None:
+    """A value a line, an empty line between two rows: what a narrow terminal has room for."""
+    for number, row in enumerate(page):
+        if number or not first:
+            console.print()
+        for column in columns:
+            line = Text.assemble((column.heading, "bold"), " ", (column.cell(row), column.style))
+            console.print(line, soft_wrap=True)
 
 
 def _pages(rows: Iterator[Row]) -> Iterator[list[Row]]:

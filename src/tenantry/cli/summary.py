@@ -103,7 +103,12 @@ def _next(record: MoveRecord) -> tuple[tuple[str, str], ...]:
 
 def _state(record: MoveRecord) -> str:
     after = f", after step {record.step}" if record.state is State.RUNNING and record.step else ""
-    return record.state.value.replace("_", " ") + after
+    return in_words(record.state.value) + after
+
+
+def in_words(state: str) -> str:
+    """A state as people read it; JSON has it as it is in the journal."""
+    return state.replace("_", " ")
 
 
 def _rows(record: MoveRecord) -> str:

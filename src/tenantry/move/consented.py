@@ -17,13 +17,14 @@ import time
 import asyncpg
 
 from tenantry.move import copy, fence, kit_state, settle, switch, target
+from tenantry.move.counting import Copied
 from tenantry.move.endpoint import BROKEN, Connection, session
 from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
 from tenantry.move.follow import unchanged
 from tenantry.move.gate import flip_sql
 from tenantry.move.plan import Rule
 from tenantry.move.progress import FenceTried
-from tenantry.move.run import Result, Step, identity, prepare_target
+from tenantry.move.run import Result, Step, identity, keep_home, prepare_target
 from tenantry.move.states import State
 from tenantry.move.throttle import Throttle
 from tenantry.move.verify import compare_tables
@@ -52,7 +53,7 @@ async def flipping(work: Work) -> Result:
         await copy.clear(work, work.target, (*work.plan.tables, *work.plan.references))
         started = time.monotonic()
         try:
-            pause = await work.interrupt.hold(_attempt(work))
+            pause, moved = await work.interrupt.hold(_attempt(work))
         except FenceMissed as missed:
             why = str(missed)
             work.tell(FenceTried(work.plan.id, attempt, False, time.monotonic() - started, why))
@@ -60,7 +61,7 @@ async def flipping(work: Work) -> Result:
             continue
         work.tell(FenceTried(work.plan.id, attempt, True, pause, None))
         await work.journal.enter(work.plan, State.FLIPPED, {"pause": round(pause, 4)})
-        return {"pause_seconds": round(pause, 4), "fences": attempt}
+        return {"pause_seconds": round(pause, 4), "fences": attempt, **moved}
     else:
         await point_back(work)
         raise MoveStopped(work.plan.id, f"{work.limits.attempts} fences missed, the last because {why}")
@@ -68,7 +69,8 @@ async def flipping(work: Work) -> Result:
     return {}
 
 
-async def _attempt(work: Work) -> float:
+async def _attempt(work: Work) -> tuple[float, Result]:
+    """One fence: how long the tenant waited, and how much was copied and compared meanwhile."""
     purpose = f"fence {work.plan.id}"
     way = work.out
     async with (
@@ -80,7 +82,7 @@ async def _attempt(work: Work) -> float:
         try:
             async with asyncio.timeout(switch.cap(work.limits)):
                 await fence.hold(work, holder, beside)
-                await _carry(work, beside, there)
+                moved = await _carry(work, beside, there)
                 await _point(work, there, work.plan.target)
                 await holder.execute(f"{flip_sql(work, way)}; {switch.rest(work.limits)}")
         except DataDiffers:
@@ -92,24 +94,26 @@ async def _attempt(work: Work) -> float:
         if not await fence.commit(work, way, holder):
             await point_back(work)
             raise FenceMissed("its commit failed")
-        return time.monotonic() - started
+        return time.monotonic() - started, moved
 
 
-async def _carry(work: Work, beside: Connection, there: Connection) -> None:
+async def _carry(work: Work, beside: Connection, there: Connection) -> Result:
     """Copy and compare, on one snapshot taken under the lock."""
     await beside.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     snapshot = await beside.fetchval("SELECT pg_export_snapshot()")
     await unchanged(work.plan, beside)
-    await copy.copy_all(work, str(snapshot))
+    copied = Copied(work)  # the target is not asked for its count: the tenant waits
+    rows = await copy.copy_all(copied.work, str(snapshot))
     # Nothing fences the writers of reference tables, but the snapshot is the one that they were copied from.
     tables = (*work.plan.tables, *work.plan.references)
-    _, differences = await compare_tables(work, work.out, tables, beside, there)
+    verified, differences = await compare_tables(work, work.out, tables, beside, there)
     if differences:
         raise DataDiffers(work.plan.id, differences)
     followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
     if followers:
         values = [(name, await target.last_value(beside, name)) for name in followers]
         await target.set_sequences(there, values)
+    return {"copied_rows": rows, "copied_bytes": copied.bytes, "verified_rows": verified}
 
 
 async def point_back(work: Work) -> None:
@@ -134,8 +138,7 @@ async def settling(work: Work) -> Result:
     await work.journal.place(work.plan.tenant, work.plan.target, work.plan.epoch + 1)
     await kit_state.settle_limits(work, work.out)
     await kit_state.bring_log(work, work.out)
-    if work.plan.creation is not None:
-        await work.journal.gone(work.plan.id, work.plan.target, "database", work.plan.creation.name)
+    await keep_home(work)
     return {}
 
 

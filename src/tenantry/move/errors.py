@@ -93,7 +93,7 @@ class WrongState(MoveError):
     def __init__(self, move: str, state: str, wanted: str, next_step: str) -> None:
         self.move = move
         self.state = state
-        super().__init__(f"move {move} is {state}, so it can't be {wanted}; {next_step}")
+        super().__init__(f"move {move} is {_in_words(state)}, so it can't be {wanted}; {next_step}")
 
 
 class MoveStopped(MoveError):
@@ -147,7 +147,8 @@ class MoveInterrupted(MoveError):
             "flipped": f"`tenantry moves rollback {move}` takes the tenant back",
         }.get(state)
         super().__init__(
-            f"move {move} was interrupted and is {state}; the tenant works on{f' in {home}' if home else ''}. "
+            f"move {move} was interrupted and is {_in_words(state)}; "
+            f"the tenant works on{f' in {home}' if home else ''}. "
             f"`tenantry moves resume {move}` goes on" + (f", {other}" if other else "")
         )
 
@@ -169,3 +170,8 @@ class FenceMissed(MoveError):
 
 class Unreachable(MoveError):
     """A database did not answer, or not directly."""
+
+
+def _in_words(state: str) -> str:
+    """As `tenantry moves show` has it."""
+    return state.replace("_", " ")

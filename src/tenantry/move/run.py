@@ -178,13 +178,17 @@ async def settling(work: Work) -> Result:
     await kit_state.settle_limits(work, work.out)
     await kit_state.bring_log(work, work.out, since=record.result.get("kits_read_to"))
     await settle.turn_round(work)
-    # What was made for the tenant's home is the home's now.
+    await keep_home(work)
+    return {}
+
+
+async def keep_home(work: Work) -> None:
+    """What was made for the tenant's home is the home's now, and no leftover of the move."""
     for section in (target.PRE_DATA, target.POST_DATA):
         await work.journal.gone(work.plan.id, work.plan.target, "schema", section)
     await work.journal.gone(work.plan.id, work.plan.target, "rows", work.plan.tenant)
     if work.plan.creation is not None:
         await work.journal.gone(work.plan.id, work.plan.target, "database", work.plan.creation.name)
-    return {}
 
 
 async def audit(work: Work) -> Result:

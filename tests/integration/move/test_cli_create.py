@@ -132,3 +132,17 @@ async def test_a_registered_database_that_is_not_there_yet_is_no_error_for_init_
     assert [(f["severity"], f["code"]) for f in found if f["database"] == new] == [("warning", "not-created")]
     plan = json.loads((await run("--json", "promote", str(estate.tenant), "--to", new, "--plan"))[1])
     assert plan["creates"] == new
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "-x", "new name", "x" * 64, "näh", "x'; --"])
+async def test_a_name_that_no_database_can_have_is_refused_before_anything_is_written(
+    estate: Estate, run: Run, name: str
+) -> None:
+    for more in ("--plan", "--yes"):
+        code, out, err = await run("promote", str(estate.tenant), f"--to={name}", more)
+        assert (code, out) == (2, "")
+        assert "--to" in err
+        assert "PostgreSQL says" not in err
+    assert not [
+        row for row in await estate.fetch("control", "SELECT FROM tenantry.database WHERE name = $1", name)
+    ]

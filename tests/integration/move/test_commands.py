@@ -14,6 +14,7 @@ from tenantry.cli import main
 from tenantry.errors import UnknownTenant
 from tenantry.move import AlreadyThere, UnknownDatabase
 from tenantry.move.journal import Journal
+from tenantry.move.lease import lease
 from tests.faults.estate import Estate
 from tests.faults.process import MoverProcess
 from tests.integration.move.operators import operator_file
@@ -119,7 +120,7 @@ async def test_commands_in_the_wrong_state_beside_another_mover_and_twice(estate
     ran = await run("promote", estate18.tenant, "--to", "acme", "--yes")
     assert ran.code in (1, 4)  # 4: preflight saw what the dead one has left
     assert "nothing was touched" in ran.err or f"tenantry moves show {move}" in ran.err
-    async with Journal(estate18.control_dsn).lease(move):
+    async with lease(estate18.control_dsn, move):
         for arguments in (["resume", move], ["abort", move, "--yes"]):
             ran = await run("moves", *arguments)
             assert ran.code == 1
@@ -143,10 +144,23 @@ async def test_endings_twice_and_after_each_other(estate18: Estate, run: Run) ->
         ran = await run("moves", "rollback", move, "--yes")
         assert ran.code == 0, ran.err
         assert "rolled back" in ran.out
+    ran = await run("moves", "list")
+    assert "rolled back" in ran.out
+    assert json.loads((await run("--json", "moves", "list")).out)[0]["state"] == "rolled_back"
     ran = await run("moves", "release", move, "--yes")
-    assert (ran.code, "so it can't be released" in ran.err) == (1, True)
+    assert (ran.code, "is rolled back, so it can't be released" in ran.err) == (1, True)
     ran = await run("moves", "abort", move, "--yes")
     assert (ran.code, "so it can't be aborted" in ran.err) == (1, True)
+
+
+async def test_what_preflight_only_warns_of_is_said_before_the_move_begins(estate18: Estate, run: Run) -> None:
+    estate18.near.psql("CREATE TABLE holiday (day date PRIMARY KEY)", estate18.shared)
+    ran = await run("--json", "promote", estate18.tenant, "--to", "acme", "--yes")
+    assert ran.code == 0, ran.err
+    assert all(json.loads(line)["event"] for line in ran.out.splitlines())
+    (said,) = [line for line in ran.err.splitlines() if "holiday" in line]
+    assert said.startswith('warning: "public"."holiday" has no tenant column')
+    assert "(not-carried); list it as a reference table" in said
 
 
 async def test_json_is_an_event_a_line_with_stable_keys(estate18: Estate, run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -49,6 +50,27 @@ def test_on_a_terminal_tables_are_richs() -> None:
     screen.renderer.rows(COLUMNS, [{"id": "ada", "busy": 1}])
     assert "\x1b[" in screen.out.getvalue()
     assert "ada" in screen.out.getvalue()
+
+
+@pytest.mark.parametrize("width", [1, 10, 40, 85, 86, 200])
+def test_a_terminal_of_any_width_shows_every_value_in_one_piece_or_in_lines_that_can_be_read(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    screen = Screen(colour=True)
+    keys = ("move", "tenant", "from", "to", "state", "step", "started", "why")
+    columns = [Column(key) for key in keys]
+    row = {key: f"value-of-{key}" for key in keys}  # as wide as what `moves list` shows
+    screen.renderer.rows(columns, [row] * (PAGE + 1))
+    seen = re.sub(r"\x1b\[[0-9;]*m", "", screen.out.getvalue())
+    if width >= 86:  # folded, but not to crumbs
+        assert "MOVE" in seen.splitlines()[0]
+        assert "STARTED" in seen.splitlines()[0]
+        assert all(f"value-of-{key}"[:8] in seen for key in keys)
+    else:
+        assert seen.startswith("MOVE value-of-move\nTENANT value-of-tenant\n")
+        assert all(seen.count(f"{key.upper()} value-of-{key}\n") == PAGE + 1 for key in keys)
+        assert seen.count("\n\n") == PAGE  # between two rows, between two pages too
 
 
 @pytest.mark.parametrize("colour", [False, True])

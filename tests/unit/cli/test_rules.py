@@ -13,6 +13,7 @@ from tenantry.cli.checkup.rules import Finding, judge
 from tenantry.cli.session import Database
 from tenantry.config import Config
 from tenantry.directory import DatabaseRow
+from tenantry.move import Leftover, State
 from tenantry.tenant import Kind
 
 HEALTHY = Reached(
@@ -146,6 +147,29 @@ def test_a_pooled_control_database_is_found_unless_there_is_a_direct_way() -> No
     pooled = fleet(control=replace(CONTROL, pooled=True))
     assert "control-pooled" in found(pooled)
     assert "control-pooled" not in found(replace(pooled, listen=CONTROL), direct_dsn=LOCAL_DSN)
+
+
+@pytest.mark.parametrize(
+    ("state", "mend"),
+    [
+        (State.RUNNING, "`tenantry moves resume m1` or `tenantry moves abort m1`"),
+        (State.FLIPPED, "`tenantry moves release m1` or `tenantry moves rollback m1`"),
+        (State.ROLLING_BACK, "`tenantry moves resume m1`"),
+        (State.ABORTED, "`tenantry moves abort m1`"),
+    ],
+)
+def test_what_a_move_has_left_is_one_finding_with_the_command_that_its_state_allows(
+    state: State, mend: str
+) -> None:
+    objects = [("acme", "publication"), ("acme", "slot"), ("shared", "subscription")]
+    left = [Leftover("m1", state, database, kind, f"tenantry_m1_{kind}") for database, kind in objects]
+    facts = replace(fleet(), leftovers=(*left, Leftover("m2", State.RUNNING, "acme", "slot", "tenantry_m2")))
+    one, two = [finding for finding in judge(facts, config(), 1) if finding.code == "move-leftover"]
+    assert one.mend.partition("; ")[0] == mend
+    assert one.problem.startswith(f"move m1 is {state.replace('_', ' ')}")
+    assert one.problem.endswith("2 in acme and 1 in shared")
+    assert "m2" in two.problem
+    assert "m2" in two.mend
 
 
 def test_errors_come_before_warnings() -> None:

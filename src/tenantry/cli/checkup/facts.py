@@ -15,6 +15,7 @@ from tenantry.cli.session import Database, Session
 from tenantry.directory import DatabaseRow
 from tenantry.errors import DatabaseUnavailable, TenantryError
 from tenantry.link import LINK_BROKEN
+from tenantry.move import Leftover
 from tenantry.move.journal import Journal
 from tenantry.router.driver import Connection
 from tenantry.router.roles import problems
@@ -79,8 +80,8 @@ class FleetFacts:
     databases: tuple[DatabaseFacts, ...]
     directory: tuple[DatabaseRow, ...] | None
     """None: the directory can't be read."""
-    leftovers: tuple[str, ...] = ()
-    """What unfinished moves have left, one sentence each."""
+    leftovers: tuple[Leftover, ...] = ()
+    """What moves have in databases while no mover is at work."""
     why_no_directory: str | None = field(default=None)
     backups: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By database with a policy: seconds since its last backup began (infinite: none), and seconds allowed."""
@@ -192,12 +193,11 @@ async def _directory(session: Session) -> tuple[tuple[DatabaseRow, ...] | None, 
         return None, str(error)
 
 
-async def _leftovers(session: Session) -> tuple[str, ...]:
+async def _leftovers(session: Session) -> tuple[Leftover, ...]:
     try:
-        found = await Journal(session.config.control.listen_dsn).leftovers()
+        return tuple(await Journal(session.config.control.listen_dsn).leftovers())
     except (TenantryError, asyncpg.PostgresError, OSError, TimeoutError):
         return ()
-    return tuple(f"move {one.move} ({one.state}) left {one.kind} {one.name} in {one.database}" for one in found)
 
 
 async def _backups(session: Session) -> dict[str, tuple[float, float]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +12,7 @@ from tenantry import sql
 from tenantry.cli.checkup.facts import DatabaseFacts, FleetFacts, Reached
 from tenantry.config import Config
 from tenantry.isolation.audit.rules.tn502_server_outdated import FIXES
+from tenantry.move import State
 
 ERROR: Final = "error"
 WARNING: Final = "warning"
@@ -24,6 +26,12 @@ LATE: Final = 1.25
 #: Connections that a process holds to the control database: the store's and the listener.
 CONTROL_CONNECTIONS: Final = 4
 
+#: What ends a move that has left something, by its state; `resume` where nothing is said.
+_ENDS: Final = {
+    State.RUNNING: ("resume", "abort"),
+    State.FLIPPED: ("release", "rollback"),
+    State.ABORTED: ("abort",),
+}
 _SAFE_MODES: Final = ("require", "verify-ca", "verify-full")
 _LOCAL: Final = ("", "localhost", "127.0.0.1", "[::1]")
 
@@ -265,5 +273,13 @@ def _directory(facts: FleetFacts, config: Config) -> Iterator[Finding]:
     there = {row.name for row in facts.directory}
     for name in sorted(set(config.databases) - there):
         yield Finding(name, WARNING, "not-in-directory", "only the file knows it", "run `tenantry apply`")
-    for sentence in facts.leftovers:
-        yield Finding("control", WARNING, "move-leftover", sentence, "`tenantry moves resume` or `abort` it")
+    for (move, state), objects in groupby(facts.leftovers, lambda one: (one.move, one.state)):
+        places = Counter(one.database for one in objects)
+        listed = " and ".join(f"{count} in {name}" for name, count in sorted(places.items()))
+        problem = (
+            f"move {move} is {state.replace('_', ' ')}, no mover is at work on it, and it has objects: {listed}"
+        )
+        mend = " or ".join(f"`tenantry moves {command} {move}`" for command in _ENDS.get(state, ("resume",)))
+        yield Finding(
+            "control", WARNING, "move-leftover", problem, f"{mend}; `tenantry moves leftovers` lists them"
+        )
