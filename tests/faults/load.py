@@ -112,12 +112,14 @@ class Load(Clients):
     """Clients that each ask again soon after they were answered."""
 
     router: Router = field(kw_only=True)
+    think: float = THINK
+    """Seconds between an answer and the client's next question."""
 
     async def client(self, tenant: uuid.UUID, style: str, perform: Perform, stop: asyncio.Event) -> None:
         """Work for one tenant until told to stop."""
         while not stop.is_set():
             operation = await self.ask(self.router, tenant, style, perform, time.monotonic())
-            await asyncio.sleep(0.05 if operation.outcome == DOWN else THINK)
+            await asyncio.sleep(0.05 if operation.outcome == DOWN else self.think)
 
     async def reach(self, tenant: uuid.UUID, more: int, *, style: str | None = None) -> None:
         """Wait until so many more operations of the tenant, of one style if it is given, have succeeded."""
@@ -138,11 +140,13 @@ async def load(
     tenants: Sequence[uuid.UUID] | None = None,
     styles: Sequence[str] = USUAL,
     connections: int = 10,
+    think: float = THINK,
 ) -> AsyncIterator[Load]:
     """Clients of every style for each tenant, while the body runs. The history is complete after.
 
     Args:
         connections: of the router's pool of each database, at most.
+        think: seconds between an answer and the client's next question.
     """
     stop = asyncio.Event()
     plain: list[Plain] = []
@@ -154,7 +158,7 @@ async def load(
         return plain[-1].perform
 
     async with Router.open(estate.config(connections=connections), metrics=False) as router:
-        running = Load(router=router)
+        running = Load(router=router, think=think)
         try:
             async with asyncio.TaskGroup() as group:
                 for tenant in tenants or estate.tenants:

@@ -141,13 +141,20 @@ async def test_a_full_disk_is_not_tried_again_and_its_database_is_named() -> Non
     tried: list[int] = []
     told: list[object] = []
 
+    async def check() -> None:
+        """The lease is held."""
+
     async def step(_: Work) -> dict[str, Any]:
         tried.append(1)
         with blaming(Endpoint("acme", Kind.DEDICATED, "postgresql://h/acme")):
             raise asyncpg.DiskFullError("could not extend file: No space left on device")
 
     work: Any = SimpleNamespace(
-        limits=Limits(), interrupt=Interrupt(), plan=SimpleNamespace(id="m0"), tell=told.append
+        limits=Limits(),
+        interrupt=Interrupt(),
+        plan=SimpleNamespace(id="m0"),
+        tell=told.append,
+        lease=SimpleNamespace(check=check),
     )
     with pytest.raises(MoveStopped, match="on acme: could not extend file: No space left on device"):
         await persist(work, Step("copy", step))
