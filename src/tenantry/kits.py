@@ -152,40 +152,52 @@ async def carry(source: Any, target: Any, tenant: object) -> int:
 
 
 async def carry_limits(source: Any, target: Any, tenant: object) -> int:
-    """Give a tenant the plan and the exceptions at `target` that it has at `source`; returns how many changed.
+    """Give a tenant the limits at `target` that it has at `source`; returns how many rows changed.
 
-    Limits of plans are everybody's: those that the target has stay as they are.
+    Its plan and its exceptions are made equal. Limits of plans are everybody's: a dedicated database, which has
+    nobody else, gets those of the source; a shared one keeps its own. It gets those of the tenant's plan only if
+    the plan means nothing there yet, and never those of the plan "default".
     """
     if not await _both(source, target, QUOTAS):
         return 0
-    limits = await source.fetch("SELECT plan, resource, max_rows FROM tenantry.quota_limit")
-    changed = 0
+    limits = [tuple(r) for r in await source.fetch("SELECT plan, resource, max_rows FROM tenantry.quota_limit")]
     async with target.transaction():
-        for row in limits:
-            statement = "INSERT INTO tenantry.quota_limit VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING 1"
-            changed += await target.fetchval(statement, *row.values()) or 0
+        changed = 0
         there = await limits_of(target, tenant)
-        for table, wanted in (await limits_of(source, tenant)).items():
-            if wanted == there[table]:
+        wanted = await limits_of(source, tenant)
+        for table, columns in _OWN.items():
+            if wanted[table] == there[table]:
                 continue
             await target.execute(f"DELETE FROM tenantry.{table} WHERE tenant = $1", str(tenant))  # noqa: S608
-            columns = _OWN[table]
             places = ", ".join(f"${number}" for number in range(1, columns.count(",") + 2))
             insert = f"INSERT INTO tenantry.{table} ({columns}) VALUES ({places})"  # noqa: S608
-            await target.executemany(insert, wanted)
-            changed += len(wanted)
-    return changed
+            await target.executemany(insert, wanted[table])
+            changed += len(wanted[table])
+        own = wanted["quota_plan"][0][1] if wanted["quota_plan"] else None
+        if await target.fetchval("SELECT kind = 'dedicated' FROM tenantry.local"):
+            plans = sorted({plan for plan, _, _ in limits} | {own or "default", "default"})
+            made = await target.fetchval(query("kits/equal_limits"), plans, *_columns(limits, 3))
+        else:
+            of_plan = _columns([(resource, rows) for plan, resource, rows in limits if plan == own], 2)
+            made = await target.fetchval(query("kits/add_plan"), str(tenant), own, *of_plan)
+    return changed + int(made)
 
 
 async def limits_of(connection: Any, tenant: object) -> dict[str, list[list[Any]]]:
-    """A tenant's plan and exceptions in one database, by table. Equal where two databases say the same."""
+    """What a tenant's limits in one database come from, by table: its plan, its exceptions, its plans' limits."""
     if QUOTAS not in await installed(connection):
         return {}
     found = {}
     for table, columns in _OWN.items():
         read = f"SELECT {columns} FROM tenantry.{table} WHERE tenant = $1 ORDER BY 1, 2"  # noqa: S608  named above
         found[table] = [list(row) for row in await connection.fetch(read, str(tenant))]
-    return found
+    of_plans = await connection.fetch(query("kits/limits_of"), str(tenant))
+    return {**found, "quota_limit": [list(row) for row in of_plans]}
+
+
+def _columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows as arrays, one for each column."""
+    return [[row[place] for row in rows] for place in range(width)]
 
 
 async def carry_log(source: Any, target: Any, tenant: object, *, since: str | None = None) -> int:
@@ -208,9 +220,12 @@ async def carry_log(source: Any, target: Any, tenant: object, *, since: str | No
 
 
 async def _store_log(target: Any, page: Sequence[Any]) -> int:
-    columns = zip(*map(tuple, page), strict=True) if page else ()
-    found = [list(column) for column in columns]
-    return await target.fetchval(query("kits/store_log"), *found) if found else 0
+    if not page:
+        return 0
+    found = _columns(page, len(page[0]))
+    # First: entries of this database that come back must find no writer with the same number.
+    await target.fetchval(query("kits/pass_ids"), found[0], found[1])
+    return int(await target.fetchval(query("kits/store_log"), *found))
 
 
 async def log_position(source: Any) -> str:

@@ -131,11 +131,20 @@ async def resume(
 
 @command(app, "abort")
 async def abort(session: Session, move: MoveArgument, yes: YesOption = False) -> None:
-    """Give a move up before its flip, and take away what it made. After the flip: roll it back."""
+    """Give a move up before its flip, and take away what it made. After the flip: roll it back.
+
+    Of a move that went back because its audit found differences, delete the rows that were kept at the target.
+    """
     interrupt = Interrupt()
     carrier = await mover(session, interrupt)
     record = await carrier.show(move)
-    session.out.confirm(f"Give up moving tenant {record.tenant} to {record.target}?", yes=yes)
+    question = f"Give up moving tenant {record.tenant} to {record.target}?"
+    if record.state is State.ROLLED_BACK:
+        question = (
+            f"Delete the rows of tenant {record.tenant} that are left in {record.target}? "
+            f"Where they differ from those in {record.source}, they may be the right ones."
+        )
+    session.out.confirm(question, yes=yes)
     record = await drive(session, carrier, record.plan, interrupt, lambda tell: carrier.abort(move, tell))
     if record.state is State.FLIPPED:
         session.out.say(f"the flip came first; `tenantry moves rollback {move}` takes the tenant back")

@@ -16,6 +16,7 @@ _NEXT: Final[dict[State, tuple[tuple[str, str], ...]]] = {
     State.RELEASING: (("resume", "goes on deleting the old rows"),),
     State.ABORTING: (("resume", "goes on cleaning up"),),
 }
+_KEPT: Final = (("abort", "deletes the rows that were kept at the target"),)
 _ORDER: Final = [step.name for step in (*consented.PROCEDURE[:-2], *run.PROCEDURE)]
 #: Steps after which a flipped move has nothing left to do.
 _LAST: Final = {Mechanism.REPLICATION: "audit", Mechanism.COPY: "settle"}
@@ -93,6 +94,8 @@ def _phases(record: MoveRecord) -> dict[str, float]:
 
 
 def _next(record: MoveRecord) -> tuple[tuple[str, str], ...]:
+    if record.state is State.ROLLED_BACK and record.result.get("kept_rows"):
+        return _KEPT
     possible = _NEXT.get(record.state, ())
     if record.state is not State.FLIPPED:
         return possible
@@ -130,9 +133,18 @@ def _pause(found: dict[str, Any]) -> str:
 
 
 def _verification(found: dict[str, Any]) -> str:
-    compared = (("verified_rows", "before the flip"), ("audited_rows", "after it"))
+    compared = (
+        ("verified_rows", "before the flip"),
+        ("audited_rows", "after it"),
+        ("verified_back_rows", "before the way back"),
+    )
     told = [f"{found[key]:,} rows {when}" for key, when in compared if key in found]
-    return f"all equal: {', '.join(told)}" if told else ""
+    said = [f"all equal: {', '.join(told)}"] if told else []
+    if "unaudited" in found:
+        said.append("not compared after the flip, because the way back was lost")
+    if "differences" in found:
+        said.append(f"the audit after the flip found differences: {'; '.join(found['differences'][:5])}")
+    return "; ".join(said)
 
 
 def _when(at: datetime | None) -> str:

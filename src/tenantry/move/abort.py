@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import asyncpg
 
 from tenantry.move import copy, create, gate, kit_state, target
+from tenantry.move.cleaning import as_far_as_it_answers, forget, is_installed, take_down
 from tenantry.move.endpoint import BROKEN, Endpoint, session
 from tenantry.move.errors import MoveError
-from tenantry.move.publish import drop_publication, drop_slot, drop_subscription
-from tenantry.move.settle import take_down_named
 from tenantry.move.work import Work
 
 
@@ -18,13 +18,17 @@ async def abort(work: Work) -> bool:
     """Give the move up. False: the flip came first, so it goes forward and can be rolled back.
 
     A target that can't be reached does not stop an abort: what may be there stays in the journal as leftovers,
-    and what would hurt the source (slots fill its disk) is gone.
+    and what would hurt the source (slots fill its disk) is gone, whatever else is wrong with the target.
     """
     async with session(work.source, f"abort {work.plan.id}") as source:
         if not await gate.close(work, work.out, source):
             return False
-    with contextlib.suppress(*BROKEN):
-        await _clean_target(work)
+    try:
+        with as_far_as_it_answers():
+            await _clean_target(work)
+    except (MoveError, asyncpg.PostgresError):
+        await _clean(work, work.source)
+        raise
     await _clean(work, work.source)
     return True
 
@@ -43,35 +47,25 @@ async def _clean_target(work: Work) -> None:
 
 async def _clean(work: Work, place: Endpoint) -> None:
     """Take away all of the move's objects in one database; its subscriptions first."""
-    move = work.plan.id
     await _unlink(work, place)
-    async with session(place, f"abort {move}") as connection:
-        if not await connection.fetchval("SELECT to_regclass('tenantry.move_loaded') IS NOT NULL"):
-            return  # nothing was installed here yet
+    if await is_installed(work, place):
         if place is work.target:
             await _empty(work)
-        await connection.execute("DELETE FROM tenantry.move_marker WHERE move = $1", move)
-        await connection.execute("DELETE FROM tenantry.move_loaded WHERE move = $1", move)
+        await forget(work, place)
+    else:
+        for kind, name in await work.journal.objects(work.plan.id, place.name):
+            if kind != "database":
+                await work.journal.gone(work.plan.id, place.name, kind, name)
 
 
 async def _unlink(work: Work, place: Endpoint) -> None:
     """Take the replication down in one database."""
-    move = work.plan.id
-    objects = (work.name(work.out), work.name(work.back), work.reference_name)
-    async with session(place, f"abort {move}") as connection:
-        for name in objects:
-            await drop_subscription(connection, name)
-            await work.journal.gone(move, place.name, "subscription", name)
-        for name in objects:
-            await drop_slot(connection, name)
-            await work.journal.gone(move, place.name, "slot", name)
-            await drop_publication(connection, name)
-            await work.journal.gone(move, place.name, "publication", name)
+    await take_down(work, place, (work.name(work.out), work.name(work.back), work.reference_name))
 
 
 async def _empty(work: Work) -> None:
-    """Delete the tenant's rows at the target; a schema that was half loaded is completed, so that the next move
-    finds it whole."""
+    """Delete the tenant's rows at the target, if the move has brought any; a schema that was half loaded is
+    completed, so that the next move finds it whole."""
     plan = work.plan
     async with session(work.target, f"abort {plan.id}") as there:
         # A copy under the fence that died may have left the target's row pointing at itself; see consented.py.
@@ -85,20 +79,25 @@ async def _empty(work: Work) -> None:
         loaded = await there.fetchval("SELECT count(*) FROM tenantry.move_loaded WHERE move = $1", plan.id)
     if home == work.target.name:
         raise MoveError(f"tenant {plan.tenant} is at home in {work.target.name}: its rows stay")
-    if loaded or not plan.load_schema:
-        await copy.clear(work, work.target, (*plan.tables, *plan.references))
+    if ("rows", plan.tenant) in await work.journal.objects(plan.id, plan.target):
+        await copy.sweep(work, work.target, (*plan.tables, *plan.references))
     if loaded:
-        # What the source has now may not fit what was loaded; then the next preflight names what differs.
-        with contextlib.suppress(asyncpg.exceptions.SyntaxOrAccessError):
+        with _as_far_as_it_fits():
             await target.load(work, target.POST_DATA)
-        await kit_state.watch(work)
+        with _as_far_as_it_fits():
+            await kit_state.watch(work)
     await kit_state.forget(work, work.target)
     for section in (target.PRE_DATA, target.POST_DATA):
         await work.journal.gone(plan.id, plan.target, "schema", section)
     await work.journal.gone(plan.id, plan.target, "rows", plan.tenant)
 
 
-async def drop_reference(work: Work) -> None:
-    """Take the reference tables' replication down."""
-    if work.plan.references:
-        await take_down_named(work, work.reference_name, work.source, work.target)
+@contextlib.contextmanager
+def _as_far_as_it_fits() -> Iterator[None]:
+    """What the source has now may not fit what was loaded; then the next preflight names what differs."""
+    try:
+        yield
+    except BROKEN:
+        raise
+    except (MoveError, asyncpg.PostgresError):
+        return

@@ -1,4 +1,8 @@
-"""The audit after the flip: all rows of the new home against the old one, which the way back keeps current."""
+"""The audit after the flip: all rows of the new home against the old one, which the way back keeps current.
+
+Going back asks the same: whoever bypasses row-level security may have changed the old home since, and once the
+tenant is there its rows at the new one are deleted.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,18 @@ async def audit(work: Work) -> int:
     await _nothing_new(work)
     await follow.catch_up(work, work.back)
     return await verify(work, work.back)
+
+
+async def compare_back(work: Work) -> dict[str, int]:
+    """Compare both sides before the way back's flip. Returns the rows, for the journal.
+
+    Raises:
+        DataDiffers: they differ; the tenant stays where it is.
+        SchemaChanged: their tables do.
+        SlotLost: nothing brings the tenant's writes to the old home any more.
+    """
+    await follow.catch_up(work, work.back)
+    return {"verified_back_rows": await verify(work, work.back)}
 
 
 async def _nothing_new(work: Work) -> None:

@@ -83,8 +83,9 @@ async def _attempt(work: Work) -> tuple[float, Result]:
             async with asyncio.timeout(switch.cap(work.limits)):
                 await fence.hold(work, holder, beside)
                 moved = await _carry(work, beside, there)
-                await _point(work, there, work.plan.target)
                 await holder.execute(f"{flip_sql(work, way)}; {switch.rest(work.limits)}")
+                # The flip holds the row, so what it says of the tenant's standing now is what is committed.
+                await _point(work, there, work.plan.target, suspended=await settle.standing(work, holder))
         except DataDiffers:
             raise
         except (TimeoutError, asyncpg.PostgresError, ExceptionGroup, *BROKEN) as error:
@@ -122,13 +123,15 @@ async def point_back(work: Work) -> None:
         await _point(work, there, work.plan.source)
 
 
-async def _point(work: Work, there: Connection, home: str) -> None:
+async def _point(work: Work, there: Connection, home: str, *, suspended: bool | None = None) -> None:
     """Change the target's row without a new epoch, which only the source's flip gives."""
     await there.execute(
-        "UPDATE tenantry.placement SET home = $2 WHERE tenant = $1 AND epoch = $3",
+        "UPDATE tenantry.placement SET home = $2, suspended = coalesce($4, suspended) "
+        "WHERE tenant = $1 AND epoch = $3",
         work.plan.tenant,
         home,
         work.plan.epoch,
+        suspended,
     )
 
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
+import asyncpg
+
 from tenantry.move import failpoints
 from tenantry.move.catalog import identifier
 from tenantry.move.endpoint import Connection, Endpoint, blaming, session
@@ -23,18 +25,71 @@ _PIECES = 16
 
 
 async def clear(work: Work, place: Endpoint, tables: Sequence[TablePlan]) -> None:
-    """Take the tenant's rows of these tables away at `place`, where the tenant does not live."""
+    """Take the tenant's rows of these tables away at `place`, where the tenant does not live; from a dedicated
+    database those of reference tables too.
+
+    Raises:
+        MoveError: the tenant lives there; or reference rows have to stay, for somebody else needs them.
+    """
+    if not await sweep(work, place, tables):
+        raise MoveError(f"somebody else uses {place.name}: the rows of its reference tables stay")
+
+
+async def sweep(work: Work, place: Endpoint, tables: Sequence[TablePlan]) -> bool:
+    """The same, as far as it harms nobody. False: reference rows stay."""
+    dedicated = place.kind is Kind.DEDICATED
+    common = [table for table in tables if dedicated and not table.column]
     async with session(place, f"clear {work.plan.id}", session_replication_role="replica") as there:
-        if place.kind is Kind.DEDICATED:
-            names = ", ".join(table.quoted for table in tables)
-            if names:
-                async with away(work, place, there):
-                    await there.execute(f"TRUNCATE {names}")
-            return
+        if dedicated and await _truncate(work, place, there, tables):
+            return True
         for table in tables:
             if table.column:
                 async with away(work, place, there):
                     await there.execute(f"DELETE FROM {table.quoted} WHERE {table.where(work.plan.tenant)}")  # noqa: S608  quoted
+        if not common:
+            return True
+        async with away(work, place, there):
+            others = await _others(work, place, there)
+            if others["living"] or others["fed"]:
+                return False
+            for table in common:
+                await there.execute(f"DELETE FROM {table.quoted}")  # noqa: S608  quoted
+    return True
+
+
+async def _truncate(work: Work, place: Endpoint, there: Connection, tables: Sequence[TablePlan]) -> bool:
+    """Empty the tables at once, if the tenant is the only one that the dedicated database has ever known."""
+    names = ", ".join(table.quoted for table in tables)
+    async with away(work, place, there):
+        others = await _others(work, place, there)
+        if not names or others["living"] or others["known"]:
+            return False
+        # Refused where a table that is not carried references one of these.
+        with contextlib.suppress(asyncpg.FeatureNotSupportedError):
+            async with there.transaction():
+                await there.execute(f"TRUNCATE {names}")
+            return True
+    return False
+
+
+async def _others(work: Work, place: Endpoint, there: Connection) -> asyncpg.Record:
+    """What else a dedicated database is used for; none of it begins until the transaction ends.
+
+    living: another tenant lives there, or will: the database is stamped for it. known: it knows another one. fed:
+    the reference tables of other databases hang on its own.
+    """
+    await there.execute("SELECT FROM tenantry.local FOR SHARE")  # a move stamps the database before it fills it
+    row = await there.fetchrow(
+        "SELECT EXISTS (SELECT FROM tenantry.local WHERE tenant <> $1) "
+        "OR EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1 AND home = $2) AS living, "
+        "EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1) AS known, "
+        "EXISTS (SELECT FROM pg_publication WHERE pubname LIKE 'tenantry\\_%\\_ref' AND pubname <> $3) AS fed",
+        work.plan.tenant,
+        place.name,
+        work.reference_name,
+    )
+    assert row is not None
+    return row
 
 
 @contextlib.asynccontextmanager

@@ -107,14 +107,24 @@ class MoveStopped(MoveError):
     def __init__(self, move: str, reason: str) -> None:
         self.move = move
         self.reason = reason
-        super().__init__(
-            f"move {move} stopped: {reason}; the tenant goes on working. "
-            f"`tenantry moves resume {move}` tries again, `tenantry moves abort {move}` gives up"
-        )
+        super().__init__()
+        self.advise(f"`tenantry moves resume {move}` tries again, `tenantry moves abort {move}` gives up")
+
+    def advise(self, next_step: str) -> None:
+        """Name another next step, where the move's state asks for one."""
+        self.args = (f"move {self.move} stopped: {self.reason}; the tenant goes on working. {next_step}",)
 
 
 class SchemaChanged(MoveStopped):
     """A table of the tenant changed its shape or its files since the move was planned."""
+
+
+class SlotLost(MoveStopped):
+    """A replication slot is lost or gone, and with it what it kept for the other side."""
+
+    def __init__(self, move: str, database: str) -> None:
+        super().__init__(move, f"the replication slot on {database} is lost (max_slot_wal_keep_size)")
+        self.advise(f"`tenantry moves abort {move}` gives up; then move again")
 
 
 class DataDiffers(MoveStopped):

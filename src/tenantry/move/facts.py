@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tenantry.move.access import Access
 from tenantry.move.catalog import Side
 from tenantry.move.crossing import Crossing
 from tenantry.move.hardening import Hardening
 from tenantry.move.kit_state import Kits
 from tenantry.move.plan import Creation, Mechanism, Room, Selection
+from tenantry.move.published import Published
 from tenantry.tenant import Kind
 
 
@@ -49,6 +51,10 @@ class Facts:
     room: Room
     crossings: tuple[Crossing, ...] = ()
     """Foreign keys by which the tenant hangs together with others."""
+    published: tuple[Published, ...] = ()
+    """Publications of the product's own, of both ends, that a replica identity may break."""
+    source_access: Access = field(default_factory=Access)
+    target_access: Access = field(default_factory=Access)
     source_hardening: Hardening = field(default_factory=Hardening)
     target_hardening: Hardening = field(default_factory=Hardening)
     source_kits: Kits = field(default_factory=Kits)

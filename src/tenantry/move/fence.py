@@ -35,7 +35,7 @@ from tenantry.move.endpoint import BROKEN, Connection, session
 from tenantry.move.errors import FenceMissed, MoveStopped
 from tenantry.move.plan import Rule
 from tenantry.move.progress import FenceTried
-from tenantry.move.settle import admit
+from tenantry.move.settle import admit, standing
 from tenantry.move.target import last_value, set_sequences
 from tenantry.move.work import Way, Work
 from tenantry.tenant import literal
@@ -119,7 +119,7 @@ async def _attempt(work: Work, way: Way) -> float:
             raise FenceMissed("its commit failed")
         pause = time.monotonic() - started
         with contextlib.suppress(asyncpg.PostgresError, *BROKEN):  # the flip itself says so too, by replication
-            await admit(work, way, there)
+            await admit(work, way, there, await standing(work, beside))
         return pause
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from tenantry.move.catalog import read_kin, read_shape, read_storage
 from tenantry.move.endpoint import Connection, Endpoint, session
-from tenantry.move.errors import MoveStopped, SchemaChanged
+from tenantry.move.errors import MoveStopped, SchemaChanged, SlotLost
 from tenantry.move.plan import MovePlan
 from tenantry.move.progress import Following
 from tenantry.move.work import Way, Work
@@ -137,7 +137,7 @@ async def lag_of(work: Work, here: Connection, place: Endpoint, slot: str) -> in
     """Bytes of log that the reader of a slot has not confirmed. `here`: a session with `place`, where the slot is.
 
     Raises:
-        MoveStopped: the slot is lost or gone: what it kept can't be had again.
+        SlotLost: it is lost or gone: what it kept can't be had again.
     """
     row = await here.fetchrow(
         "SELECT wal_status, (pg_current_wal_lsn() - confirmed_flush_lsn)::bigint AS lag "
@@ -145,8 +145,5 @@ async def lag_of(work: Work, here: Connection, place: Endpoint, slot: str) -> in
         slot,
     )
     if row is None or row["wal_status"] == "lost":
-        raise MoveStopped(
-            work.plan.id,
-            f"the replication slot on {place.name} is lost (max_slot_wal_keep_size); abort and move again",
-        )
+        raise SlotLost(work.plan.id, place.name)
     return int(row["lag"])

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -15,7 +15,7 @@ from tenantry import sql
 from tenantry.move.endpoint import Connection, connect
 from tenantry.move.errors import Finding, MoveBusy, MoveRefused, UnknownMove
 from tenantry.move.plan import MovePlan
-from tenantry.move.states import SUCCESSORS, State
+from tenantry.move.states import SUCCESSORS, TURNS, State
 
 _COLUMNS: Final = (
     "id, tenant, source, target, state, step, plan, result, error, created_at, changed_at, flipped_at, ended_at"
@@ -54,6 +54,18 @@ class Leftover:
     database: str
     kind: str
     name: str
+
+
+class Link(NamedTuple):
+    """A replication that keeps the reference tables of one database in step with another's."""
+
+    move: str
+    """That made it."""
+    released: bool
+    """True if that move is over, and the link stays for the tenant that it brought."""
+    name: str
+    publisher: str
+    subscriber: str
 
 
 class Journal:
@@ -210,14 +222,22 @@ class Journal:
 
     async def enter(self, plan: MovePlan, state: State, detail: dict[str, Any] | None = None) -> None:
         """Enter a state from one that allows it, and write the event. Harmless if the move is in it already."""
-        allowed = [before.value for before, after in SUCCESSORS.items() if state in after]
+        await self._enter(plan, state, [before for before, after in SUCCESSORS.items() if state in after], detail)
+
+    async def turn(self, plan: MovePlan, before: State, detail: dict[str, Any] | None = None) -> None:
+        """Leave an ending for the state that it gives way to. Harmless if the move is not in `before`."""
+        await self._enter(plan, TURNS[before], [before], detail)
+
+    async def _enter(
+        self, plan: MovePlan, state: State, allowed: Sequence[State], detail: dict[str, Any] | None
+    ) -> None:
         rows = await self._execute(
             "UPDATE tenantry.move SET state = $2, changed_at = now(), "
             "flipped_at = CASE WHEN $2 = 'flipped' THEN coalesce(flipped_at, now()) ELSE flipped_at END, "
             "ended_at = CASE WHEN $4 THEN now() END WHERE id = $1 AND state = ANY($3::text[]) RETURNING 1",
             plan.id,
             state.value,
-            allowed,
+            [before.value for before in allowed],
             state.finished,
         )
         if rows:
@@ -275,12 +295,14 @@ class Journal:
         """Objects of moves that no mover is at work on; for `tenantry check`.
 
         Those of a flipped move are its way back, which stays until it is released. The link that keeps the
-        reference tables of a released move in step is meant to stay, and is not listed.
+        reference tables of a released move in step is meant to stay while it is read, and is not listed.
         """
         rows = await self._execute(
             "SELECT o.move, m.state, o.database, o.kind, o.name FROM tenantry.move_object AS o "
             "JOIN tenantry.move AS m ON m.id = o.move WHERE o.gone_at IS NULL "
-            "AND NOT (m.state = 'released' AND o.name LIKE '%\\_ref') AND NOT EXISTS ("
+            "AND NOT (m.state = 'released' AND o.name LIKE '%\\_ref' AND EXISTS ("
+            "  SELECT FROM tenantry.move_object AS s WHERE s.move = o.move AND s.name = o.name "
+            "  AND s.kind = 'subscription' AND s.gone_at IS NULL)) AND NOT EXISTS ("
             "  SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.granted "
             "  AND l.classid = tenantry.move_lock_space()::oid AND l.objsubid = 2 "
             "  AND l.objid::bigint = hashtext(o.move)::bigint & 4294967295) ORDER BY 1, 3, 4, 5"
@@ -295,16 +317,19 @@ class Journal:
             )
         )
 
-    async def reference_links(self, subscriber: str, publisher: str) -> Sequence[tuple[str, str]]:
-        """Moves, and names, of the links that still bring reference tables from one database to another."""
+    async def reference_links(self) -> Sequence[Link]:
+        """The links that still bring reference tables from one database to another."""
         rows = await self._execute(
-            "SELECT o.move, o.name FROM tenantry.move_object AS o JOIN tenantry.move AS m ON m.id = o.move "
-            "WHERE o.kind = 'subscription' AND o.name LIKE '%\\_ref' AND o.gone_at IS NULL "
-            "AND o.database = $1 AND m.source = $2",
-            subscriber,
-            publisher,
+            "SELECT o.move, m.state, o.name, m.source, o.database FROM tenantry.move_object AS o "
+            "JOIN tenantry.move AS m ON m.id = o.move "
+            "WHERE o.kind = 'subscription' AND o.name LIKE '%\\_ref' AND o.gone_at IS NULL"
         )
-        return [(row["move"], row["name"]) for row in rows]
+        return [Link(r["move"], r["state"] == State.RELEASED, r["name"], r["source"], r["database"]) for r in rows]
+
+    async def homes(self) -> frozenset[str]:
+        """The databases where tenants live, as the directory has it."""
+        rows = await self._execute("SELECT DISTINCT database FROM tenantry.tenant WHERE state <> 'removed'")
+        return frozenset(row["database"] for row in rows)
 
 
 def _record(row: asyncpg.Record) -> MoveRecord:

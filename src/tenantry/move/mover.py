@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 import asyncpg
 
 from tenantry.errors import UnknownTenant
-from tenantry.move import abort as aborting
-from tenantry.move import consented, failpoints, fence, release, rollback
-from tenantry.move import run as replicated
+from tenantry.move import endings, failpoints, fence
 from tenantry.move.endpoint import BROKEN, Endpoint, session
 from tenantry.move.errors import (
     AlreadyThere,
@@ -23,6 +20,7 @@ from tenantry.move.errors import (
     MoveRefused,
     MoveStopped,
     SchemaChanged,
+    SlotLost,
     UnknownDatabase,
     WrongState,
 )
@@ -32,8 +30,8 @@ from tenantry.move.lease import lease
 from tenantry.move.limits import Limits
 from tenantry.move.plan import Mechanism, MovePlan, Rule, in_block
 from tenantry.move.preflight_tables import no_ids
-from tenantry.move.progress import StepEnded, StepStarted, Tell, silence
-from tenantry.move.run import Result, Step, persist, run
+from tenantry.move.progress import Tell, silence
+from tenantry.move.run import run
 from tenantry.move.states import State, begin
 from tenantry.move.survey import survey
 from tenantry.move.target import find_pg_dump
@@ -155,19 +153,27 @@ class Mover:
         async with self._work(move, progress) as (work, record):
             if record.state in (State.RUNNING, State.FLIPPED):
                 await self._forward(work, record)
+            elif record.state is State.ROLLING_BACK:
+                await endings.go_back(work, record)
             else:
-                await self._finish(work, record.state)
+                await endings.finish(work, record.state)
         return await self.show(move)
 
     async def abort(self, move: str, progress: Tell = silence) -> MoveRecord:
         """Give a move up and take away what it made.
 
-        After the flip there is nothing to abort: then the move goes forward, and its state says "flipped".
+        After the flip there is nothing to abort: then the move goes forward, and its state says "flipped". If the
+        audit took the tenant back, the target's rows, which were kept, are deleted.
         """
         return await self._command(move, "aborted", progress)
 
     async def rollback(self, move: str, progress: Tell = silence) -> MoveRecord:
-        """Take the tenant back, with every write made since the flip."""
+        """Take the tenant back, with every write made since the flip, after an equal comparison.
+
+        Raises:
+            DataDiffers: the old home does not hold what the new one does; the move stays flipped.
+            MoveStopped: it could not be done; before the way back's flip the move stays flipped.
+        """
         return await self._command(move, "rolled back", progress)
 
     async def release(self, move: str, progress: Tell = silence) -> MoveRecord:
@@ -178,30 +184,43 @@ class Mover:
 
     async def _command(self, move: str, wish: str, progress: Tell) -> MoveRecord:
         async with self._work(move, progress) as (work, record):
+            audited = False
             if record.state is State.FLIPPED:
-                try:
-                    await self._forward(work, record)  # what the last mover left undone comes first
-                except SchemaChanged:
-                    if wish != "rolled back":  # said by the comparison, the last step; going back needs none
-                        raise
+                audited = await self._up_to_date(work, record, wish)
                 if wish == "aborted":
                     return await self.show(move)
                 record = await self.show(move)
-            if record.state is State.ABORTED and wish == "aborted":
-                await self._clean_again(work)
+            if wish == "aborted" and await endings.may_leave(work, record):
+                await endings.clean_again(work, record.state)
+                return await self.show(move)
             if record.state is State.RUNNING and wish == "aborted":
                 await self._journal.enter(work.plan, State.ABORTING)
             state = begin(move, record.state, wish)
             if state is not None:
                 self._mechanism_allows(work.plan, state)
-                await self._journal.enter(work.plan, state)
-                await self._finish(work, state)
+                if state is State.ROLLING_BACK:
+                    await endings.go_back(work, record, compared=audited)
+                else:
+                    await self._journal.enter(work.plan, state)
+                    await endings.finish(work, state)
         return await self.show(move)
 
-    async def _clean_again(self, work: Work) -> None:
-        """Take away what an earlier abort could not reach, unless a newer move of the tenant may be using it."""
-        if await self._journal.leaves(work.plan.id) and not await self._journal.unfinished(work.plan.tenant):
-            await persist(work, Step(State.ABORTING.value, self._abort))
+    async def _up_to_date(self, work: Work, record: MoveRecord, wish: str) -> bool:
+        """Do what the last mover left undone after the flip. True if that was the audit, and all is equal."""
+        if record.step == endings.procedure(work.plan)[-1].name:
+            return False
+        try:
+            await self._forward(work, record)
+        except SchemaChanged:
+            if wish != "rolled back":  # a table that was made at the old home; going back compares again
+                raise
+            return False
+        except SlotLost as lost:
+            if wish != "released":  # nothing will ever bring the old home up to date, and it is given up here
+                raise
+            await self._journal.found(work.plan.id, {"unaudited": lost.reason})
+            return False
+        return True
 
     def _mechanism_allows(self, plan: MovePlan, state: State) -> None:
         if state is State.ROLLING_BACK and plan.mechanism is Mechanism.COPY:
@@ -210,54 +229,19 @@ class Mover:
             )
 
     async def _forward(self, work: Work, record: MoveRecord) -> None:
-        """Run what remains; a failed audit takes the tenant back by itself."""
+        """Run what remains; a failed audit takes the tenant back by itself, and keeps the target's rows."""
         try:
-            await run(work, _procedure(work.plan), await _reached(work, record))
+            await run(work, endings.procedure(work.plan), await _reached(work, record))
         except DataDiffers as error:
-            await self._journal.fail(work.plan.id, str(error))
+            await self._journal.fail(work.plan.id, error.reason)
             if (await self.show(work.plan.id)).state is State.FLIPPED:
-                await self._journal.enter(work.plan, State.ROLLING_BACK, {"differences": error.differences})
-                await self._finish(work, State.ROLLING_BACK)
+                await endings.take_back(work, error)
             raise
         except MoveStopped as error:
             await self._journal.fail(work.plan.id, error.reason)
+            if isinstance(error, SlotLost) and (await self.show(work.plan.id)).state is State.FLIPPED:
+                error.advise(_way_back_lost(work))
             raise
-
-    async def _finish(self, work: Work, state: State) -> None:
-        """Do what an ending state asks for."""
-        endings = {
-            State.ABORTING: self._abort,
-            State.ROLLING_BACK: self._rollback,
-            State.RELEASING: self._release,
-        }
-        if state in endings:
-            started = time.monotonic()
-            work.tell(StepStarted(work.plan.id, state.value))
-            await persist(work, Step(state.value, endings[state]))
-            seconds = time.monotonic() - started
-            await self._journal.found(work.plan.id, {}, seconds={state.value: seconds})
-            work.tell(StepEnded(work.plan.id, state.value, seconds))
-
-    async def _abort(self, work: Work) -> Result:
-        if await aborting.abort(work):
-            await self._journal.enter(work.plan, State.ABORTED)
-        else:
-            await self._journal.enter(work.plan, State.FLIPPED)
-            await run(work, _procedure(work.plan), "flip")
-        return {}
-
-    async def _rollback(self, work: Work) -> Result:
-        flip = await rollback.rollback(work)
-        await rollback.clean_up(work)
-        await self._journal.found(work.plan.id, {"rollback_pause_seconds": round(flip.pause, 4)})
-        await self._journal.enter(work.plan, State.ROLLED_BACK)
-        return {}
-
-    async def _release(self, work: Work) -> Result:
-        rows = await release.release(work)
-        await self._journal.found(work.plan.id, {"deleted_rows": rows})
-        await self._journal.enter(work.plan, State.RELEASED, {"deleted_rows": rows})
-        return {}
 
     @contextlib.asynccontextmanager
     async def _work(self, move: str, progress: Tell) -> AsyncIterator[tuple[Work, MoveRecord]]:
@@ -276,6 +260,7 @@ class Mover:
                 pg_dump=self._pg_dump or await self._find_pg_dump(plan),
                 interrupt=self._interrupt,
                 throttle=Throttle(self._limits.copy_rate),
+                endpoints=self._endpoints,
             )
             try:
                 yield work, record
@@ -313,7 +298,7 @@ async def _reached(work: Work, record: MoveRecord) -> str | None:
     if record.step is None:
         return record.step
     if record.state is State.FLIPPED:
-        names = [step.name for step in _procedure(work.plan)]
+        names = [step.name for step in endings.procedure(work.plan)]
         if names.index(record.step) >= names.index("flip"):
             return record.step
     elif record.state is not State.RUNNING or not await fence.decided(work, work.out):
@@ -330,13 +315,14 @@ async def _home(work: Work, state: State) -> str:
     return work.target.name if there else work.source.name
 
 
+def _way_back_lost(work: Work) -> str:
+    move = work.plan.id
+    return f"`tenantry moves release {move}` gives the way back up, without the audit that needs it"
+
+
 def _busy(tenant: str, other: str) -> Finding:
     return Finding(
         "being-moved",
         f"move {other} of tenant {tenant} is not finished, and what it has made may look like obstacles",
         f"see `tenantry moves show {other}`: it has to be aborted, rolled back or released first",
     )
-
-
-def _procedure(plan: MovePlan) -> tuple[Step, ...]:
-    return consented.PROCEDURE if plan.mechanism is Mechanism.COPY else replicated.PROCEDURE

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from tenantry.move.access import access
 from tenantry.move.catalog import Side
 from tenantry.move.crossing import crossing
 from tenantry.move.errors import Finding
@@ -17,6 +18,7 @@ from tenantry.move.kit_state import kit_rules
 from tenantry.move.plan import Mechanism
 from tenantry.move.preflight_tables import ids, tables
 from tenantry.move.preflight_target import creation, disk, emptiness, extensions, roles, target_schema
+from tenantry.move.published import published
 
 #: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
 #: changes of concurrent transactions lost when a table is added to a publication, fixed in August 2025's minors
@@ -295,9 +297,11 @@ RULES: Final[tuple[Check, ...]] = (
     subscriptions,
     tables,
     crossing,
+    published,
     creation,
     disk,
     target_schema,
+    access,
     extensions,
     roles,
     emptiness,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -13,7 +14,7 @@ from tenantry import sql
 from tenantry.move.catalog import identifier
 from tenantry.move.endpoint import Connection, Endpoint, connect, conninfo, session
 from tenantry.move.errors import MoveError, MoveStopped
-from tenantry.move.plan import TablePlan
+from tenantry.move.progress import Retrying
 from tenantry.move.work import Way, Work
 from tenantry.tenant import literal
 
@@ -24,6 +25,9 @@ _PUBLISHER_OPTIONS: Final = " ".join(
 #: What an open publication carries. TRUNCATE is not: it isn't filtered, so it would empty everybody's rows.
 #: That one happened is told by the tables' files (sql/move/storage.sql).
 CARRIED: Final = "insert, update, delete"
+#: What the link of the reference tables carries: they are published whole, and some reload them by TRUNCATE and
+#: INSERT. Where rows of tenants reference one, the target refuses its TRUNCATE as the source does.
+CARRIED_WHOLE: Final = "insert, update, delete, truncate"
 #: A publication with nothing to say yet. Opening it later takes no lock on any table.
 NOTHING: Final = ""
 
@@ -46,7 +50,7 @@ async def publish(work: Work, way: Way, connection: Connection, publish: str) ->
 async def publish_reference(work: Work, connection: Connection) -> None:
     """Make the publication of the reference tables, whole."""
     entries = [table.quoted for table in work.plan.references]
-    await make_publication(connection, work.reference_name, entries, CARRIED)
+    await make_publication(connection, work.reference_name, entries, CARRIED_WHOLE)
 
 
 async def make_publication(connection: Connection, name: str, entries: Sequence[str], publish: str) -> None:
@@ -65,13 +69,16 @@ async def set_carried(connection: Connection, name: str, publish: str) -> None:
     await connection.execute(f"ALTER PUBLICATION {identifier(name)} SET (publish = {literal(publish)})")
 
 
-async def identities(connection: Connection, tables: Sequence[TablePlan]) -> None:
+async def identities(work: Work, connection: Connection) -> None:
     """Make the replica identities hold the tenant column, where they don't yet: of tables and their partitions.
 
     Before the publication: with a filter on a column outside the identity, UPDATE and DELETE fail for every
-    tenant at once. The lock is exclusive but brief, and is not waited for longer than 100 ms at a time.
+    tenant at once. The lock is exclusive but brief.
+
+    Raises:
+        MoveStopped: somebody has used a table for longer than the limits' patience.
     """
-    for table in tables:
+    for table in work.plan.tables:
         if table.identity is None:
             continue
         index = f"{identifier(table.schema)}.{identifier(table.identity)}" if table.identity else None
@@ -82,14 +89,42 @@ async def identities(connection: Connection, tables: Sequence[TablePlan]) -> Non
                     f"index {index} is gone since the move was planned; abort the move and plan it anew"
                 )
             identity = "FULL" if index is None else f"USING INDEX {identifier(part['index'])}"
+            await _alter(work, connection, part["part"], f"REPLICA IDENTITY {identity}")
+
+
+async def _alter(work: Work, connection: Connection, table: str, change: str) -> None:
+    """Alter a table without holding up those who use it.
+
+    Whoever comes behind a lock that is waited for waits too. So nothing is asked for while somebody is seen who
+    has had the table for longer than a second; else it is asked for 100 ms at a time, more and more seldom.
+    """
+    deadline = time.monotonic() + work.limits.patience
+    wait = 0.2
+    while True:
+        users = await connection.fetch(sql.query("move/users"), table)
+        if not any(user["long"] for user in users):
             try:
                 await connection.execute(
-                    f"BEGIN; SET LOCAL lock_timeout = '100ms'; ALTER TABLE {part['part']} "
-                    f"REPLICA IDENTITY {identity}; COMMIT"
+                    f"BEGIN; SET LOCAL lock_timeout = '100ms'; ALTER TABLE {table} {change}; COMMIT"
                 )
             except asyncpg.LockNotAvailableError:
                 await connection.execute("ROLLBACK")
-                await asyncio.sleep(0.2)  # lets those pass who queued behind us
+            else:
+                return
+        if time.monotonic() + wait > deadline:
+            who = ", ".join(user["who"] for user in users[:5]) or "transactions that have ended since"
+            raise MoveStopped(
+                work.plan.id,
+                f"the replica identity of {table} had to wait too long for: {who}; "
+                "end what is idle there, or go on when it is quieter",
+            )
+        work.tell(Retrying(work.plan.id, f"identity of {table}", _names(users), wait))
+        await asyncio.sleep(wait)  # lets those pass who queued behind us
+        wait = min(wait * 2, 5.0)
+
+
+def _names(users: Sequence[asyncpg.Record]) -> str:
+    return "it is in use by " + (", ".join(user["who"] for user in users[:3]) or "many, briefly")
 
 
 @contextlib.asynccontextmanager

@@ -6,12 +6,13 @@ import asyncio
 
 from tenantry.move import failpoints, gate, kit_state
 from tenantry.move.catalog import identifier
+from tenantry.move.cleaning import drop_needless_links, forget
 from tenantry.move.copy import away
 from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.errors import WrongState
 from tenantry.move.plan import Mechanism, TablePlan
 from tenantry.move.progress import Deleted
-from tenantry.move.settle import drop_links_from, take_down
+from tenantry.move.settle import take_down
 from tenantry.move.work import Work
 from tenantry.tenant import Kind
 
@@ -27,14 +28,15 @@ async def release(work: Work) -> int:
                 raise WrongState(work.plan.id, "rolled back", "released", "plan a new move")
         await take_down(work, work.back)
     if work.source.kind is Kind.DEDICATED:
-        await drop_links_from(work, work.target, work.source)
+        await drop_needless_links(work)
     failpoints.reach("K16")
     await work.journal.mean(work.plan.id, work.source.name, "rows", work.plan.tenant)
     deleted = await delete_rows(work, work.source, work.plan.tables)
     await work.journal.gone(work.plan.id, work.source.name, "rows", work.plan.tenant)
     await work.journal.gone(work.plan.id, work.target.name, "rows", work.plan.tenant)
     await kit_state.forget(work, work.source)
-    await forget(work)
+    for place in (work.source, work.target):
+        await forget(work, place)
     return deleted
 
 
@@ -70,11 +72,3 @@ async def _delete_batch(work: Work, place: Endpoint, connection: Connection, tab
             "WHERE gone.tableoid = old.oid AND gone.ctid = old.row"
         )
     return int(status.split()[-1])
-
-
-async def forget(work: Work) -> None:
-    """Delete the move's markers on both sides. The gates stay: a frozen mover must find them closed."""
-    for place in (work.source, work.target):
-        async with session(place, f"forget {work.plan.id}") as connection:
-            await connection.execute("DELETE FROM tenantry.move_marker WHERE move = $1", work.plan.id)
-            await connection.execute("DELETE FROM tenantry.move_loaded WHERE move = $1", work.plan.id)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tenantry.move import copy, fence, kit_state, settle
-from tenantry.move.abort import drop_reference
-from tenantry.move.release import forget
+from tenantry.move.cleaning import as_far_as_it_answers, forget, is_installed, take_down
 from tenantry.move.work import Work
 
 
@@ -18,10 +17,28 @@ async def rollback(work: Work) -> fence.Flip:
     return flip
 
 
-async def clean_up(work: Work) -> None:
-    """Empty the target, once the source is home again. Its gate stays, closed for ever by the flip."""
-    await drop_reference(work)
-    await copy.clear(work, work.target, (*work.plan.tables, *work.plan.references))
+async def empty(work: Work) -> None:
+    """Delete the target's rows, once the source is home again."""
+    await work.journal.mean(work.plan.id, work.target.name, "rows", work.plan.tenant)
+    if await is_installed(work, work.target):
+        await copy.sweep(work, work.target, (*work.plan.tables, *work.plan.references))
     await work.journal.gone(work.plan.id, work.target.name, "rows", work.plan.tenant)
-    await kit_state.forget(work, work.target)
-    await forget(work)
+
+
+async def keep(work: Work) -> None:
+    """Leave the target's rows where they are, as a leftover: what differs there may be the only good copy."""
+    await work.journal.mean(work.plan.id, work.target.name, "rows", work.plan.tenant)
+
+
+async def clean_up(work: Work) -> None:
+    """Take away what the move has at the target but the rows, once the source is home again.
+
+    The gate there stays, closed for ever by the flip. A target that can't be reached keeps what it has: leftovers.
+    """
+    with as_far_as_it_answers():
+        await take_down(work, work.target, [work.reference_name], ["subscription"])
+        if await is_installed(work, work.target):
+            await kit_state.forget(work, work.target)
+            await forget(work, work.target)
+    await take_down(work, work.source, [work.reference_name], ["slot", "publication"])
+    await forget(work, work.source)

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from typing import Final, cast
+
 from tenantry.move import failpoints, publish
-from tenantry.move.endpoint import Connection, Endpoint, session
+from tenantry.move.cleaning import take_down_link
+from tenantry.move.endpoint import BROKEN, Connection, session
 from tenantry.move.work import Way, Work
 
+#: How long the old home of a tenant that was flipped is asked about it. Seconds.
+_ASK_SECONDS: Final = 2.0
 
-async def admit(work: Work, way: Way, there: Connection) -> None:
-    """Let the new home admit the tenant now.
+
+async def admit(work: Work, way: Way, there: Connection, suspended: bool | None) -> None:
+    """Let the new home admit the tenant now, unless it is `suspended`; None: as this side has it.
 
     The flip's own transaction says so too, by replication; whichever comes first. The data is there: the marker
     was. The epoch keeps a late one from undoing what came after it.
     """
     await there.execute(
-        "UPDATE tenantry.placement SET home = $2, epoch = $3, changed_at = now() WHERE tenant = $1 AND epoch < $3",
+        "UPDATE tenantry.placement SET home = $2, epoch = $3, suspended = coalesce($4, suspended), "
+        "changed_at = now() WHERE tenant = $1 AND epoch < $3",
         work.plan.tenant,
         way.there.name,
         way.epoch + 1,
+        suspended,
     )
 
 
+async def standing(work: Work, here: Connection) -> bool | None:
+    """Whether the tenant is suspended, as one side has it."""
+    found = "SELECT suspended FROM tenantry.placement WHERE tenant = $1"
+    return cast(bool | None, await here.fetchval(found, work.plan.tenant))
+
+
 async def admit_anew(work: Work, way: Way) -> None:
-    """The same in a session of its own, for a mover that comes later."""
+    """The same in sessions of its own, for a mover that comes later."""
+    suspended = None
+    # The old home knows whether the tenant is suspended; but it may be what has died, and the tenant waits.
+    with contextlib.suppress(*BROKEN):
+        async with asyncio.timeout(_ASK_SECONDS), session(way.here, f"admit {work.plan.id}") as here:
+            suspended = await standing(work, here)
     async with session(way.there, f"admit {work.plan.id}") as there:
-        await admit(work, way, there)
+        await admit(work, way, there, suspended)
 
 
 async def settle(work: Work, way: Way) -> None:
@@ -41,40 +62,7 @@ async def settle(work: Work, way: Way) -> None:
 
 async def take_down(work: Work, way: Way) -> None:
     """Remove one way's subscription, slot and publication."""
-    await take_down_named(work, work.name(way), way.here, way.there)
-
-
-async def take_down_named(work: Work, name: str, here: Endpoint, there: Endpoint) -> None:
-    """Remove a subscription at `there`, then its slot and publication at `here`.
-
-    The subscription first: a slot that is still subscribed to comes alive again.
-    """
-    async with session(there, f"take down {work.plan.id}") as subscriber:
-        await _drop(work, there, "subscription", name, subscriber)
-    async with session(here, f"take down {work.plan.id}") as publisher:
-        await _drop(work, here, "slot", name, publisher)
-        await _drop(work, here, "publication", name, publisher)
-
-
-async def drop_links_from(work: Work, publisher: Endpoint, subscriber: Endpoint) -> None:
-    """Remove the links that earlier moves left to keep `subscriber`'s reference tables in step.
-
-    The tenant that they were for is leaving it; a slot that nobody reads any more fills the publisher's disk.
-    """
-    for move, name in await work.journal.reference_links(subscriber.name, publisher.name):
-        await take_down_named(work, name, publisher, subscriber)
-        for place, kind in ((subscriber, "subscription"), (publisher, "slot"), (publisher, "publication")):
-            await work.journal.gone(move, place.name, kind, name)
-
-
-async def _drop(work: Work, place: Endpoint, kind: str, name: str, connection: Connection) -> None:
-    drop = {
-        "subscription": publish.drop_subscription,
-        "slot": publish.drop_slot,
-        "publication": publish.drop_publication,
-    }[kind]
-    await drop(connection, name)
-    await work.journal.gone(work.plan.id, place.name, kind, name)
+    await take_down_link(work, work.name(way), way.here, way.there)
 
 
 async def turn_round(work: Work) -> None:

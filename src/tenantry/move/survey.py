@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from tenantry import sql
-from tenantry.move import create, crossing, hardening, kit_state, preflight, room
+from tenantry.move import access, create, crossing, hardening, kit_state, preflight, published, room
 from tenantry.move import estimate as estimating
 from tenantry.move.catalog import Side, identifier, read_kin, read_shape, read_side, read_storage
 from tenantry.move.endpoint import Connection, Endpoint, session
@@ -84,6 +84,9 @@ async def survey(
         size = sum(t.bytes for t in (*tables, *references))
         estimate = _SMALLEST_PAUSE + size / _COPY_RATE
         looks = exists and _sees_rows(theirs)
+        guarded = (access.Access(), access.Access())
+        if exists:
+            guarded = await access.look(here, there, (ours, theirs), names, [s.quoted for s in sequences])
         reads = _sees_rows(ours) and _owns_all(selection)
         facts = Facts(
             tenant=tenant,
@@ -106,10 +109,16 @@ async def survey(
             null_tenants=await _null_tenants(here, tables) if reads else (),
             # A dedicated database has one tenant.
             crossings=await crossing.look(here, tenant, selection) if reads and source.kind is Kind.SHARED else (),
+            published=(
+                *await published.look(here, source.name, tables),
+                *(await published.look(there, target.name, tables) if exists else ()),
+            ),
+            source_access=guarded[0],
+            target_access=guarded[1],
             pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
             creation=creation,
-            source_kits=await kit_state.look(here),
-            target_kits=await kit_state.look(there) if exists else kit_state.Kits(),
+            source_kits=await kit_state.look(here, tenant),
+            target_kits=await kit_state.look(there, tenant) if exists else kit_state.Kits(),
             source_hardening=await hardening.look(here, source),
             target_hardening=await hardening.look(there, target)
             if exists

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tenantry.move.endpoint import Endpoint
@@ -42,6 +43,8 @@ class Work:
     pg_dump: str | None
     interrupt: Interrupt = field(default_factory=Interrupt)
     throttle: Throttle = field(default_factory=lambda: Throttle(None))
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    """All databases that the mover reaches, by name: earlier moves may have tied others to these two."""
 
     @property
     def out(self) -> Way:

@@ -156,6 +156,7 @@ def test_a_pooled_control_database_is_found_unless_there_is_a_direct_way() -> No
         (State.FLIPPED, "`tenantry moves release m1` or `tenantry moves rollback m1`"),
         (State.ROLLING_BACK, "`tenantry moves resume m1`"),
         (State.ABORTED, "`tenantry moves abort m1`"),
+        (State.ROLLED_BACK, "`tenantry moves abort m1`"),
     ],
 )
 def test_what_a_move_has_left_is_one_finding_with_the_command_that_its_state_allows(
@@ -175,3 +176,9 @@ def test_what_a_move_has_left_is_one_finding_with_the_command_that_its_state_all
 def test_errors_come_before_warnings() -> None:
     facts = fleet(replace(HEALTHY, skew=9, role_problems=(("it is a superuser", "mend"),)))
     assert [finding.severity for finding in judge(facts, config(), 1)] == ["error", "warning"]
+
+
+def test_a_link_that_applies_nothing_is_named() -> None:
+    finding = found(fleet(replace(HEALTHY, stuck=("tenantry_m0123456789_ref",))))["link-stuck"]
+    assert finding.database == "shared"
+    assert "tenantry_m0123456789_ref" in finding.problem

@@ -23,6 +23,8 @@ from tenantry.server.backups import measure, policies
 
 #: Databases asked at once.
 AT_ONCE: Final = 16
+#: Since when servers count what subscriptions could not apply, as server_version_num.
+OLDEST_COUNTED: Final = 150000
 
 _LOST: Final = (asyncpg.PostgresConnectionError, asyncpg.ProtocolViolationError, *LINK_BROKEN)
 
@@ -56,6 +58,8 @@ class Reached:
     """Number of the last migration; None: not readable by this role."""
     local: dict[str, Any] | None = None
     """The row of tenantry.local; None: not readable, or not there."""
+    stuck: tuple[str, ...] = ()
+    """Subscriptions of moves that can't apply what they are sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,8 @@ async def _look(session: Session, connection: Connection, side: str) -> Reached:
     assert roles is not None
     installed = server["installed"] if side == "control" else roles["installed"]
     schema, local = await _schema(connection, side, installed=server["installed"])
+    counted = side == "data" and server["version"] >= OLDEST_COUNTED
+    stuck = await connection.fetch(sql.query("check/links")) if counted else ()
     await connection.execute("ROLLBACK")
     middle, half = (sent + received) / 2, (received - sent) / 2
     off = server["clock"] - middle
@@ -161,6 +167,7 @@ async def _look(session: Session, connection: Connection, side: str) -> Reached:
         role_problems=tuple(problems(dict(roles))),
         schema=schema,
         local=local,
+        stuck=tuple(row["name"] for row in stuck),
     )
 
 

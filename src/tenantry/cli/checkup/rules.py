@@ -31,6 +31,7 @@ _ENDS: Final = {
     State.RUNNING: ("resume", "abort"),
     State.FLIPPED: ("release", "rollback"),
     State.ABORTED: ("abort",),
+    State.ROLLED_BACK: ("abort",),
 }
 _SAFE_MODES: Final = ("require", "verify-ca", "verify-full")
 _LOCAL: Final = ("", "localhost", "127.0.0.1", "[::1]")
@@ -56,6 +57,7 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
         found += _role(one)
         found += _schema(one, config)
         found += _tls(one)
+        found += _links(one)
     found += _servers(facts)
     found += _budgets(facts, config, processes)
     found += _directory(facts, config)
@@ -259,6 +261,17 @@ def _backups(facts: FleetFacts) -> Iterator[Finding]:
             "backup-overdue",
             f"{last}; the policy allows {allowed / 3600:.1f} h",
             f"see that `tenantry serve` runs and what databases.{name}.backup.command says, or record one",
+        )
+
+
+def _links(one: DatabaseFacts) -> Iterator[Finding]:
+    for name in one.router.stuck:
+        yield Finding(
+            one.database.name,
+            WARNING,
+            "link-stuck",
+            f"{name} can't apply what it is sent: nothing more arrives, and its slot keeps the sender's log",
+            "see this server's log for the row that is in the way, and take that away; it goes on by itself",
         )
 
 
