@@ -53,6 +53,8 @@ class Facts:
     """Foreign keys by which the tenant hangs together with others."""
     published: tuple[Published, ...] = ()
     """Publications of the product's own, of both ends, that a replica identity may break."""
+    feeds: tuple[str, ...] = ()
+    """Publications of the target by which the reference tables of other databases are kept in step."""
     source_access: Access = field(default_factory=Access)
     target_access: Access = field(default_factory=Access)
     source_hardening: Hardening = field(default_factory=Hardening)

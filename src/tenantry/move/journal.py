@@ -114,15 +114,10 @@ class Journal:
             epoch,
         )
 
-    async def origin(self, tenant: str, source: str) -> str | None:
-        """The database from which the tenant came to `source`; None: it was not moved there."""
-        rows = await self._execute(
-            "SELECT source FROM tenantry.move WHERE tenant = $1 AND target = $2 AND flipped_at IS NOT NULL "
-            "AND state <> 'rolled_back' ORDER BY flipped_at DESC LIMIT 1",
-            tenant,
-            source,
-        )
-        return rows[0]["source"] if rows else None
+    async def left_for_homes_of_its_own(self, tenant: str, database: str, now: str) -> bool:
+        """Whether the tenant once left `database` and has lived in dedicated ones since, in `now` at last."""
+        (row,) = await self._execute(sql.query("move/homecoming"), tenant, database, now)
+        return bool(row["so"])
 
     async def open(self, plan: MovePlan) -> None:
         """Write a new move.

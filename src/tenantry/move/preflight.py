@@ -17,7 +17,7 @@ from tenantry.move.hardening import hardening
 from tenantry.move.kit_state import kit_rules
 from tenantry.move.plan import Mechanism
 from tenantry.move.preflight_tables import ids, tables
-from tenantry.move.preflight_target import creation, disk, emptiness, extensions, roles, target_schema
+from tenantry.move.preflight_target import creation, disk, emptiness, extensions, feeding, roles, target_schema
 from tenantry.move.published import published
 
 #: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
@@ -305,6 +305,7 @@ RULES: Final[tuple[Check, ...]] = (
     extensions,
     roles,
     emptiness,
+    feeding,
     hidden,
     bypassing,
     long_running,

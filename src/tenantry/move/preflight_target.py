@@ -124,3 +124,14 @@ def emptiness(facts: Facts) -> Iterator[Finding]:
             f"{name} at {facts.target_name} holds rows already",
             "choose an empty database, or `tenantry moves abort` the move that left them",
         )
+
+
+def feeding(facts: Facts) -> Iterator[Finding]:
+    """Whether the copy of the reference tables would be copied on, to where those rows are already."""
+    if facts.selection.reference and facts.feeds:
+        yield Finding(
+            "target-feeds-others",
+            f"{facts.target_name} keeps the reference tables of another database in step "
+            f"({', '.join(facts.feeds)}), which would get every row of them twice",
+            "choose another database; or demote the tenant that was moved on from there, and release that first",
+        )

@@ -38,6 +38,9 @@ from tenantry.tenant import Kind, literal
 _COPY_RATE = 20_000_000
 _SMALLEST_PAUSE = 0.5
 _EXISTS = "SELECT to_regclass($1) IS NOT NULL"
+_FEEDS = (
+    "SELECT pubname::text AS name FROM pg_publication WHERE pubname ~ '^tenantry_m[0-9a-f]{10}_ref$' ORDER BY 1"
+)
 
 
 async def survey(
@@ -113,6 +116,7 @@ async def survey(
                 *await published.look(here, source.name, tables),
                 *(await published.look(there, target.name, tables) if exists else ()),
             ),
+            feeds=tuple(row["name"] for row in await there.fetch(_FEEDS)) if exists else (),
             source_access=guarded[0],
             target_access=guarded[1],
             pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
@@ -222,8 +226,9 @@ async def _collisions(
     sequences: tuple[SequencePlan, ...],
 ) -> tuple[str, ...]:
     """Sequences whose ids may meet others' in a shared target: unless the tenant came from there, where its low
-    ids were given out, or the target's table is empty. `there` is None if the target is to be made."""
-    if there is None or await journal.origin(tenant, source.name) == target.name:
+    ids were given out, and got ids from blocks of its own since; or the target's table is empty. `there` is None
+    if the target is to be made."""
+    if there is None or await journal.left_for_homes_of_its_own(tenant, target.name, source.name):
         return ()
     kept = {s.quoted for s in sequences if s.rule is Rule.KEEP}
     busy = []
