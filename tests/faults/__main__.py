@@ -55,6 +55,7 @@ ROWS: Final = (
     ("test_a_tenant_removed", "F17"),
     ("test_two_tenants_move", "F18"),
     ("test_a_lost_lease", "F18"),
+    ("test_a_lease_whose", "F18"),
     ("test_nobody_writes_to_the_target", "F19"),
     ("test_every_corruption", "F19, F21"),
     ("test_corruption_after", "F19, F21"),

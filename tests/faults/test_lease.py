@@ -7,12 +7,14 @@ import asyncio
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.move import State
+from tenantry.move import LeaseLost, State
+from tenantry.move.endpoint import BROKEN
 from tenantry.move.lease import lease
 from tests.faults.estate import Estate
 from tests.faults.load import check, load
 from tests.faults.process import MoverProcess
 from tests.faults.test_crashes import LAZY
+from tests.support.proxy import Proxy, Verdict
 
 END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE $1"
 
@@ -84,3 +86,22 @@ async def test_a_lost_lease_of_a_move_that_went_on_is_not_taken_again(estate18: 
         process.end()
     assert (code, "LeaseLost" in output) == (1, True), output
     assert (await estate18.mover().show(record.id)).state is State.FLIPPED
+
+
+async def test_a_lease_whose_taking_got_no_answer_is_not_held(
+    estate18: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control database stalls just then, another mover has the lease, and the database answers again."""
+    monkeypatch.setattr("tenantry.move.lease._ANSWER_SECONDS", 0.5)
+    async with (
+        Proxy(estate18.near.host, estate18.near.port) as proxy,
+        lease(proxy.dsn(estate18.control_dsn), "m1") as held,
+    ):
+        proxy.stop_when(b"pg_try_advisory_lock", verdict=Verdict.HOLD)
+        await estate18.fetch("control", END_SESSIONS, "tenantry move lease m1")
+        with pytest.raises(BROKEN):
+            await held.check()
+        await estate18.fetch("control", END_SESSIONS, "tenantry move lease m1")
+        async with lease(estate18.control_dsn, "m1"):
+            with pytest.raises(LeaseLost):
+                await held.check()

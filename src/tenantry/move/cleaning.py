@@ -30,6 +30,11 @@ def as_far_as_it_answers() -> Iterator[None]:
         yield
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether an error says no more than that a database can't be reached."""
+    return isinstance(error, (*BROKEN, *_SHUT))
+
+
 async def take_down(
     work: Work, place: Endpoint, names: Sequence[str], parts: Collection[str] = PARTS, *, move: str | None = None
 ) -> None:
@@ -77,14 +82,17 @@ async def drop_needless_links(work: Work) -> None:
         here, there = places.get(link.publisher), places.get(link.subscriber)
         if there is None:
             continue
+        gone = False
         with contextlib.suppress(*_SHUT):
-            async with session(there, f"take down {work.plan.id}") as connection:
-                await publish.drop_subscription(connection, link.name)
-        with contextlib.suppress(*_SHUT):
-            if here is not None:
+            with contextlib.suppress(asyncpg.InvalidCatalogNameError):  # it went with its database
+                async with session(there, f"take down {work.plan.id}") as connection:
+                    await publish.drop_subscription(connection, link.name)
+            gone = True
+        if here is not None:
+            with contextlib.suppress(*_SHUT):
                 await take_down(work, here, [link.name], ["slot", "publication"], move=link.move)
-        # Last, so that a release that was interrupted finds the rest of the link.
-        await work.journal.gone(link.move, there.name, "subscription", link.name)
+        if gone:  # last, so that a release that was interrupted finds the rest of the link
+            await work.journal.gone(link.move, there.name, "subscription", link.name)
 
 
 def needless(links: Sequence[Link], homes: Collection[str], *, left: str, home: str) -> list[Link]:

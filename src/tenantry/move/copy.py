@@ -58,11 +58,12 @@ async def sweep(work: Work, place: Endpoint, tables: Sequence[TablePlan]) -> boo
 
 
 async def _truncate(work: Work, place: Endpoint, there: Connection, tables: Sequence[TablePlan]) -> bool:
-    """Empty the tables at once, if the tenant is the only one that the dedicated database has ever known."""
+    """Empty the tables at once, if the tenant is the only one that the dedicated database has ever known, and no
+    other database gets what happens to them."""
     names = ", ".join(table.quoted for table in tables)
     async with away(work, place, there):
         others = await _others(work, place, there)
-        if not names or others["living"] or others["known"]:
+        if not names or others["living"] or others["known"] or others["fed"]:
             return False
         # Refused where a table that is not carried references one of these.
         with contextlib.suppress(asyncpg.FeatureNotSupportedError):
@@ -73,17 +74,18 @@ async def _truncate(work: Work, place: Endpoint, there: Connection, tables: Sequ
 
 
 async def _others(work: Work, place: Endpoint, there: Connection) -> asyncpg.Record:
-    """What else a dedicated database is used for; none of it begins until the transaction ends.
+    """What else a dedicated database is used for.
 
-    living: another tenant lives there, or will: the database is stamped for it. known: it knows another one. fed:
-    the reference tables of other databases hang on its own.
+    living: another tenant lives there, or will: the database is stamped for it, which nobody does until the
+    transaction ends. known: it knows another one. fed: the reference tables of other databases hang on its own.
     """
     await there.execute("SELECT FROM tenantry.local FOR SHARE")  # a move stamps the database before it fills it
     row = await there.fetchrow(
         "SELECT EXISTS (SELECT FROM tenantry.local WHERE tenant <> $1) "
         "OR EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1 AND home = $2) AS living, "
         "EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1) AS known, "
-        "EXISTS (SELECT FROM pg_publication WHERE pubname LIKE 'tenantry\\_%\\_ref' AND pubname <> $3) AS fed",
+        "EXISTS (SELECT FROM pg_publication WHERE pubname ~ '^tenantry_m[0-9a-f]{10}_ref$' "
+        "AND pubname <> $3) AS fed",
         work.plan.tenant,
         place.name,
         work.reference_name,

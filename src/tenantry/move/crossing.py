@@ -7,6 +7,7 @@ moving one's would reference nothing from the release on.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from tenantry.move.facts import Facts
     from tenantry.move.plan import Selection
 
-#: Milliseconds that one look at one foreign key may take, of two.
-PATIENCE: Final = 2000
+#: Seconds that one look at one foreign key may take, of two; and all looks together.
+PATIENCE: Final = 2.0
+ALTOGETHER: Final = 30.0
 
 
 class Crossing(NamedTuple):
@@ -43,14 +45,16 @@ class Crossing(NamedTuple):
 
 
 async def look(connection: Connection, tenant: str, selection: Selection) -> tuple[Crossing, ...]:
-    """Count the rows, by each foreign key and direction for `PATIENCE`."""
+    """Count the rows, by each foreign key and direction for `PATIENCE`, and for `ALTOGETHER` in all."""
     tables = [(table.quoted, column) for table, column in selection.tenant if not table.foreign]
     query = sql.query("move/crossing_keys")
     found = []
+    deadline = time.monotonic() + ALTOGETHER
     for key in await connection.fetch(query, [name for name, _ in tables], [column for _, column in tables]):
         for outward in (True, False):
             rows = _rows(key, tenant, outward=outward)
-            count = await _count(connection, rows)
+            seconds = min(PATIENCE, deadline - time.monotonic())
+            count = await _count(connection, rows, seconds) if seconds > 0 else None
             if count != 0:
                 found.append(
                     Crossing(key["name"], key["child"], key["parent"], outward, count, f"SELECT c.* {rows}")
@@ -68,13 +72,14 @@ def _rows(key: asyncpg.Record, tenant: str, *, outward: bool) -> str:
     )
 
 
-async def _count(connection: Connection, rows: str) -> int | None:
+async def _count(connection: Connection, rows: str, seconds: float) -> int | None:
     # All are counted: there is none in general, and for the first one alone the planner would choose a plan that
     # is quick only if there are many. By one process: the others of the server are for those who work there.
     try:
         async with connection.transaction(readonly=True):
             await connection.execute(
-                f"SET LOCAL statement_timeout = {PATIENCE}; SET LOCAL max_parallel_workers_per_gather = 0"
+                f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}; "
+                "SET LOCAL max_parallel_workers_per_gather = 0"
             )
             return int(await connection.fetchval(f"SELECT count(*) {rows}"))
     except (asyncpg.QueryCanceledError, asyncpg.InsufficientPrivilegeError):  # a partition may be another's
@@ -90,7 +95,8 @@ def crossing(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "references-unchecked",
                 f"it is not known whether rows {near} in {key.child} reference rows {far} in {key.parent} "
-                f"({key.constraint}): to look takes longer than {PATIENCE / 1000:g} s, or another role",
+                f"({key.constraint}): to look takes too long ({PATIENCE:g} s each, "
+                f"{ALTOGETHER:g} s for all), or another role",
                 f"see that this finds none: {key.query}",
                 refuses=False,
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import asyncpg
 
@@ -11,15 +13,16 @@ from tenantry.move import abort as aborting
 from tenantry.move import consented, fence, release, rollback
 from tenantry.move import run as replicated
 from tenantry.move.audit import compare_back
-from tenantry.move.cleaning import as_far_as_it_answers
+from tenantry.move.cleaning import drop_needless_links, is_away, take_down
 from tenantry.move.endpoint import BROKEN
 from tenantry.move.errors import DataDiffers, MoveStopped, SlotLost, WrongState
 from tenantry.move.journal import MoveRecord
 from tenantry.move.plan import Mechanism, MovePlan
 from tenantry.move.progress import StepEnded, StepStarted
-from tenantry.move.run import Result, Step, persist, run
+from tenantry.move.run import Result, Step, first_cause, persist, run
 from tenantry.move.states import State
 from tenantry.move.work import Work
+from tenantry.tenant import Kind
 
 
 def procedure(plan: MovePlan) -> tuple[Step, ...]:
@@ -84,7 +87,9 @@ async def clean_again(work: Work, state: State) -> None:
     """
     again = {State.ABORTED: Step(State.ABORTING.value, _abort), State.ROLLED_BACK: Step("empty", _empty)}
     if await work.journal.leaves(work.plan.id) and not await work.journal.unfinished(work.plan.tenant):
-        await _timed(work, again[state])
+        placed = await work.journal.placement(work.plan.tenant)
+        home_now = placed is not None and placed[0] == work.target.name
+        await _timed(work, Step("unlink", _unlink) if home_now else again[state])
 
 
 async def _timed(work: Work, step: Step) -> None:
@@ -156,17 +161,43 @@ async def _rollback(work: Work) -> Result:
     await rollback.clean_up(work)
     if (await work.journal.show(work.plan.id)).result.get("kept_rows"):
         await rollback.keep(work)
-    else:
-        with as_far_as_it_answers():
-            await rollback.empty(work)
+    elif not await _if_it_answers(work, "empty", rollback.empty):
+        await work.journal.found(work.plan.id, {"kept_rows": True})
     await work.journal.found(work.plan.id, {"rollback_pause_seconds": round(flip.pause, 4)})
     await work.journal.enter(work.plan, State.ROLLED_BACK)
     return {}
 
 
+async def _if_it_answers(work: Work, name: str, clean: Callable[[Work], Coroutine[Any, Any, None]]) -> bool:
+    """Clean what nobody waits for. False: a database can't be reached, and keeps what is there."""
+
+    async def step(work: Work) -> Result:
+        await clean(work)
+        return {}
+
+    try:
+        await persist(work, Step(name, step))
+    except MoveStopped as stopped:
+        if not is_away(first_cause(stopped.__cause__ or stopped)):
+            raise
+        return False
+    return True
+
+
 async def _empty(work: Work) -> Result:
     await rollback.clean_up(work)
     await rollback.empty(work)
+    return {"kept_rows": False}
+
+
+async def _unlink(work: Work) -> Result:
+    """Take the replication away, and nothing else: a newer move has made the target the tenant's home, and what
+    this one has left there of rows, tables and settings is the home's."""
+    plan = work.plan
+    for place in (work.target, work.source):
+        await take_down(work, place, (work.name(work.out), work.name(work.back), work.reference_name))
+    for kind, name in await work.journal.objects(plan.id, plan.target):
+        await work.journal.gone(plan.id, plan.target, kind, name)
     return {"kept_rows": False}
 
 
@@ -176,6 +207,8 @@ async def _release(work: Work) -> Result:
     except WrongState:  # a mover that was cut off has taken the tenant back
         await work.journal.turn(work.plan, State.RELEASING)
         return await _rollback(work)
+    if work.source.kind is Kind.DEDICATED:
+        await _if_it_answers(work, "links", drop_needless_links)
     await work.journal.found(work.plan.id, {"deleted_rows": rows})
     await work.journal.enter(work.plan, State.RELEASED, {"deleted_rows": rows})
     return {}

@@ -297,7 +297,7 @@ class Journal:
             "JOIN tenantry.move AS m ON m.id = o.move WHERE o.gone_at IS NULL "
             "AND NOT (m.state = 'released' AND o.name LIKE '%\\_ref' AND EXISTS ("
             "  SELECT FROM tenantry.move_object AS s WHERE s.move = o.move AND s.name = o.name "
-            "  AND s.kind = 'subscription' AND s.gone_at IS NULL)) AND NOT EXISTS ("
+            "  AND s.kind IN ('subscription', 'slot') AND s.gone_at IS NULL HAVING count(*) = 2)) AND NOT EXISTS ("
             "  SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.granted "
             "  AND l.classid = tenantry.move_lock_space()::oid AND l.objsubid = 2 "
             "  AND l.objid::bigint = hashtext(o.move)::bigint & 4294967295) ORDER BY 1, 3, 4, 5"

@@ -53,8 +53,17 @@ class Lease:
     async def take(self) -> bool:
         """Take it in a new session; False: another session has it."""
         await self.give_back()
-        self._connection = await connect(self._dsn, f"lease {self._move}")
-        return bool(await self._connection.fetchval(_TAKE, self._move, timeout=_ANSWER_SECONDS))
+        connection = await connect(self._dsn, f"lease {self._move}")
+        try:
+            taken = await connection.fetchval(_TAKE, self._move, timeout=_ANSWER_SECONDS)
+        except BaseException:  # it may have been taken: only the session's end says that it is not
+            connection.terminate()
+            raise
+        if taken:
+            self._connection = connection
+        else:
+            await close(connection)
+        return bool(taken)
 
     async def give_back(self) -> None:
         """End the session, and with it the lease."""
@@ -75,8 +84,16 @@ class Lease:
         try:
             self._standing = await self._look()
         except BROKEN as error:
-            if not await self.take() or await self._look() != self._standing:
+            if not (await self.take() and await self._stands()):
                 raise LeaseLost(self._move) from error
+
+    async def _stands(self) -> bool:
+        """Whether the move stands where it stood; if that can't be seen, the lease is not ours either."""
+        try:
+            return await self._look() == self._standing
+        except BaseException:
+            await self.give_back()
+            raise
 
     async def _look(self) -> asyncpg.Record | None:
         if self._connection is None:

@@ -96,13 +96,15 @@ async def _alter(work: Work, connection: Connection, table: str, change: str) ->
     """Alter a table without holding up those who use it.
 
     Whoever comes behind a lock that is waited for waits too. So nothing is asked for while somebody is seen who
-    has had the table for longer than a second; else it is asked for 100 ms at a time, more and more seldom.
+    has had the table for longer than a second, and looked for more and more seldom; else it is asked for 100 ms at
+    a time.
     """
     deadline = time.monotonic() + work.limits.patience
     wait = 0.2
     while True:
         users = await connection.fetch(sql.query("move/users"), table)
-        if not any(user["long"] for user in users):
+        long = any(user["long"] for user in users)
+        if not long:
             try:
                 await connection.execute(
                     f"BEGIN; SET LOCAL lock_timeout = '100ms'; ALTER TABLE {table} {change}; COMMIT"
@@ -120,7 +122,7 @@ async def _alter(work: Work, connection: Connection, table: str, change: str) ->
             )
         work.tell(Retrying(work.plan.id, f"identity of {table}", _names(users), wait))
         await asyncio.sleep(wait)  # lets those pass who queued behind us
-        wait = min(wait * 2, 5.0)
+        wait = min(wait * 2, 5.0) if long else 0.4
 
 
 def _names(users: Sequence[asyncpg.Record]) -> str:

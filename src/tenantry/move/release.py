@@ -6,7 +6,7 @@ import asyncio
 
 from tenantry.move import failpoints, gate, kit_state
 from tenantry.move.catalog import identifier
-from tenantry.move.cleaning import drop_needless_links, forget
+from tenantry.move.cleaning import forget
 from tenantry.move.copy import away
 from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.errors import WrongState
@@ -14,7 +14,6 @@ from tenantry.move.plan import Mechanism, TablePlan
 from tenantry.move.progress import Deleted
 from tenantry.move.settle import take_down
 from tenantry.move.work import Work
-from tenantry.tenant import Kind
 
 
 async def release(work: Work) -> int:
@@ -27,8 +26,6 @@ async def release(work: Work) -> int:
             if not await gate.close(work, work.back, target):
                 raise WrongState(work.plan.id, "rolled back", "released", "plan a new move")
         await take_down(work, work.back)
-    if work.source.kind is Kind.DEDICATED:
-        await drop_needless_links(work)
     failpoints.reach("K16")
     await work.journal.mean(work.plan.id, work.source.name, "rows", work.plan.tenant)
     deleted = await delete_rows(work, work.source, work.plan.tables)

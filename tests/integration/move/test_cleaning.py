@@ -259,3 +259,19 @@ async def test_a_link_whose_publisher_the_mover_knows_no_more_is_listed(estate18
         assert [len(found) for found in await links(estate18)] == [0, 1]
         left = [(one.move, one.database, one.kind) for one in await mover.leftovers()]
         assert left == [(record.id, "shared", "publication"), (record.id, "shared", "slot")]
+
+
+async def test_cleaning_up_after_an_old_move_spares_the_home_that_a_newer_one_has_made(estate18: Estate) -> None:
+    """Its target had been dropped when it was aborted; the tenant lives in the one that was made anew since."""
+    record = await killed_at(estate18, "K8.50")
+    mover = estate18.mover()
+    drop_database(estate18.far, estate18.dedicated)
+    assert (await mover.abort(record.id)).state is State.ABORTED
+    assert [one.move for one in await mover.leftovers()]
+    estate18.far.psql(f'CREATE DATABASE "{estate18.dedicated}"')
+    newer = await mover.run(await mover.plan(estate18.tenant, "acme"))
+    assert (await mover.release(newer.id)).state is State.RELEASED
+    before = await estate18.checksums("acme")
+    assert (await mover.abort(record.id)).state is State.ABORTED
+    assert await estate18.checksums("acme") == before
+    assert [one for one in await mover.leftovers() if one.move == record.id] == []
