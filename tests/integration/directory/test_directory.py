@@ -90,7 +90,12 @@ async def test_what_was_missed_while_not_listening_is_caught_up(direct: Product)
             feed = router._feed
             assert feed is not None
             await until(feed.listening.is_set)
-            [tenant, untouched] = await direct.signed_up(router, 2)
+            [tenant, untouched, last] = await direct.signed_up(router, 3)
+            # News comes in order: once that of the last one is here, none of the others' signing up is under way.
+            await admin.execute("UPDATE tenantry.tenant SET weight = 2 WHERE id = $1", str(last))
+            await until(lambda: router.directory.cached(last) is None)
+            for one in (tenant, untouched):
+                await router.placement(one)
             await control.refuse()
             control.cut()
             await until(lambda: not feed.listening.is_set())
