@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,9 +16,17 @@ from tests.faults.estate import Estate
 from tests.faults.load import check, load
 from tests.faults.process import MoverProcess
 from tests.faults.test_crashes import LAZY
+from tests.faults.test_f18_two_movers import END_SESSIONS, frozen
 from tests.support.proxy import Proxy, Verdict
 
-END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE $1"
+
+@contextlib.asynccontextmanager
+async def without_lease(estate: Estate, point: str) -> AsyncIterator[tuple[MoverProcess, str]]:
+    """A mover, frozen at the point, whose lease is gone; and its move."""
+    async with frozen(estate, point, "acme") as process:
+        (record,) = await estate.mover().list()
+        await estate.fetch("control", END_SESSIONS, f"tenantry move lease {record.id}")
+        yield process, record.id
 
 
 @pytest.mark.parametrize("point", ["K8.50", pytest.param("K12", marks=pytest.mark.faults)])
@@ -44,48 +54,29 @@ async def test_a_mover_outlives_a_crash_of_its_control_database(point: str) -> N
 async def test_a_lost_lease_is_taken_again_while_the_move_stands_where_it_stood(
     estate18: Estate, point: str
 ) -> None:
-    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints=f"{point}=stop")
-    try:
-        await process.stopped()
-        (record,) = await estate18.mover().list()
-        await estate18.fetch("control", END_SESSIONS, f"tenantry move lease {record.id}")
+    async with without_lease(estate18, point) as (process, move):
         process.go_on()
         code, output = await process.ended()
-    finally:
-        process.end()
     assert code == 0, output
-    assert (await estate18.mover().show(record.id)).state is State.FLIPPED
+    assert (await estate18.mover().show(move)).state is State.FLIPPED
 
 
 async def test_a_lost_lease_that_another_has_is_not_taken_again(estate18: Estate) -> None:
-    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K4=stop")
-    try:
-        await process.stopped()
-        (record,) = await estate18.mover().list()
-        await estate18.fetch("control", END_SESSIONS, f"tenantry move lease {record.id}")
-        async with lease(estate18.control_dsn, record.id):
-            process.go_on()
-            code, output = await process.ended()
-    finally:
-        process.end()
+    async with without_lease(estate18, "K4") as (process, move), lease(estate18.control_dsn, move):
+        process.go_on()
+        code, output = await process.ended()
     assert (code, "LeaseLost" in output) == (1, True), output
-    assert (await estate18.mover().resume(record.id)).state is State.FLIPPED
+    assert (await estate18.mover().resume(move)).state is State.FLIPPED
 
 
 async def test_a_lost_lease_of_a_move_that_went_on_is_not_taken_again(estate18: Estate) -> None:
     """Another mover has brought it to its end, and is gone."""
-    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K4=stop")
-    try:
-        await process.stopped()
-        (record,) = await estate18.mover().list()
-        await estate18.fetch("control", END_SESSIONS, f"tenantry move lease {record.id}")
-        assert (await estate18.mover().resume(record.id)).state is State.FLIPPED
+    async with without_lease(estate18, "K4") as (process, move):
+        assert (await estate18.mover().resume(move)).state is State.FLIPPED
         process.go_on()
         code, output = await process.ended()
-    finally:
-        process.end()
     assert (code, "LeaseLost" in output) == (1, True), output
-    assert (await estate18.mover().show(record.id)).state is State.FLIPPED
+    assert (await estate18.mover().show(move)).state is State.FLIPPED
 
 
 async def test_a_lease_whose_taking_got_no_answer_is_not_held(

@@ -19,6 +19,7 @@ from tenantry.cli.session import Session
 from tenantry.config import duration
 from tenantry.errors import ConfigError
 from tenantry.move import Interrupt, Limits, MoveBusy, MovePlan, Mover, State
+from tenantry.move.errors import in_words
 from tenantry.tenant import Kind
 
 DEFAULT_JOBS: Final = Limits().jobs
@@ -46,7 +47,7 @@ COLUMNS = (
     Column("tenant"),
     Column("source", "FROM"),
     Column("target", "TO"),
-    Column("state", text=summary.in_words),
+    Column("state", text=in_words),
     Column("step"),
     Column("created_at", "STARTED"),
     Column("error", "WHY IT STOPPED"),
@@ -62,7 +63,7 @@ TABLES = (
 #: Below this a copy would look as if it stood still.
 _SLOWEST: Final = 100_000
 _UNITS: Final = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
-LEFT = (Column("move"), Column("state", text=summary.in_words), Column("database"), Column("kind"), Column("name"))
+LEFT = (Column("move"), Column("state", text=in_words), Column("database"), Column("kind"), Column("name"))
 
 
 @dataclass(frozen=True, slots=True)

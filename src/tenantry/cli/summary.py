@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tenantry.cli.render import Renderer
 from tenantry.move import Mechanism, MoveRecord, State, consented, run
+from tenantry.move.errors import in_words
 
 #: What can be done with a move, by its state: command and what it does.
 _NEXT: Final[dict[State, tuple[tuple[str, str], ...]]] = {
@@ -107,11 +108,6 @@ def _next(record: MoveRecord) -> tuple[tuple[str, str], ...]:
 def _state(record: MoveRecord) -> str:
     after = f", after step {record.step}" if record.state is State.RUNNING and record.step else ""
     return in_words(record.state.value) + after
-
-
-def in_words(state: str) -> str:
-    """A state as people read it; JSON has it as it is in the journal."""
-    return state.replace("_", " ")
 
 
 def _rows(record: MoveRecord) -> str:

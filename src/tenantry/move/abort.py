@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import asyncpg
 
 from tenantry.move import copy, create, gate, kit_state, target
-from tenantry.move.cleaning import as_far_as_it_answers, forget, is_installed, take_down
+from tenantry.move.cleaning import as_far_as_it_answers, forget, is_installed, take_down_all
 from tenantry.move.endpoint import BROKEN, Endpoint, session
 from tenantry.move.errors import MoveError
 from tenantry.move.work import Work
@@ -40,14 +40,14 @@ async def _clean_target(work: Work) -> None:
     elif not await create.is_ours(work):
         await create.forget(work)
     else:
-        await _unlink(work, work.target)
+        await take_down_all(work, work.target)
         if not await create.take_away(work):
             await _clean(work, work.target)
 
 
 async def _clean(work: Work, place: Endpoint) -> None:
     """Take away all of the move's objects in one database; its subscriptions first."""
-    await _unlink(work, place)
+    await take_down_all(work, place)
     if await is_installed(work, place):
         if place is work.target:
             await _empty(work)
@@ -56,11 +56,6 @@ async def _clean(work: Work, place: Endpoint) -> None:
         for kind, name in await work.journal.objects(work.plan.id, place.name):
             if kind != "database":
                 await work.journal.gone(work.plan.id, place.name, kind, name)
-
-
-async def _unlink(work: Work, place: Endpoint) -> None:
-    """Take the replication down in one database."""
-    await take_down(work, place, (work.name(work.out), work.name(work.back), work.reference_name))
 
 
 async def _empty(work: Work) -> None:

@@ -11,7 +11,7 @@ import asyncpg
 from tenantry.move import publish
 from tenantry.move.endpoint import BROKEN, Endpoint, session
 from tenantry.move.journal import Link
-from tenantry.move.work import Work
+from tenantry.move.work import Way, Work
 
 #: The parts of a replication, in the order in which they go: a slot that is still subscribed to comes alive again.
 PARTS: Final = {
@@ -46,10 +46,15 @@ async def take_down(
                 await work.journal.gone(move or work.plan.id, place.name, part, name)
 
 
-async def take_down_link(work: Work, name: str, here: Endpoint, there: Endpoint) -> None:
-    """Remove a subscription at `there`, then its slot and publication at `here`."""
-    await take_down(work, there, [name], ["subscription"])
-    await take_down(work, here, [name], ["slot", "publication"])
+async def take_down_all(work: Work, place: Endpoint) -> None:
+    """Remove whatever the move has of replication in one database."""
+    await take_down(work, place, (work.name(work.out), work.name(work.back), work.reference_name))
+
+
+async def take_down_way(work: Work, way: Way) -> None:
+    """Remove one way's subscription, slot and publication, in this order."""
+    await take_down(work, way.there, [work.name(way)], ["subscription"])
+    await take_down(work, way.here, [work.name(way)], ["slot", "publication"])
 
 
 async def forget(work: Work, place: Endpoint) -> None:

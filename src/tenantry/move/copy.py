@@ -16,7 +16,7 @@ from tenantry.move.endpoint import Connection, Endpoint, blaming, session
 from tenantry.move.errors import MoveError
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import CopyProgressed
-from tenantry.move.work import Work
+from tenantry.move.work import REFERENCE_NAMES, Work
 from tenantry.tenant import Kind
 
 #: Pieces of COPY data that may wait between the two sides: bounds the mover's memory. asyncpg's pieces are at
@@ -84,11 +84,11 @@ async def _others(work: Work, place: Endpoint, there: Connection) -> asyncpg.Rec
         "SELECT EXISTS (SELECT FROM tenantry.local WHERE tenant <> $1) "
         "OR EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1 AND home = $2) AS living, "
         "EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1) AS known, "
-        "EXISTS (SELECT FROM pg_publication WHERE pubname ~ '^tenantry_m[0-9a-f]{10}_ref$' "
-        "AND pubname <> $3) AS fed",
+        "EXISTS (SELECT FROM pg_publication WHERE pubname ~ $4 AND pubname <> $3) AS fed",
         work.plan.tenant,
         place.name,
         work.reference_name,
+        REFERENCE_NAMES,
     )
     assert row is not None
     return row

@@ -13,7 +13,7 @@ from tenantry.move import abort as aborting
 from tenantry.move import consented, fence, release, rollback
 from tenantry.move import run as replicated
 from tenantry.move.audit import compare_back
-from tenantry.move.cleaning import drop_needless_links, is_away, take_down
+from tenantry.move.cleaning import drop_needless_links, is_away, take_down_all
 from tenantry.move.endpoint import BROKEN
 from tenantry.move.errors import DataDiffers, MoveStopped, SlotLost, WrongState
 from tenantry.move.journal import MoveRecord
@@ -108,11 +108,11 @@ async def _compare(work: Work) -> None:
 
 async def _is_back(work: Work) -> bool:
     """Whether the way back has flipped."""
+    return bool((await persist(work, Step("look_back", _look_back)))["flipped"])
 
-    async def look(work: Work) -> Result:
-        return {"flipped": await fence.decided(work, work.back)}
 
-    return bool((await persist(work, Step("verify_back", look)))["flipped"])
+async def _look_back(work: Work) -> Result:
+    return {"flipped": await fence.decided(work, work.back)}
 
 
 async def _set_out(work: Work, found: Result) -> None:
@@ -195,7 +195,7 @@ async def _unlink(work: Work) -> Result:
     this one has left there of rows, tables and settings is the home's."""
     plan = work.plan
     for place in (work.target, work.source):
-        await take_down(work, place, (work.name(work.out), work.name(work.back), work.reference_name))
+        await take_down_all(work, place)
     for kind, name in await work.journal.objects(plan.id, plan.target):
         await work.journal.gone(plan.id, plan.target, kind, name)
     return {"kept_rows": False}

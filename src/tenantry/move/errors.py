@@ -93,7 +93,7 @@ class WrongState(MoveError):
     def __init__(self, move: str, state: str, wanted: str, next_step: str) -> None:
         self.move = move
         self.state = state
-        super().__init__(f"move {move} is {_in_words(state)}, so it can't be {wanted}; {next_step}")
+        super().__init__(f"move {move} is {in_words(state)}, so it can't be {wanted}; {next_step}")
 
 
 class MoveStopped(MoveError):
@@ -157,7 +157,7 @@ class MoveInterrupted(MoveError):
             "flipped": f"`tenantry moves rollback {move}` takes the tenant back",
         }.get(state)
         super().__init__(
-            f"move {move} was interrupted and is {_in_words(state)}; "
+            f"move {move} was interrupted and is {in_words(state)}; "
             f"the tenant works on{f' in {home}' if home else ''}. "
             f"`tenantry moves resume {move}` goes on" + (f", {other}" if other else "")
         )
@@ -182,6 +182,6 @@ class Unreachable(MoveError):
     """A database did not answer, or not directly."""
 
 
-def _in_words(state: str) -> str:
-    """As `tenantry moves show` has it."""
+def in_words(state: str) -> str:
+    """A state as people read it; JSON has it as it is in the journal."""
     return state.replace("_", " ")

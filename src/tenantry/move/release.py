@@ -6,13 +6,12 @@ import asyncio
 
 from tenantry.move import failpoints, gate, kit_state
 from tenantry.move.catalog import identifier
-from tenantry.move.cleaning import forget
+from tenantry.move.cleaning import forget, take_down_way
 from tenantry.move.copy import away
 from tenantry.move.endpoint import Connection, Endpoint, session
 from tenantry.move.errors import WrongState
 from tenantry.move.plan import Mechanism, TablePlan
 from tenantry.move.progress import Deleted
-from tenantry.move.settle import take_down
 from tenantry.move.work import Work
 
 
@@ -25,7 +24,7 @@ async def release(work: Work) -> int:
         async with session(work.target, f"release {work.plan.id}") as target:
             if not await gate.close(work, work.back, target):
                 raise WrongState(work.plan.id, "rolled back", "released", "plan a new move")
-        await take_down(work, work.back)
+        await take_down_way(work, work.back)
     failpoints.reach("K16")
     await work.journal.mean(work.plan.id, work.source.name, "rows", work.plan.tenant)
     deleted = await delete_rows(work, work.source, work.plan.tables)

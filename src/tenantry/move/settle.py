@@ -7,7 +7,7 @@ import contextlib
 from typing import Final, cast
 
 from tenantry.move import failpoints, publish
-from tenantry.move.cleaning import take_down_link
+from tenantry.move.cleaning import take_down_way
 from tenantry.move.endpoint import BROKEN, Connection, session
 from tenantry.move.work import Way, Work
 
@@ -57,12 +57,7 @@ async def settle(work: Work, way: Way) -> None:
     await admit_anew(work, way)
     await work.journal.place(work.plan.tenant, way.there.name, way.epoch + 1)
     failpoints.reach("K14")
-    await take_down(work, way)
-
-
-async def take_down(work: Work, way: Way) -> None:
-    """Remove one way's subscription, slot and publication."""
-    await take_down_link(work, work.name(way), way.here, way.there)
+    await take_down_way(work, way)
 
 
 async def turn_round(work: Work) -> None:

@@ -31,6 +31,7 @@ from tenantry.move.plan import (
     table_plan,
 )
 from tenantry.move.target import find_pg_dump
+from tenantry.move.work import REFERENCE_NAMES
 from tenantry.tenant import Kind, literal
 
 #: Bytes a second that a copy under the fence is taken to carry, indexes and comparison included, for the
@@ -38,9 +39,7 @@ from tenantry.tenant import Kind, literal
 _COPY_RATE = 20_000_000
 _SMALLEST_PAUSE = 0.5
 _EXISTS = "SELECT to_regclass($1) IS NOT NULL"
-_FEEDS = (
-    "SELECT pubname::text AS name FROM pg_publication WHERE pubname ~ '^tenantry_m[0-9a-f]{10}_ref$' ORDER BY 1"
-)
+_FEEDS = "SELECT pubname::text AS name FROM pg_publication WHERE pubname ~ $1 ORDER BY 1"
 
 
 async def survey(
@@ -116,7 +115,7 @@ async def survey(
                 *await published.look(here, source.name, tables),
                 *(await published.look(there, target.name, tables) if exists else ()),
             ),
-            feeds=tuple(row["name"] for row in await there.fetch(_FEEDS)) if exists else (),
+            feeds=tuple(row["name"] for row in await there.fetch(_FEEDS, REFERENCE_NAMES)) if exists else (),
             source_access=guarded[0],
             target_access=guarded[1],
             pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from tenantry.move.endpoint import Endpoint
 from tenantry.move.interrupt import Interrupt
@@ -13,6 +14,9 @@ from tenantry.move.limits import Limits
 from tenantry.move.plan import MovePlan
 from tenantry.move.progress import Tell
 from tenantry.move.throttle import Throttle
+
+#: A regular expression of PostgreSQL's: every move's `Work.reference_name`.
+REFERENCE_NAMES: Final = "^tenantry_m[0-9a-f]{10}_ref$"
 
 
 @dataclass(frozen=True, slots=True)

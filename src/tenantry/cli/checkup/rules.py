@@ -13,6 +13,7 @@ from tenantry.cli.checkup.facts import DatabaseFacts, FleetFacts, Reached
 from tenantry.config import Config
 from tenantry.isolation.audit.rules.tn502_server_outdated import FIXES
 from tenantry.move import State
+from tenantry.move.errors import in_words
 
 ERROR: Final = "error"
 WARNING: Final = "warning"
@@ -289,9 +290,7 @@ def _directory(facts: FleetFacts, config: Config) -> Iterator[Finding]:
     for (move, state), objects in groupby(facts.leftovers, lambda one: (one.move, one.state)):
         places = Counter(one.database for one in objects)
         listed = " and ".join(f"{count} in {name}" for name, count in sorted(places.items()))
-        problem = (
-            f"move {move} is {state.replace('_', ' ')}, no mover is at work on it, and it has objects: {listed}"
-        )
+        problem = f"move {move} is {in_words(state)}, no mover is at work on it, and it has objects: {listed}"
         mend = " or ".join(f"`tenantry moves {command} {move}`" for command in _ENDS.get(state, ("resume",)))
         yield Finding(
             "control", WARNING, "move-leftover", problem, f"{mend}; `tenantry moves leftovers` lists them"
