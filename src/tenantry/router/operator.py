@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from tenantry import sql
 from tenantry.directory import Store
 from tenantry.errors import ConfigError, DatabaseUnavailable, TenantryError
 from tenantry.events import Events, OperatorScopeEnded
@@ -55,6 +56,7 @@ class Operators:
         try:
             async with self._connection(spec.name, spec.operator_dsn) as connection:
                 async with connection.transaction(readonly=readonly):
+                    await _refuse_filtered(connection, spec.name)
                     yield connection
                 outcome = "commit"
         finally:
@@ -86,3 +88,21 @@ class Operators:
                 yield connection
             finally:
                 await to_the_end(parting.hang_up(connection), seconds=CLEANUP, name="tenantry operator close")
+
+
+async def _refuse_filtered(connection: Connection, database: str) -> None:
+    """Make sure that the role sees every tenant's rows, now and in tables that are made meanwhile.
+
+    Raises:
+        ConfigError: row-level security applies to the role, so that it would see no rows, without an error.
+    """
+    await connection.execute("SET LOCAL row_security = off")
+    filtered = await connection.fetchrow(sql.query("router/filtered_tables"))
+    if filtered is None:
+        return
+    raise ConfigError(
+        f"role {filtered['role']} would see no tenant's rows, and no error: row-level security applies to it on "
+        f"{filtered['count']} tables, {', '.join(filtered['tables'])} among them. "
+        f"`ALTER ROLE {filtered['quoted']} BYPASSRLS`, or name a role that has it",
+        key=f"databases.{database}.operator_dsn",
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import asyncpg
 import pytest
 
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.tenant import TenantId
-from tests.support.product import Product, product_on
+from tests.support.product import OPERATOR, Product, product_on
 
 
 async def last_event(product: Product) -> dict[str, object]:
@@ -71,3 +72,67 @@ async def test_an_operator_without_a_reason_a_role_or_a_record_is_refused(pg18: 
             with pytest.raises(DatabaseUnavailable, match="control"):
                 async with router.operator(reason="nobody would know"):
                     pass
+
+
+async def test_an_operators_role_that_row_security_filters_is_refused_with_the_statement_that_fixes_it(
+    pg: EmbeddedServer,
+) -> None:
+    """It owns nothing and bypasses nothing: it would see no rows, and no error."""
+    with product_on(pg) as product:
+        role = f'Reports "{product.database}"'
+        quoted = '"' + role.replace('"', '""') + '"'
+        async with product.admin() as admin:
+            await admin.execute(
+                f"CREATE ROLE {quoted} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {quoted}"
+            )
+            try:
+                dsn = pg.dsn(product.database, user=role)
+                async with product.open(shared={"operator_dsn": dsn}) as router:
+                    [tenant] = await product.signed_up(router)
+                    await router.execute(tenant, "INSERT INTO students (name) VALUES ('x')")
+                    with pytest.raises(ConfigError, match="row-level security applies to it") as refused:
+                        async with router.operator(reason="invoices"):
+                            pass
+                    fix = str(refused.value).split("`")[1]
+                    await admin.execute(fix)
+                    async with router.operator(reason="invoices") as conn:
+                        assert await conn.fetchval("SELECT count(*) FROM students") == 1
+            finally:
+                await admin.execute(f"DROP OWNED BY {quoted}; DROP ROLE {quoted}")
+
+
+async def test_an_owner_without_bypassrls_is_refused_as_an_operator_although_tables_are_its_own(
+    pg18: EmbeddedServer,
+) -> None:
+    """FORCE makes the owner subject to the policies too. A table that it forgot to force is no way round."""
+    with product_on(pg18) as product:
+        role = f"owner_{product.database}"
+        async with product.admin() as admin:
+            await admin.execute(f"CREATE ROLE {role} LOGIN; ALTER TABLE students OWNER TO {role}")
+            try:
+                async with product.open(shared={"operator_dsn": pg18.dsn(product.database, user=role)}) as router:
+                    with pytest.raises(ConfigError, match=f"ALTER ROLE {role} BYPASSRLS"):
+                        async with router.operator(reason="invoices"):
+                            pass
+            finally:
+                await admin.execute("ALTER TABLE students OWNER TO CURRENT_USER")
+                await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def test_a_role_that_row_security_filters_fails_loudly_inside_an_operators_scope_too(
+    pg18: EmbeddedServer,
+) -> None:
+    with product_on(pg18) as product:
+        role = f"plain_{product.database}"
+        async with product.admin() as admin:
+            await admin.execute(
+                f"CREATE ROLE {role} NOLOGIN; GRANT SELECT ON students TO {role}; GRANT {role} TO {OPERATOR}"
+            )
+            try:
+                async with product.open() as router, router.operator(reason="invoices") as conn:
+                    await conn.execute(f"SET LOCAL ROLE {role}")
+                    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+                        async with conn.transaction():
+                            await conn.fetchval("SELECT count(*) FROM students")
+            finally:
+                await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
