@@ -5,6 +5,8 @@ EXTRAS := cli,server,speed,embedded,auth,sqlalchemy,dev
 BIN := .venv/bin
 READY := .venv/.ready
 WORKERS ?= 2
+# More of pytest's options: make test OPTIONS=--durations=25
+OPTIONS ?=
 
 .PHONY: help demo test check bench faults clean
 
@@ -20,14 +22,14 @@ demo: $(READY)
 	@$(BIN)/tenantry demo
 
 test: $(READY)
-	@$(BIN)/python -m pytest -n $(WORKERS) -q
+	@$(BIN)/python -m pytest -n $(WORKERS) -q $(OPTIONS)
 
 check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy src tests $(wildcard benchmarks)
+	@$(BIN)/mypy src tests benchmarks tools
 	@$(BIN)/lint-imports
-	@if [ -f tests/check_docs.py ]; then $(BIN)/python -m tests.check_docs; fi
+	@$(BIN)/python -m tools.check_docs
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

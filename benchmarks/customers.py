@@ -18,8 +18,8 @@ from uuid import UUID
 import uvloop
 
 from tenantry import Config, Router
-from tests.faults.clients import STYLES
-from tests.faults.load import Clients, History
+from tests.support.clients import STYLES
+from tests.support.load import Clients, History
 
 #: What is asked by turns.
 STYLES_BY_TURNS = ("read committed", "read only", "one-shot", "read only")

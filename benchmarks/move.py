@@ -23,8 +23,8 @@ from benchmarks.contract import Options, Row, verdict
 from benchmarks.customers import Customers
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import FenceTried, Limits, Progress, State
-from tests.faults.estate import Estate
-from tests.faults.load import OK, History, Operation, Wrong, compare
+from tests.support.estate import Estate
+from tests.support.load import OK, History, Operation, Wrong, compare
 
 #: Requests a second: of the tenant that moves, and of each of the others.
 MINE, OTHERS = 40.0, 15.0

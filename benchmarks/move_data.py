@@ -33,7 +33,7 @@ from tenantry.move.progress import silence
 from tenantry.move.publish import drop_publication, drop_slot, drop_subscription
 from tenantry.move.verify import compare_table
 from tenantry.move.work import Work
-from tests.faults.estate import Estate, fill
+from tests.support.estate import Estate, fill
 
 _PIPE: Final = "psql | psql, binary"
 _GB: Final = 1e9

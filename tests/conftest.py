@@ -22,6 +22,16 @@ def pytest_configure() -> None:
     memory.use()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the fault matrix' long cells out unless they are asked for: `-m faults`."""
+    if "faults" in str(config.option.markexpr):
+        return
+    long = [item for item in items if item.get_closest_marker("faults")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture(scope="session")
 def pg15() -> Iterator[EmbeddedServer]:
     """PostgreSQL 15 of Debian's package."""

@@ -8,9 +8,9 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import MoveStopped, State
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
-from tests.faults.process import MoverProcess
+from tests.support.estate import Estate
+from tests.support.load import check, load
+from tests.support.process import MoverProcess
 
 LAZY = {"wal_writer_delay": "10s", "wal_retrieve_retry_interval": "200ms"}
 POINTS = ["K8.50", "K9", "K12", "K13b", "K13c", "K13d", "K13e", "K13f", "K13g", "K13h", "K14"]

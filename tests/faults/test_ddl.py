@@ -9,9 +9,9 @@ import pytest
 
 from tenantry.embedded import EmbeddedError
 from tenantry.move import Progress, State, StepStarted
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
-from tests.faults.process import MoverProcess
+from tests.support.estate import Estate
+from tests.support.load import check, load
+from tests.support.process import MoverProcess
 
 PARTITIONED = """
 CREATE TABLE visit (tenant_id uuid NOT NULL, id bigint NOT NULL, at date NOT NULL, PRIMARY KEY (tenant_id, id, at))

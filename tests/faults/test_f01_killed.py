@@ -9,9 +9,9 @@ import pytest
 
 from tenantry.move import State
 from tenantry.move.failpoints import POINTS
-from tests.faults.estate import Estate
-from tests.faults.load import Load, check, load
-from tests.faults.process import MoverProcess
+from tests.support.estate import Estate
+from tests.support.load import Load, check, load
+from tests.support.process import MoverProcess
 
 #: From here on the tenant lives at the target.
 FLIPPED = frozenset({"K13h", "K14", "K15", "K16"})

@@ -14,10 +14,10 @@ import pytest
 
 from tenantry.move import AlreadyThere, Deleted, MoveBusy, MoveError, MoveRecord, Progress, State
 from tenantry.move.failpoints import POINTS
-from tests.faults.estate import LIMITS, Estate
-from tests.faults.load import check, home_of, load
-from tests.faults.process import MoverProcess
 from tests.support.databases import drop_database, new_database
+from tests.support.estate import LIMITS, Estate
+from tests.support.load import check, home_of, load
+from tests.support.process import MoverProcess
 
 #: From here on the tenant lives at the first mover's target; the directory is told before K14.
 FLIPPED = frozenset({"K13h", "K14", "K15", "K16"})

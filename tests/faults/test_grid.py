@@ -13,10 +13,10 @@ from __future__ import annotations
 import pytest
 
 from tenantry.move import State
-from tests.faults.clients import STYLES
-from tests.faults.estate import Estate
-from tests.faults.load import OK, Load, check, load
-from tests.faults.process import MoverProcess
+from tests.support.clients import STYLES
+from tests.support.estate import Estate
+from tests.support.load import OK, Load, check, load
+from tests.support.process import MoverProcess
 
 POINTS = ["K13a", "K13b", "K13c", "K13d", "K13e", "K13f", "K13g", "K13h", "K14"]
 

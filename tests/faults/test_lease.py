@@ -12,11 +12,11 @@ from tenantry.embedded import EmbeddedServer
 from tenantry.move import LeaseLost, State
 from tenantry.move.endpoint import BROKEN
 from tenantry.move.lease import lease
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
-from tests.faults.process import MoverProcess
 from tests.faults.test_crashes import LAZY
 from tests.faults.test_f18_two_movers import END_SESSIONS, frozen
+from tests.support.estate import Estate
+from tests.support.load import check, load
+from tests.support.process import MoverProcess
 from tests.support.proxy import Proxy, Verdict
 
 

@@ -19,9 +19,9 @@ from tenantry.move import (
     State,
     StepStarted,
 )
-from tests.faults.estate import LIMITS, Estate
-from tests.faults.load import check, load
-from tests.faults.process import MoverProcess
+from tests.support.estate import LIMITS, Estate
+from tests.support.load import check, load
+from tests.support.process import MoverProcess
 from tests.support.proxy import Proxy, Stop, Verdict
 from tests.support.wire import Message
 

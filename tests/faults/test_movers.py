@@ -9,8 +9,8 @@ import pytest
 
 from tenantry.embedded import EmbeddedError, EmbeddedServer
 from tenantry.move import DataDiffers, Progress, State, StepStarted
-from tests.faults.estate import LIMITS, Estate
-from tests.faults.process import MoverProcess
+from tests.support.estate import LIMITS, Estate
+from tests.support.process import MoverProcess
 
 
 @pytest.mark.faults

@@ -10,9 +10,9 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import State
-from tests.faults.estate import Estate
-from tests.faults.load import Load, check, load
-from tests.faults.process import MoverProcess
+from tests.support.estate import Estate
+from tests.support.load import Load, check, load
+from tests.support.process import MoverProcess
 
 
 def p99(running: Load, estate: Estate, start: float, end: float) -> float:

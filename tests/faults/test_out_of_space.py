@@ -22,9 +22,9 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.embedded.folder import server_user
 from tenantry.move import MoveStopped, State
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
-from tests.faults.process import MoverProcess
+from tests.support.estate import Estate
+from tests.support.load import check, load
+from tests.support.process import MoverProcess
 
 MB = 2**20
 #: Above a segment of the log (16 MB), below the tenant's large table, which has some 30 MB.

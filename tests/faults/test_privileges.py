@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Finding
-from tests.faults.estate import Estate
+from tests.support.estate import Estate
 
 #: What the role loses, by the finding that then names it; `{database}` is the end's own.
 TAKEN = {

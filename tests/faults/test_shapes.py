@@ -12,8 +12,8 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import State
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
+from tests.support.estate import Estate
+from tests.support.load import check, load
 
 SHAPES = Path(__file__).with_name("shapes.sql")
 #: Source and target; the same twice is one cluster.

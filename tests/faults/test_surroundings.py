@@ -9,8 +9,8 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import State
 from tenantry.move.errors import Unreachable
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
+from tests.support.estate import Estate
+from tests.support.load import check, load
 from tests.support.pgbouncer import PgBouncer
 from tests.support.programs import require_program
 

@@ -23,8 +23,8 @@ from tenantry.move.endpoint import session
 from tenantry.move.journal import Journal
 from tenantry.move.progress import silence
 from tenantry.move.work import Work
-from tests.faults.estate import LIMITS, Estate
-from tests.faults.process import MoverProcess
+from tests.support.estate import LIMITS, Estate
+from tests.support.process import MoverProcess
 from tests.support.until import until
 
 POINTS = ["K13a", "K13b", "K13c", "K13d", "K13e", "K13f", "K13g"]

@@ -14,9 +14,9 @@ import pytest
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import State
-from tests.faults.clients import ENTRY
-from tests.faults.estate import Estate
-from tests.faults.process import MoverProcess
+from tests.support.clients import ENTRY
+from tests.support.estate import Estate
+from tests.support.process import MoverProcess
 from tests.support.quiet import nothing_leaked
 from tests.support.until import until
 

@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 
 from tenantry.move import MoveStopped, Progress, State, StepStarted
-from tests.faults.estate import LIMITS, Estate
-from tests.faults.load import check, load
-from tests.faults.process import MoverProcess
+from tests.support.estate import LIMITS, Estate
+from tests.support.load import check, load
+from tests.support.process import MoverProcess
 
 INSERT = "INSERT INTO account (tenant_id, id) VALUES ($1, $2)"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import check_docs
+from tools import check_docs
 
 
 def test_documentation_that_is_not_there_is_a_failure(

@@ -17,7 +17,7 @@ How to add a command group, say `tenantry moves …`:
    A command that stands alone (`tenantry usage`) is registered on the root: `command(root, "usage")(usage)`.
 2. Add the module's name to COMMANDS below, at the place where `--help` shall show it.
 3. Describe every command and option in docs/cli.md, and every error class in docs/errors.md:
-   `python -m tests.check_docs` compares.
+   `python -m tools.check_docs` compares.
 
 What `command` does: the first parameter is the `Session` (configuration, store, connections, `session.out`, all
 opened when first used, closed at the end); the others are typer's, `Annotated[…, typer.Option(…)]`; `--config`

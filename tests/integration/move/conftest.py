@@ -8,12 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tests.faults.estate import Estate
-from tests.faults.fixtures import estate, estate18
-from tests.faults.marks import pytest_collection_modifyitems, pytest_configure
 from tests.integration.move.rated import RATES
+from tests.support.estate import Estate
+from tests.support.estate_fixtures import estate, estate18
 
-__all__ = ["estate", "estate18", "pytest_collection_modifyitems", "pytest_configure"]
+__all__ = ["estate", "estate18"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.estate import Estate
+from tests.support.estate import Estate
 
 _FILE = """
 control: {{dsn: {control}}}

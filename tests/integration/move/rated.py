@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from tenantry.move import Mover, MoveRecord, Progress, State, StepStarted
-from tests.faults.estate import LIMITS, Estate
+from tests.support.estate import LIMITS, Estate
 
 #: Beside the estate's own `currency`: a name in two cases, partitions, and a column that may be NULL.
 RATES = """

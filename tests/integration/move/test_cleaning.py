@@ -15,9 +15,9 @@ from tenantry.directory.schema import install_data
 from tenantry.move import Endpoint, MoveError, MoveRecord, MoveStopped, State, cleaning, rollback
 from tenantry.move.work import Work
 from tenantry.tenant import IdType, Kind
-from tests.faults.estate import LIMITS, SCHEMA, SETTING, Estate
-from tests.faults.process import MoverProcess
 from tests.support.databases import database, drop_database
+from tests.support.estate import LIMITS, SCHEMA, SETTING, Estate
+from tests.support.process import MoverProcess
 
 #: A table that stays behind and references one that is carried.
 OUTSIDE = (

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tenantry.cli import main
-from tests.faults.estate import Estate
 from tests.integration.move.operators import operator_file
+from tests.support.estate import Estate
 
 
 async def test_an_operator_promotes_looks_rolls_back_and_promotes_again(

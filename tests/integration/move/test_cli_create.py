@@ -12,7 +12,7 @@ import pytest
 from tenantry import Router
 from tenantry.cli import main
 from tenantry.embedded import EmbeddedServer
-from tests.faults.estate import Estate
+from tests.support.estate import Estate
 
 FILE = """
 control: {{dsn: {control}}}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.estate import Estate
 from tests.integration.move.operators import operator_file
+from tests.support.estate import Estate
 
 PROGRAM = f"{sys.executable} -m tenantry.cli"
 

@@ -15,9 +15,9 @@ from tenantry.errors import UnknownTenant
 from tenantry.move import AlreadyThere, UnknownDatabase
 from tenantry.move.journal import Journal
 from tenantry.move.lease import lease
-from tests.faults.estate import Estate
-from tests.faults.process import MoverProcess
 from tests.integration.move.operators import operator_file
+from tests.support.estate import Estate
+from tests.support.process import MoverProcess
 
 
 class Ran(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 from tenantry.move import CopyProgressed, State, StepEnded, StepStarted, copy, mover
 from tenantry.move.throttle import Throttle
-from tests.faults.estate import LIMITS, Estate
+from tests.support.estate import LIMITS, Estate
 
 
 async def test_so_many_tables_are_copied_at_once(estate18: Estate, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Endpoint, MoveStopped, State
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
-from tests.faults.process import MoverProcess
+from tests.support.estate import Estate
+from tests.support.load import check, load
+from tests.support.process import MoverProcess
 
 ADMIN = "postgres"
 

@@ -8,8 +8,8 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Mechanism, MoveRefused, State, WrongState
-from tests.faults.estate import Estate
-from tests.faults.load import THINK, check, load
+from tests.support.estate import Estate
+from tests.support.load import THINK, check, load
 
 
 async def there_and_back(estate: Estate, times: int = 1, think: float = THINK) -> None:

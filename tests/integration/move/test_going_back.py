@@ -10,9 +10,9 @@ import pytest
 
 from tenantry.cli import main
 from tenantry.move import DataDiffers, Mover, MoveRecord, MoveStopped, Progress, State, StepStarted, WrongState
-from tests.faults.estate import LIMITS, Estate
-from tests.faults.load import check, load
 from tests.integration.move.operators import operator_file
+from tests.support.estate import LIMITS, Estate
+from tests.support.load import check, load
 
 #: A nightly job of a superuser, over everybody's rows.
 RETENTION = "DELETE FROM entry WHERE id % 2 = 0"

@@ -18,9 +18,9 @@ from tenantry.isolation.policy import Tenancy, table_sql
 from tenantry.move import Endpoint, MoveRefused, State
 from tenantry.proof import database_key
 from tenantry.tenant import IdType, Kind
-from tests.faults.estate import SETTING, Estate
-from tests.faults.load import check, load
 from tests.integration.move.operators import operator_file
+from tests.support.estate import SETTING, Estate
+from tests.support.load import check, load
 
 SECRET = "a secret of at least thirty-two bytes, for the tests"
 

@@ -7,8 +7,8 @@ import uuid
 import pytest
 
 from tenantry.move.progress import Progress, StepEnded
-from tests.faults.estate import Estate
 from tests.integration.move.operators import having
+from tests.support.estate import Estate
 
 #: A key that can't have the tenant column first, as of products that were partitioned before they had tenants.
 PARTITIONED = """

@@ -11,7 +11,7 @@ import pytest
 from tenantry import sql
 from tenantry.move import MoveStopped, Progress, State
 from tenantry.move.progress import Retrying
-from tests.faults.estate import LIMITS, Estate
+from tests.support.estate import LIMITS, Estate
 
 #: Milliseconds for which somebody behind the move's lock would wait no longer: the move asks for 100 at a time.
 _SOON = 40

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from tenantry.move.plan import in_block
-from tests.faults.estate import Estate
 from tests.integration.move.operators import having
+from tests.support.estate import Estate
 
 #: `old` is as in databases upgraded from before 10: a bigint sequence feeds an integer column. `loose` is not
 #: owned by its column, `twice` feeds two.

@@ -18,9 +18,9 @@ import pytest
 
 from tenantry.move import Mover, State
 from tenantry.move.failpoints import VARIABLE
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
 from tests.integration.move.operators import operator_file
+from tests.support.estate import Estate
+from tests.support.load import check, load
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 60.0

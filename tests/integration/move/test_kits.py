@@ -10,7 +10,7 @@ import pytest
 from tenantry import Router, kits
 from tenantry.move import State
 from tenantry.move.work import Way, Work
-from tests.faults.estate import Estate
+from tests.support.estate import Estate
 
 ENTRY = (
     "INSERT INTO entry (tenant_id, op, account, amount, currency) "

@@ -11,8 +11,8 @@ from tenantry import Router, kits
 from tenantry.move import Mover, MoveRecord, State
 from tenantry.move.endpoint import session
 from tenantry.move.kit_state import look
-from tests.faults.estate import Estate
 from tests.support.databases import drop_database
+from tests.support.estate import Estate
 
 ENTRY: Final = (
     "INSERT INTO entry (tenant_id, op, account, amount, currency) "

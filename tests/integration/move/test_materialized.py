@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenantry.embedded import EmbeddedError
-from tests.faults.estate import Estate
+from tests.support.estate import Estate
 
 
 async def test_the_application_reads_materialized_views_at_the_new_home(estate18: Estate) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tenantry.move import State
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
+from tests.support.estate import Estate
+from tests.support.load import check, load
 
 
 async def test_promoted_tenant_lives_at_its_new_home_with_all_its_rows(estate18: Estate) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import MoveBusy, MoveRefused
-from tests.faults.estate import Estate
 from tests.support.databases import database
+from tests.support.estate import Estate
 
 REFUSED = {
     "tenant-column-missing": (

@@ -11,8 +11,8 @@ import pytest
 from tenantry.directory.schema import install_data
 from tenantry.move import Endpoint, Finding, Mover
 from tenantry.tenant import IdType, Kind
-from tests.faults.estate import SCHEMA, SETTING, Estate
 from tests.support.databases import drop_database, new_database
+from tests.support.estate import SCHEMA, SETTING, Estate
 
 CODES = ("policy-differs", "grant-missing", "trigger-differs", "role-missing")
 BOUND = "nullif(current_setting('app.current_tenant', true), '')::uuid"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tenantry.move import Finding, MovePlan, crossing
-from tests.faults.estate import Estate
+from tests.support.estate import Estate
 
 #: Foreign keys that do not pair the tenant columns: the tables, the referencing one, the referenced one.
 SHAPES = {

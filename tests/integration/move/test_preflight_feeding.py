@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tenantry.move import State
-from tests.faults.estate import Estate
 from tests.faults.test_f18_two_movers import a_third, moved
+from tests.support.estate import Estate
 
 COUNT = "SELECT count(*) AS rows, count(DISTINCT code) AS codes FROM currency"
 

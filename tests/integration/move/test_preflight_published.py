@@ -7,8 +7,8 @@ import pytest
 
 from tenantry.move import Finding, MovePlan, MoveRefused, State
 from tenantry.tenant import Kind
-from tests.faults.estate import SCHEMA, Estate
 from tests.integration.move.test_preflight_access import _install
+from tests.support.estate import SCHEMA, Estate
 
 UPDATE = "UPDATE entry SET amount = amount + 1 WHERE tenant_id = $1"
 BROKEN = {

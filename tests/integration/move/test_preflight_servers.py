@@ -9,7 +9,7 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import MovePlan
-from tests.faults.estate import Estate
+from tests.support.estate import Estate
 
 CARRIER = "CREATE ROLE carrier LOGIN BYPASSRLS REPLICATION"
 

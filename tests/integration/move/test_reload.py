@@ -10,8 +10,8 @@ import pytest
 
 from tenantry import sql
 from tenantry.move import Mover, State
-from tests.faults.estate import Estate
 from tests.integration.move.rated import at
+from tests.support.estate import Estate
 
 PRICES = """
 CREATE TABLE price (id int PRIMARY KEY, cents int NOT NULL);

@@ -13,7 +13,7 @@ from tenantry.embedded import EmbeddedServer
 from tenantry.move import Mechanism, State, consented, failpoints, settle
 from tenantry.move.endpoint import Connection
 from tenantry.move.work import Way, Work
-from tests.faults.estate import LIMITS, Estate
+from tests.support.estate import LIMITS, Estate
 
 #: Moments of a move, by its failpoints: before the slot and after it, and under the fence before and after the
 #: marker that proves what the other side has.

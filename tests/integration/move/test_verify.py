@@ -16,8 +16,8 @@ from tenantry.move import (
     State,
     StepStarted,
 )
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
+from tests.support.estate import Estate
+from tests.support.load import check, load
 
 #: Kind of corruption -> the SQL that makes it at the target, and what is said of the row.
 CORRUPTIONS = {

@@ -10,9 +10,9 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Compared, DataDiffers, Progress, State, copy
-from tests.faults.estate import Estate
-from tests.faults.process import MoverProcess
 from tests.integration.move.rated import CORRUPTIONS, CURRENCY, QUIET, RATE, at, at_home, carrier
+from tests.support.estate import Estate
+from tests.support.process import MoverProcess
 
 
 @pytest.fixture(scope="module")

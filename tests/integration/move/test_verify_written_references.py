@@ -12,8 +12,6 @@ import pytest
 
 from tenantry.move import Compared, DataDiffers, MoveStopped, Progress, Retrying, State, references
 from tenantry.move.endpoint import SETTINGS
-from tests.faults.estate import Estate
-from tests.faults.load import check, load
 from tests.integration.move.rated import (
     CORRUPTIONS,
     CURRENCY,
@@ -26,6 +24,8 @@ from tests.integration.move.rated import (
     carrier,
     writing,
 )
+from tests.support.estate import Estate
+from tests.support.load import check, load
 
 
 @pytest.mark.parametrize(

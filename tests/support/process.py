@@ -15,14 +15,14 @@ from typing import Any
 from tenantry.move import Endpoint, Limits, MoveError, Mover
 from tenantry.move.failpoints import VARIABLE
 from tenantry.tenant import Kind
-from tests.faults.estate import LIMITS, Estate
+from tests.support.estate import LIMITS, Estate
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
 
 
 class MoverProcess:
-    """`python -m tests.faults.process`, with a failpoint set."""
+    """`python -m tests.support.process`, with a failpoint set."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class MoverProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TENANTRY_")}
         environment |= {VARIABLE: failpoints, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.process", json.dumps(order)],
+            [sys.executable, "-m", "tests.support.process", json.dumps(order)],
             env=environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,

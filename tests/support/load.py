@@ -1,7 +1,7 @@
 """Load with a history: every operation has an id, every client writes down what it was told.
 
 The clients work through a `tenantry.Router`, with its directory, its change feed and its pools; what
-`tests.faults.clients` calls plain does not. Nobody tries a failed request again: a request fails when the router
+`tests.support.clients` calls plain does not. Nobody tries a failed request again: a request fails when the router
 says so.
 """
 
@@ -19,8 +19,8 @@ from typing import Any, Final
 import asyncpg
 
 from tenantry import DatabaseUnavailable, Router
-from tests.faults.clients import PLAIN, READERS, STYLES, Perform, Plain, Task
-from tests.faults.estate import Estate
+from tests.support.clients import PLAIN, READERS, STYLES, Perform, Plain, Task
+from tests.support.estate import Estate
 
 OK, FAIL, UNKNOWN, DOWN = "ok", "fail", "unknown", "down"
 #: What the clients of a tenant do unless a test says otherwise.

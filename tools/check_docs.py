@@ -1,4 +1,4 @@
-"""Compares the documentation with the program: `python -m tests.check_docs`.
+"""Compares the documentation with the program: `python -m tools.check_docs`.
 
 Every command, option, metric, error class and configuration key is documented, with its right default and exit
 code; nothing is documented that isn't there; links and paths resolve; examples name what exists. A check that
@@ -35,7 +35,7 @@ _CODE: Final = re.compile(r"`([^`\n]+)`")
 _LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _METRIC: Final = re.compile(r"(?<![:\w.])tenantry_[a-z0-9_]+")
 _SUFFIX: Final = re.compile(r"_(total|bucket|sum|count|created)$")
-_PATH: Final = re.compile(r"(?:tests|src|config|docs|benchmarks)/[\w./-]+\.\w+(?:::\w+)?")
+_PATH: Final = re.compile(r"(?:tests|tools|src|config|docs|benchmarks)/[\w./-]+\.\w+(?:::\w+)?")
 _NO_METRICS: Final = {"tenantry_directory", "tenantry_health", "tenantry_load"}  # channels, a temporary table
 
 
@@ -384,7 +384,7 @@ def main() -> int:
     results = {check.__name__: list(check()) for check in CHECKS}
     findings = [result for found in results.values() for result in found if result is not None]
     empty = [name for name, found in results.items() if not found]
-    findings += [Finding("tests/check_docs.py", f"{name} has found nothing to look at") for name in empty]
+    findings += [Finding("tools/check_docs.py", f"{name} has found nothing to look at") for name in empty]
     for finding in sorted(set(findings)):
         print(f"{finding.where}: {finding.problem}", file=sys.stderr)
     print(f"documentation: {sum(map(len, results.values()))} things looked at, {len(set(findings))} wrong")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tests.faults.estate import Estate
+from tests.support.estate import Estate
 
 
 @pytest.fixture(params=["16", "18"])

@@ -17,7 +17,7 @@ from tenantry.move import Endpoint, Limits, Mover
 from tenantry.tenant import IdType, Kind
 from tests.support.databases import drop_database, new_database
 
-SCHEMA = Path(__file__).with_name("schema.sql")
+SCHEMA = Path(__file__).with_name("estate.sql")
 SETTING = "app.current_tenant"
 #: Quick for tests: a missed fence is tried again soon.
 _END_SUBSCRIPTIONS = """
