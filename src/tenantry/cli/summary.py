@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any, Final
 
 from tenantry.cli.render import Renderer
-from tenantry.move import Mechanism, MoveRecord, State, consented, run
+from tenantry.move import Mechanism, MovePlan, MoveRecord, MoveSummary, PlanUnreadable, State, consented, run
 from tenantry.move.errors import in_words
 
 #: What can be done with a move, by its state: command and what it does.
@@ -23,7 +24,7 @@ _ORDER: Final = [step.name for step in (*consented.PROCEDURE[:-2], *run.PROCEDUR
 _LAST: Final = {Mechanism.REPLICATION: "audit", Mechanism.COPY: "settle"}
 
 
-def row(record: MoveRecord) -> dict[str, Any]:
+def row(record: MoveSummary) -> dict[str, Any]:
     """A line of the list."""
     return {
         "id": record.id,
@@ -38,14 +39,15 @@ def row(record: MoveRecord) -> dict[str, Any]:
 
 
 def facts(record: MoveRecord) -> dict[str, Any]:
-    """Everything, with stable keys."""
+    """Everything, with stable keys. What the plan would say is null where this release can't read it."""
+    plan = _plan(record)
     return {
         **row(record),
-        "mechanism": record.plan.mechanism.value,
+        "mechanism": plan and plan.mechanism.value,
         "flipped_at": record.flipped_at,
         "ended_at": record.ended_at,
-        "expected_rows": record.plan.rows,
-        "expected_bytes": record.plan.bytes,
+        "expected_rows": plan and plan.rows,
+        "expected_bytes": plan and plan.bytes,
         **record.result,
         "seconds": _phases(record),
         "next": [f"tenantry moves {command} {record.id}" for command, _ in _next(record)],
@@ -62,6 +64,7 @@ def text(record: MoveRecord) -> dict[str, str]:
         "to": record.target,
         "state": _state(record),
         "why it stopped": record.error or "",
+        "plan": _unreadable(record),
         "started": _when(record.created_at),
         "flipped": _when(record.flipped_at),
         "ended": _when(record.ended_at),
@@ -86,6 +89,22 @@ def show(out: Renderer, record: MoveRecord, *, as_event: bool = False) -> None:
         out.tree(facts(record))
 
 
+def _plan(record: MoveRecord) -> MovePlan | None:
+    """The plan; None: this release can't read it."""
+    with contextlib.suppress(PlanUnreadable):
+        return record.plan
+    return None
+
+
+def _unreadable(record: MoveRecord) -> str:
+    """Why the plan can't be read; "": it can."""
+    try:
+        record.plan  # noqa: B018  read for its error
+    except PlanUnreadable as error:
+        return str(error)
+    return ""
+
+
 def _phases(record: MoveRecord) -> dict[str, float]:
     """Seconds by step, in the order of the procedure; the journal keeps them in none."""
     took: dict[str, float] = record.result.get("seconds", {})
@@ -97,12 +116,14 @@ def _phases(record: MoveRecord) -> dict[str, float]:
 def _next(record: MoveRecord) -> tuple[tuple[str, str], ...]:
     if record.state is State.ROLLED_BACK and record.result.get("kept_rows"):
         return _KEPT
-    possible = _NEXT.get(record.state, ())
+    plan, possible = _plan(record), _NEXT.get(record.state, ())
+    if plan is None:
+        return ()
     if record.state is not State.FLIPPED:
         return possible
-    if record.plan.mechanism is Mechanism.COPY:  # without replication there is no way back
+    if plan.mechanism is Mechanism.COPY:  # without replication there is no way back
         possible = possible[1:]
-    return possible if record.step == _LAST[record.plan.mechanism] else (("resume", "finishes it"), *possible)
+    return possible if record.step == _LAST[plan.mechanism] else (("resume", "finishes it"), *possible)
 
 
 def _state(record: MoveRecord) -> str:
@@ -112,7 +133,9 @@ def _state(record: MoveRecord) -> str:
 
 def _rows(record: MoveRecord) -> str:
     found = record.result
-    told = [f"{found['copied_rows']:,} copied"] if "copied_rows" in found else [f"about {record.plan.rows:,}"]
+    told = [f"{found['copied_rows']:,} copied"] if "copied_rows" in found else []
+    if not told and (plan := _plan(record)):
+        told = [f"about {plan.rows:,}"]
     if "deleted_rows" in found:
         told.append(f"{found['deleted_rows']:,} deleted at the old home")
     return ", ".join(told)

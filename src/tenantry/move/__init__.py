@@ -14,13 +14,14 @@ from tenantry.move.errors import (
     MoveInterrupted,
     MoveRefused,
     MoveStopped,
+    PlanUnreadable,
     SchemaChanged,
     UnknownDatabase,
     UnknownMove,
     WrongState,
 )
 from tenantry.move.interrupt import Interrupt
-from tenantry.move.journal import Leftover, MoveRecord
+from tenantry.move.journal import Leftover, MoveRecord, MoveSummary
 from tenantry.move.limits import Limits
 from tenantry.move.mover import Mover
 from tenantry.move.plan import Mechanism, MovePlan, TablePlan
@@ -59,7 +60,9 @@ __all__ = [
     "MoveRecord",
     "MoveRefused",
     "MoveStopped",
+    "MoveSummary",
     "Mover",
+    "PlanUnreadable",
     "Progress",
     "Retrying",
     "SchemaChanged",

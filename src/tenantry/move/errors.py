@@ -75,6 +75,23 @@ class UnknownMove(MoveError, LookupError):
         super().__init__(f"no move {move} in the journal; see `tenantry moves list`")
 
 
+class PlanUnreadable(MoveError):
+    """The journal's plan of a move can't be read by this release. Nothing was touched.
+
+    Attributes:
+        move: its id.
+        reason: what is in the way.
+    """
+
+    def __init__(self, move: str, reason: str) -> None:
+        self.move = move
+        self.reason = reason
+        super().__init__(
+            f"this release can't read the plan of move {move}: {reason}. The tenant goes on working; use the "
+            "release of tenantry that planned the move, or a later one"
+        )
+
+
 class MoveBusy(MoveError):
     """Another mover is at it.
 

@@ -65,6 +65,8 @@ async def unchanged(plan: MovePlan, source: Connection) -> None:
     Raises:
         SchemaChanged: they are not. Replication carries neither DDL nor, filtered, TRUNCATE.
     """
+    if not (plan.shape and plan.storage):
+        raise SchemaChanged(plan.id, "its plan does not say how the tables looked; abort it and plan it anew")
     shape = await read_shape(source, plan.names())
     kin = await read_kin(source, [t.column for t in plan.tables], [t.quoted for t in plan.tables])
     if digest([*shape, *kin]) != plan.shape:

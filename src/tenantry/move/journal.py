@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -13,20 +13,19 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.move.endpoint import Connection, connect
-from tenantry.move.errors import Finding, MoveBusy, MoveRefused, UnknownMove
+from tenantry.move.errors import Finding, MoveBusy, MoveRefused, PlanUnreadable, UnknownMove
 from tenantry.move.plan import MovePlan
+from tenantry.move.plan_format import Unreadable
 from tenantry.move.states import SUCCESSORS, TURNS, State
 
-_COLUMNS: Final = (
-    "id, tenant, source, target, state, step, plan, result, error, created_at, changed_at, flipped_at, ended_at"
-)
+_COLUMNS: Final = "id, tenant, source, target, state, step, error, created_at, changed_at, flipped_at, ended_at"
 #: Why an interrupted move stopped; forgotten once its ending is complete.
 INTERRUPTED: Final = "it was interrupted"
 
 
 @dataclass(frozen=True, slots=True)
-class MoveRecord:
-    """A move, as the journal has it."""
+class MoveSummary:
+    """A move, as the journal's columns have it: readable whichever release wrote it."""
 
     id: str
     tenant: str
@@ -35,14 +34,32 @@ class MoveRecord:
     state: State
     step: str | None
     """The last step that is complete."""
-    plan: MovePlan
-    result: dict[str, Any]
     error: str | None
     """Why the last attempt stopped."""
     created_at: datetime
     changed_at: datetime
     flipped_at: datetime | None
     ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRecord(MoveSummary):
+    """A move with its plan and what it has found."""
+
+    plan_json: str = field(repr=False)
+    result: dict[str, Any]
+
+    @property
+    def plan(self) -> MovePlan:
+        """The plan.
+
+        Raises:
+            PlanUnreadable: this release can't read it.
+        """
+        try:
+            return MovePlan.from_json(self.plan_json)
+        except Unreadable as error:
+            raise PlanUnreadable(self.id, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +187,23 @@ class Journal:
         Raises:
             UnknownMove: there is none.
         """
-        rows = await self._execute(f"SELECT {_COLUMNS} FROM tenantry.move WHERE id = $1", move)  # noqa: S608  constant
+        rows = await self._execute(
+            f"SELECT {_COLUMNS}, plan AS plan_json, result FROM tenantry.move WHERE id = $1",  # noqa: S608  constant
+            move,
+        )
         if not rows:
             raise UnknownMove(move)
-        return _record(rows[0])
+        values = {**rows[0], "state": State(rows[0]["state"]), "result": json.loads(rows[0]["result"])}
+        return MoveRecord(**values)
 
-    async def list(self, tenant: str | None = None) -> list[MoveRecord]:
-        """All moves, the newest first."""
+    async def list(self, tenant: str | None = None) -> list[MoveSummary]:
+        """All moves, the newest first. Reads no plan, so no other release's plan can be in the way."""
         rows = await self._execute(
             f"SELECT {_COLUMNS} FROM tenantry.move WHERE $1::text IS NULL OR tenant = $1 "  # noqa: S608  constant
             "ORDER BY created_at DESC",
             tenant,
         )
-        return [_record(row) for row in rows]
+        return [MoveSummary(**{**row, "state": State(row["state"])}) for row in rows]
 
     async def complete(
         self, move: str, step: str, result: dict[str, Any] | None = None, *, seconds: float | None = None
@@ -325,11 +346,3 @@ class Journal:
         """The databases where tenants live, as the directory has it."""
         rows = await self._execute("SELECT DISTINCT database FROM tenantry.tenant WHERE state <> 'removed'")
         return frozenset(row["database"] for row in rows)
-
-
-def _record(row: asyncpg.Record) -> MoveRecord:
-    values = dict(row)
-    values["state"] = State(values["state"])
-    values["plan"] = MovePlan.from_json(values["plan"])
-    values["result"] = json.loads(values["result"])
-    return MoveRecord(**values)

@@ -25,7 +25,7 @@ from tenantry.move.errors import (
     WrongState,
 )
 from tenantry.move.interrupt import Interrupt, Interrupted
-from tenantry.move.journal import INTERRUPTED, Journal, Leftover, MoveRecord
+from tenantry.move.journal import INTERRUPTED, Journal, Leftover, MoveRecord, MoveSummary
 from tenantry.move.lease import lease
 from tenantry.move.limits import Limits
 from tenantry.move.plan import Mechanism, MovePlan, Rule, in_block
@@ -107,7 +107,7 @@ class Mover:
         other = await self._journal.unfinished(text)
         return plan if other is None else replace(plan, findings=(_busy(text, other), *plan.findings))
 
-    async def list(self, tenant: object = None) -> list[MoveRecord]:
+    async def list(self, tenant: object = None) -> list[MoveSummary]:
         """All moves, or one tenant's; the newest first."""
         return await self._journal.list(None if tenant is None else str(tenant))
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from tenantry.move import plan_format
 from tenantry.move.catalog import Generator, Side, Table, identifier
 from tenantry.move.errors import Finding
 from tenantry.tenant import Kind, literal
@@ -73,9 +72,9 @@ class TablePlan:
     """Index that is to be the replica identity on both sides; "": all columns are; None: none is needed."""
     binary: bool
     """True if COPY's binary format means the same on both sides."""
-    rows: int
+    rows: int = 0
     """Estimate."""
-    bytes: int
+    bytes: int = 0
     """Estimate."""
 
     @property
@@ -148,9 +147,13 @@ class Estimate:
     """What the figures lean on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MovePlan:
-    """One move, decided."""
+    """One move, decided.
+
+    Journalled, and read again by other releases (`plan_format`): a field that is added has a default, which means
+    what the releases without it did.
+    """
 
     id: str
     tenant: str
@@ -164,21 +167,23 @@ class MovePlan:
     setting: str
     id_type: str
     tables: tuple[TablePlan, ...]
-    references: tuple[TablePlan, ...]
-    sequences: tuple[SequencePlan, ...]
-    load_schema: bool
+    references: tuple[TablePlan, ...] = ()
+    sequences: tuple[SequencePlan, ...] = ()
+    load_schema: bool = False
     """True: the target has no tables yet, pg_dump brings them."""
-    shape: str
-    """Digest of the tables' shape, at the source."""
-    storage: str
-    """The source tables' files."""
-    pause: float
+    shape: str = ""
+    """Digest of the tables' shape, at the source; "": unknown, and the move does not flip."""
+    storage: str = ""
+    """The source tables' files; "": unknown, likewise."""
+    pause: float = 0.8
     """Seconds of pause: the cap, or the consented estimate for a copy under the fence."""
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = ()
     creation: Creation | None = None
     """None: the target is there."""
     room: Room | None = None
     estimate: Estimate | None = None
+    version: int = plan_format.VERSION
+    """Of the journal's form of the plan."""
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
@@ -201,29 +206,21 @@ class MovePlan:
 
     def to_json(self) -> str:
         """For the journal."""
-        return json.dumps(dataclasses.asdict(self))
+        return plan_format.encode(self)
 
     @classmethod
     def from_json(cls, text: str) -> MovePlan:
-        """From the journal."""
-        raw: dict[str, Any] = json.loads(text)
-        raw["source_kind"], raw["target_kind"] = Kind(raw["source_kind"]), Kind(raw["target_kind"])
-        raw["mechanism"] = Mechanism(raw["mechanism"])
-        for name in ("tables", "references"):
-            raw[name] = tuple(
-                TablePlan(**{**t, "columns": tuple(t["columns"]), "key": tuple(t["key"])}) for t in raw[name]
+        """From the journal.
+
+        Raises:
+            plan_format.Unreadable: a later release wrote it, or it is no plan.
+        """
+        version = plan_format.version_of(text)
+        if version > plan_format.VERSION:
+            raise plan_format.Unreadable(
+                f"it has format {version}, and this release reads formats up to {plan_format.VERSION}"
             )
-        raw["sequences"] = tuple(SequencePlan(s["quoted"], Rule(s["rule"]), s["start"]) for s in raw["sequences"])
-        raw["findings"] = tuple(Finding(*f) for f in raw["findings"])
-        if made := raw.get("creation"):
-            grants = tuple((role, privilege) for role, privilege in made["grants"])
-            raw["creation"] = Creation(**{**made, "grants": grants, "settings": tuple(made["settings"])})
-        if room := raw.get("room"):
-            raw["room"] = Room(**room)
-        if said := raw.get("estimate"):
-            seconds, pause = tuple(said["seconds"]), tuple(said["pause"])
-            raw["estimate"] = Estimate(seconds, pause, said["origin"])
-        return cls(**raw)
+        return replace(plan_format.decode(cls, text), version=version)
 
 
 def select(tables: Sequence[Table], column: str, overrides: Mapping[str, str]) -> Selection:

@@ -54,8 +54,8 @@ async def killed_at(estate: Estate, point: str) -> MoveRecord:
         await process.killed()
     finally:
         process.end()
-    (record,) = await estate.mover().list(estate.tenant)
-    return record
+    (listed,) = await estate.mover().list(estate.tenant)
+    return await estate.mover().show(listed.id)
 
 
 async def rows_at(estate: Estate, place: str) -> dict[object, int]:

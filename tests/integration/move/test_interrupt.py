@@ -231,7 +231,8 @@ async def test_the_bars_of_a_move_show_phases_rows_and_the_pause(
     assert "200 rows" in text
     assert "verify: done in" in text
     assert "flipped, the tenant paused for" in text
-    (record,) = await estate18.mover().list()
+    (listed,) = await estate18.mover().list()
+    record = await estate18.mover().show(listed.id)
     verified, audited = record.result["verified_rows"], record.result["audited_rows"]
     assert min(verified, audited) >= 230
     assert f"all equal: {verified} rows before the flip, {audited} rows after it" in text

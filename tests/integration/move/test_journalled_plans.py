@@ -1,0 +1,147 @@
+"""Plans that another release has journalled. `journal/` keeps a plan of each: a new release adds its own, and
+changes none. `0.1.0-dev` is of the development versions before plans carried a version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenantry.cli import summary
+from tenantry.move import MovePlan, PlanUnreadable, State
+from tenantry.move.plan_format import VERSION
+from tests.support.estate import Estate
+from tests.support.process import MoverProcess
+
+JOURNAL = Path(__file__).with_name("journal")
+RELEASES = sorted(path.stem for path in JOURNAL.glob("*.json"))
+MOVE = "m0123456789"
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def another(raw: dict[str, Any]) -> dict[str, Any]:
+    """A plan with what a later release may have added to it, and without what an earlier one may not have had."""
+    lacks = ("room", "estimate", "creation", "findings", "pause")
+    tables = [{k: v for k, v in table.items() if k not in ("rows", "bytes")} for table in raw["tables"]]
+    return {
+        **{name: value for name, value in raw.items() if name not in lacks},
+        "tables": [{**table, "hint": 1} for table in tables],
+        "hint": {"a": [1]},
+    }
+
+
+async def journalled(estate: Estate, release: str, change: Change = lambda raw: raw) -> dict[str, Any]:
+    """Put a release's plan of moving the estate's tenant into the journal."""
+    plan = await estate.mover().plan(estate.tenant, "acme")
+    text = (JOURNAL / f"{release}.json").read_text()
+    for name, value in (
+        ("id", MOVE), ("tenant", plan.tenant), ("shape", plan.shape), ("storage", plan.storage)
+    ):  # fmt: skip
+        text = text.replace(f'"@{name}@"', json.dumps(value))
+    raw = change(json.loads(text))
+    await estate.fetch(
+        "control",
+        "INSERT INTO tenantry.move (id, tenant, source, target, plan) VALUES ($1, $2, 'shared', 'acme', $3)",
+        MOVE,
+        plan.tenant,
+        json.dumps(raw),
+    )
+    return raw
+
+
+def test_a_plan_of_this_release_is_kept() -> None:
+    versions = {json.loads((JOURNAL / f"{release}.json").read_text()).get("version", 0) for release in RELEASES}
+    assert versions == set(range(VERSION + 1))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+async def test_a_move_planned_by_another_release_is_resumed_and_released(estate18: Estate, release: str) -> None:
+    await journalled(estate18, release, another)
+    mover = estate18.mover()
+    assert [move.id for move in await mover.list()] == [MOVE]
+    assert (await mover.show(MOVE)).plan.mechanism.value == "replication"
+    assert (await mover.resume(MOVE)).state is State.FLIPPED
+    assert (await mover.release(MOVE)).state is State.RELEASED
+    assert await mover.leftovers() == []
+
+
+@pytest.mark.parametrize(("release", "point"), [("0.1.0-dev", "K4"), ("0.1.0-dev", "K12"), ("0.1.0", "K8.50")])
+async def test_a_move_planned_by_another_release_is_aborted_wherever_it_was(
+    estate18: Estate, release: str, point: str
+) -> None:
+    await journalled(estate18, release)
+    process = MoverProcess(estate18, "resume", MOVE, failpoints=f"{point}=kill")
+    try:
+        await process.killed()
+    finally:
+        process.end()
+    mover = estate18.mover()
+    assert (await mover.abort(MOVE)).state is State.ABORTED
+    assert await mover.leftovers() == []
+    assert (await mover.run(await mover.plan(estate18.tenant, "acme"))).state is State.FLIPPED
+
+
+async def test_a_move_planned_by_another_release_is_rolled_back(estate18: Estate) -> None:
+    await journalled(estate18, "0.1.0-dev", another)
+    mover = estate18.mover()
+    assert (await mover.resume(MOVE)).state is State.FLIPPED
+    assert (await mover.rollback(MOVE)).state is State.ROLLED_BACK
+    assert await mover.leftovers() == []
+
+
+async def test_a_plan_without_the_tables_shape_does_not_flip_and_is_aborted(estate18: Estate) -> None:
+    await journalled(estate18, "0.1.0", lambda raw: {k: v for k, v in raw.items() if k != "storage"})
+    mover = estate18.mover()
+    with pytest.raises(Exception, match="does not say how the tables looked"):
+        await mover.resume(MOVE)
+    assert (await mover.abort(MOVE)).state is State.ABORTED
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda raw: {**raw, "version": VERSION + 1}, f"format {VERSION + 1}"),
+        (lambda raw: {k: v for k, v in raw.items() if k != "tables"}, "tables"),
+        (lambda raw: {**raw, "mechanism": "by pigeon"}, "by pigeon"),
+        (lambda raw: {**raw, "version": "one"}, "version"),
+    ],
+    ids=["a later format", "no tables", "an unknown mechanism", "an odd version"],
+)
+async def test_a_plan_that_cannot_be_read_is_listed_and_refused_by_name(
+    looked_at: Estate, change: Change, said: str
+) -> None:
+    await journalled(looked_at, "0.1.0", change)
+    mover = looked_at.mover()
+    try:
+        assert [(move.id, move.state) for move in await mover.list()] == [(MOVE, State.RUNNING)]
+        record = await mover.show(MOVE)
+        with pytest.raises(PlanUnreadable, match=said):
+            _ = record.plan
+        assert summary.facts(record)["mechanism"] is None
+        assert said in summary.text(record)["plan"]
+        for command in (mover.resume, mover.abort, mover.rollback, mover.release):
+            with pytest.raises(PlanUnreadable, match=f"move {MOVE}.*{said}"):
+                await command(MOVE)
+        assert (await mover.show(MOVE)).state is State.RUNNING
+    finally:
+        await looked_at.fetch("control", "DELETE FROM tenantry.move WHERE id = $1", MOVE)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_field_with_a_default_may_be_missing(release: str) -> None:
+    raw = json.loads((JOURNAL / f"{release}.json").read_text())
+    needed = {
+        "id", "tenant", "source", "target", "source_kind", "target_kind", "mechanism", "epoch", "setting",
+        "id_type", "tables",
+    }  # fmt: skip
+    for name in raw:
+        less = json.dumps({key: value for key, value in raw.items() if key != name})
+        if name in needed:
+            with pytest.raises(ValueError, match=name):
+                MovePlan.from_json(less)
+        else:
+            assert MovePlan.from_json(less).id == raw["id"]
