@@ -206,7 +206,8 @@ def every_yaml_example() -> Iterator[Finding | None]:
             data = yaml.safe_load(match[2])
             if not isinstance(data, dict) or not set(data) <= set(Config.model_fields):
                 continue  # of another program
-            whole = {"control": {"dsn": "x"}, "databases": {"shared": {"kind": "shared", "dsn": "x"}}, **data}
+            dsn = Everything().get("DSN")
+            whole = {"control": {"dsn": dsn}, "databases": {"shared": {"kind": "shared", "dsn": dsn}}, **data}
             try:
                 Config.parse(whole, environment=Everything())
                 yield None
@@ -218,8 +219,8 @@ class Everything(dict[str, str]):
     """An environment in which every variable is set."""
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A value that is long enough for a secret too."""
-        return "x" * 40
+        """A value that is a DSN, and long enough for a secret too."""
+        return "postgresql://app@a-server.example/database"
 
 
 # -- metrics ---------------------------------------------------------------------------------------

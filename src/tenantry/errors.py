@@ -131,6 +131,19 @@ class DatabaseUnavailable(TenantryError):
         super().__init__(f"database {database} is unavailable ({why}){when}; see `tenantry check`")
 
 
+class DsnUnreadable(DatabaseUnavailable):
+    """What a database's DSN is to be read from leads nowhere on this machine, or to something that is no DSN.
+
+    Attributes:
+        database: its name.
+        reference: "env:NAME", "file:PATH", "server:NAME" or "config", as the directory has it.
+    """
+
+    def __init__(self, database: str, reference: str, why: str) -> None:
+        self.reference = reference
+        super().__init__(database, f"its DSN can't be read: {reference}: {why}")
+
+
 class ScopeLost(TenantryError):
     """The scope's transaction did not live to the scope's end, so its work is not committed by it.
 

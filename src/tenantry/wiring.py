@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from tenantry.config import Config, DatabaseSection
+from tenantry.config import Config, ResolvedDatabase, of_config, resolve
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.events import Events, Sink
 from tenantry.metrics import PrometheusSink
 from tenantry.router import DatabaseSpec, Limits, Pools, TenantRouter
 from tenantry.router.driver import OnConnect
-from tenantry.tenant import Kind
 from tenantry.usage import Ledger, Meter, Waiting
 
 
@@ -99,21 +97,16 @@ class Router(TenantRouter):
             connect_timeout=config.router.connect_timeout,
         )
 
-        async def resolve(name: str) -> DatabaseSpec | None:
-            rows = {row.name: row for row in await store.databases()}
-            if name not in rows:
-                return None
-            section = created_section(config, rows[name])
-            if section is not None:
-                return spec_of(name, section, config.key(name))
-            return spec_of_row(rows[name], key=config.key(name))
+        async def look_up(name: str) -> DatabaseSpec | None:
+            row = next((row for row in await store.databases() if row.name == name), None)
+            return None if row is None else spec_of(config, resolve(config, row), row)
 
         pools = Pools(
-            {name: spec_of(name, section, config.key(name)) for name, section in config.databases.items()},
+            {name: spec_of(config, of_config(config, name)) for name in config.databases},
             limits=limits,
             column=config.tenancy.column,
             events=events,
-            resolve=resolve,
+            resolve=look_up,
             on_connect=on_connect,
         )
         return cls(
@@ -158,59 +151,24 @@ def queues(pools: Pools) -> dict[tuple[str, str], int]:
     }
 
 
-def spec_of(name: str, section: DatabaseSection, key: bytes | None = None) -> DatabaseSpec:
-    """A database of the configuration, as the pools want it."""
-    return DatabaseSpec(
-        name=name,
-        kind=section.kind,
-        dsn=section.dsn.get_secret_value(),
-        operator_dsn=section.operator_dsn.get_secret_value() if section.operator_dsn else None,
-        size=section.pool.max,
-        idle=section.pool.idle,
-        settings=section.server_settings,
-        key=key,
-        prepared_statements=section.prepared_statements,
-    )
+def spec_of(config: Config, database: ResolvedDatabase, row: DatabaseRow | None = None) -> DatabaseSpec:
+    """A database, as the pools want it.
 
+    Args:
+        row: the directory's, from which it can be resolved again; None: the configuration names it.
 
-def created_section(config: Config, row: DatabaseRow) -> DatabaseSection | None:
-    """The section of a database that the directory says is on a server of the configuration; None: it isn't.
-
-    What the row says of the pool comes before what the server says of all its databases.
+    Raises:
+        DsnUnreadable: its reference leads nowhere here.
     """
-    scheme, _, server = row.dsn.partition(":")
-    section = config.created(row.name, server) if scheme == "server" else None
-    if section is None:
-        return None
-    said = {"max": row.settings.get("max"), "idle": row.settings.get("idle")}
-    pool = section.pool.model_copy(update={key: value for key, value in said.items() if value is not None})
-    return section.model_copy(update={"kind": row.kind, "pool": pool})
-
-
-def spec_of_row(
-    row: DatabaseRow, environment: Mapping[str, str] | None = None, *, key: bytes | None = None
-) -> DatabaseSpec | None:
-    """A database that only the directory knows; None when its reference leads nowhere here.
-
-    The row's settings may hold pool size ("max"), idle time in seconds ("idle") and server settings ("settings").
-    """
-    scheme, _, target = row.dsn.partition(":")
-    dsn: str | None = None
-    if scheme == "env":
-        dsn = (os.environ if environment is None else environment).get(target)
-    elif scheme == "file":
-        try:
-            dsn = Path(target).read_text(encoding="utf-8").strip()
-        except OSError:
-            dsn = None
-    if not dsn:
-        return None
     return DatabaseSpec(
-        name=row.name,
-        kind=Kind(row.kind),
-        dsn=dsn,
-        size=int(row.settings.get("max", 20)),
-        idle=float(row.settings.get("idle", 600.0)),
-        settings=dict(row.settings.get("settings", {})),
-        key=key,
+        name=database.name,
+        kind=database.kind,
+        dsn=database.require_dsn(),
+        operator_dsn=database.operator_dsn,
+        size=database.pool.max,
+        idle=database.pool.idle,
+        settings=database.server_settings,
+        key=config.key(database.name),
+        prepared_statements=database.prepared_statements,
+        reread=None if row is None else lambda: spec_of(config, resolve(config, row), row),
     )

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from tenantry.config import Config, on_server, size
+from tenantry.config import Config, on_server, resolve, size
 from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError
 from tenantry.tenant import Kind
-from tenantry.wiring import created_section, spec_of_row
 
 EU1 = {
     "dsn": "postgresql://app:p%40w@eu1:5433/postgres?sslmode=require",
@@ -61,20 +60,18 @@ def test_a_dsn_of_its_own_keeps_a_database_from_the_servers_credentials() -> Non
 def test_a_database_of_the_directory_on_a_server_is_found_with_the_servers_settings() -> None:
     wanted = config(server="eu1")
     row = DatabaseRow("neu.1", Kind.DEDICATED, "server:eu1", {"max": 9})
-    section = created_section(wanted, row)
-    assert section is not None
-    assert section.dsn.get_secret_value().endswith("/neu.1?sslmode=require")
-    assert (section.pool.max, section.pool.idle, section.statement_timeout) == (9, 600.0, 2.0)
-    assert created_section(wanted, row._replace(dsn="server:elsewhere")) is None
-    assert created_section(wanted, row._replace(dsn="env:X")) is None
-    assert "p%40w" not in repr(section)
+    found = resolve(wanted, row)
+    assert found.dsn is not None
+    assert found.dsn.endswith("/neu.1?sslmode=require")
+    assert found.operator_dsn == "postgresql://op@eu1:5433/neu.1"
+    assert (found.pool.max, found.pool.idle, found.server_settings) == (9, 600.0, {"statement_timeout": "2000"})
+    assert "p%40w" not in repr(found)
 
 
 def test_server_settings_reach_processes_that_know_a_database_from_the_directory_only() -> None:
     row = DatabaseRow("a", Kind.DEDICATED, "env:A", {"settings": {"statement_timeout": "2000"}})
-    spec = spec_of_row(row, {"A": "postgresql://h/a"})
-    assert spec is not None
-    assert spec.settings == {"statement_timeout": "2000"}
+    found = resolve(config(server="eu1"), row, {"A": "postgresql://h/a"})
+    assert (found.dsn, found.server_settings) == ("postgresql://h/a", {"statement_timeout": "2000"})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import typer
 from tenantry.cli import exits
 from tenantry.cli.command import command
 from tenantry.cli.render import Column
-from tenantry.cli.session import Database, Session
+from tenantry.cli.session import Session
+from tenantry.config import ResolvedDatabase
 from tenantry.directory import DatabaseRow
 from tenantry.tenant import Kind
 
@@ -66,10 +67,10 @@ async def write_databases(session: Session) -> list[dict[str, Any]]:
     return rows
 
 
-def difference(wanted: Database, there: DatabaseRow | None) -> dict[str, Any]:
+def difference(wanted: ResolvedDatabase, there: DatabaseRow | None) -> dict[str, Any]:
     """What writing `wanted` would change. Pure."""
     before = {} if there is None else {"kind": there.kind, "dsn": there.dsn, "settings": there.settings}
-    settings = {**(there.settings if there else {}), **wanted.settings}
+    settings = {**(there.settings if there else {}), **wanted.row_settings}
     after = {"kind": wanted.kind, "dsn": wanted.reference, "settings": settings}
     change = "add" if there is None else "same" if before == after else "change"
     changed = {key: value for key, value in before.items() if value != after[key]}

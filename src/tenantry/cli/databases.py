@@ -11,10 +11,10 @@ from tenantry.cli import exits
 from tenantry.cli.command import command, group
 from tenantry.cli.options import YesOption, check_name
 from tenantry.cli.render import Column
-from tenantry.cli.session import Session, read_reference
-from tenantry.config import duration
+from tenantry.cli.session import Session
+from tenantry.config import duration, read_reference
 from tenantry.directory import DatabaseRow
-from tenantry.errors import ConfigError
+from tenantry.errors import ConfigError, DsnUnreadable
 from tenantry.tenant import Kind
 
 COLUMNS = (
@@ -60,7 +60,7 @@ async def list_databases(session: Session) -> None:
             "dsn": database.reference,
             "source": source_of(database.name in session.config.databases, database.name in counts),
             "tenants": counts.get(database.name, 0),
-            "max": database.size,
+            "max": database.pool.max,
         }
         for database in (await session.databases()).values()
     ]
@@ -79,14 +79,16 @@ async def show_database(session: Session, name: NameArgument) -> None:
         "address": address_of(database.dsn),
         "source": source_of(name in session.config.databases, name in counts),
         "tenants": counts.get(name, 0),
-        "max": database.size,
-        "idle": database.idle,
+        "max": database.pool.max,
+        "idle": database.pool.idle,
         "operator": (database.operator_dsn or database.direct_dsn) is not None,
         "direct": database.direct_dsn is not None,
         "tenant": database.tenant,
     }
     titles = {"dsn": "DSN from", "operator": "operator's DSN", "direct": "direct DSN", "idle": "idle (s)"}
     session.out.facts(facts, titles=titles)
+    for error in database.unreadable.values():
+        session.out.warn(str(error))
 
 
 @command(app, "add")
@@ -226,8 +228,11 @@ async def _put(
     session.out.facts({"name": name, **detail})
     if reference.startswith("server:"):
         session.out.say(f"`tenantry promote TENANT --to {name}` creates it, if it isn't there")
-    elif reference != "config" and read_reference(reference) is None:
-        session.out.warn(f"{reference} leads nowhere on this machine; the routers' machines need it")
+    elif reference != "config":
+        try:
+            read_reference(reference, database=name)
+        except DsnUnreadable as error:
+            session.out.warn(f"{error}; the routers' machines need it")
 
 
 def register(root: typer.Typer) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from tenantry.cli.options import check_name
-from tenantry.cli.session import Database, Session, operator_dsn
+from tenantry.cli.session import Session
+from tenantry.config import ResolvedDatabase, resolve
+from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError
 from tenantry.move import Endpoint
 from tenantry.tenant import Kind
 
 
-def endpoint(session: Session, database: Database) -> Endpoint:
+def endpoint(session: Session, database: ResolvedDatabase) -> Endpoint:
     """What the mover is told of a database.
 
     Raises:
         ConfigError: no operator's role is configured for it.
+        DsnUnreadable: its reference leads nowhere here.
     """
     section = database.section
     server = session.config.servers.get(section.server or "") if section else None
@@ -21,7 +24,7 @@ def endpoint(session: Session, database: Database) -> Endpoint:
     return Endpoint(
         database.name,
         database.kind,
-        operator_dsn(database),
+        database.require_operator_dsn(),
         key=session.config.key(database.name),
         server_dsn=None if reached is None else reached.get_secret_value(),
         disk=section.disk if section else None,
@@ -30,7 +33,7 @@ def endpoint(session: Session, database: Database) -> Endpoint:
     )
 
 
-async def target(session: Session, name: str) -> Database:
+async def target(session: Session, name: str) -> ResolvedDatabase:
     """The database to move to: a registered one, or a new one on the only server of the configuration.
 
     Raises:
@@ -46,9 +49,8 @@ async def target(session: Session, name: str) -> Database:
             f"`tenantry databases add {name} --kind dedicated --server {servers[0]}`"
         )
     check_name(name, "--to")
-    section = session.config.created(name, servers[0])
-    assert section is not None
-    session.planned[name] = session.of_section(name, section, f"server:{servers[0]}")
+    row = DatabaseRow(name, Kind.DEDICATED, f"server:{servers[0]}", {})
+    session.planned[name] = resolve(session.config, row)
     return session.planned[name]
 
 

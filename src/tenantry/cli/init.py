@@ -13,7 +13,8 @@ from tenantry.cli import exits
 from tenantry.cli.apply import write_databases
 from tenantry.cli.command import command
 from tenantry.cli.render import Column
-from tenantry.cli.session import Database, Session, operator_dsn, role_of
+from tenantry.cli.session import Session
+from tenantry.config import ResolvedDatabase, role_of
 from tenantry.directory import schema
 from tenantry.errors import ConfigError, DatabaseUnavailable
 
@@ -46,7 +47,7 @@ async def init(session: Session, wanted: WithOption = "") -> None:
     """
     named = kits.parse(wanted)
     for name in session.config.databases:
-        operator_dsn(session.in_file(name))  # all of them, before anything is touched
+        session.in_file(name).require_operator_dsn()  # all of them, before anything is touched
     rows = [row async for row in _install(session, named)]
     session.out.rows(COLUMNS, rows)
     if any(row["error"] for row in rows):
@@ -72,13 +73,13 @@ async def _grant_control(connection: Any, role: str) -> None:
     await connection.execute(sql.query("grant_control").replace(":role", quoted))
 
 
-async def _install_data(session: Session, database: Database, named: tuple[str, ...]) -> dict[str, Any]:
+async def _install_data(session: Session, database: ResolvedDatabase, named: tuple[str, ...]) -> dict[str, Any]:
     """One row of the result: a database that is down does not keep the others waiting."""
     if database.dsn is None:
-        return _row(database.name, "data", [], None, f"{database.reference} leads nowhere on this machine")
+        return _row(database.name, "data", [], None, str(database.unreadable["dsn"]))
     role = role_of(database.dsn)
     try:
-        async with session.connect(database.name, operator_dsn(database)) as connection:
+        async with session.connect(database.name, database.require_operator_dsn()) as connection:
             applied = await schema.install_data(
                 connection,
                 name=database.name,

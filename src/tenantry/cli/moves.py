@@ -17,7 +17,7 @@ from tenantry.cli.outlook import outlook
 from tenantry.cli.render import Column
 from tenantry.cli.session import Session
 from tenantry.config import duration
-from tenantry.errors import ConfigError
+from tenantry.errors import ConfigError, DsnUnreadable
 from tenantry.move import Interrupt, Limits, MoveBusy, MovePlan, Mover, State
 from tenantry.move.errors import in_words
 from tenantry.tenant import Kind
@@ -195,7 +195,7 @@ async def mover(session: Session, interrupt: Interrupt | None = None, limits: Li
     for name, database in (await session.databases()).items():
         try:
             endpoints[name] = endpoint(session, database)
-        except ConfigError as error:
+        except (ConfigError, DsnUnreadable) as error:
             session.out.say(str(error))
     tenancy = session.config.tenancy
     return Mover(

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from tenantry.cli import secrets
-from tenantry.cli.session import Database, Session, check_dsn, operator_dsn, role_of
+from tenantry.cli.session import Session
+from tenantry.config import ResolvedDatabase, check_dsn, role_of
 from tenantry.errors import ConfigError
 from tenantry.isolation.policy import Tenancy
 from tenantry.isolation.probe.run import Bind, Connection
@@ -104,8 +105,8 @@ class Where:
                 "--column, --type, --setting and --table go with --dsn; else the file's tenancy says it"
             )
         found = await _chosen(session, self.database)
-        own = found.direct_dsn or found.operator_dsn or found.dsn
-        where = own if reads and own is not None else operator_dsn(found)
+        own = found.best_dsn
+        where = own if reads and own is not None else found.require_operator_dsn()
         logged_in = None if found.dsn is None else role_of(found.dsn)
         proving = _proving(session, found.name)
         return Target(found.name, where, _configured(session), self.role or logged_in, proving)
@@ -122,7 +123,7 @@ def _configured(session: Session) -> Tenancy:
     )
 
 
-async def _chosen(session: Session, name: str | None) -> Database:
+async def _chosen(session: Session, name: str | None) -> ResolvedDatabase:
     if name is not None:
         return await session.database(name)
     shared = [one for one in (await _known(session)).values() if one.kind is Kind.SHARED]
@@ -132,7 +133,7 @@ async def _chosen(session: Session, name: str | None) -> Database:
     return shared[0]
 
 
-async def _known(session: Session) -> dict[str, Database]:
+async def _known(session: Session) -> dict[str, ResolvedDatabase]:
     """The file's databases: nothing here needs the control database."""
     return {name: session.in_file(name) for name in session.config.databases}
 

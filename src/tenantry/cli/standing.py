@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tenantry.cli.session import Session, operator_dsn
+from tenantry.cli.session import Session
 from tenantry.directory import TenantRow
 from tenantry.errors import ConfigError, DatabaseUnavailable, UnknownTenant
 from tenantry.router.driver import Connection
@@ -87,7 +87,7 @@ async def change(session: Session, row: TenantRow, state: str, reason: str | Non
 
 async def _check_operator(session: Session, name: str) -> None:
     """Before anything is written: can the second half be done at all?"""
-    operator_dsn(await session.database(name))
+    (await session.database(name)).require_operator_dsn()
 
 
 async def _write_home(session: Session, row: TenantRow, *, suspended: bool) -> str:

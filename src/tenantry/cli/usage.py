@@ -215,9 +215,9 @@ async def _queued(session: Session) -> dict[tuple[str, str], int]:
 
 async def _look(session: Session, name: str) -> tuple[str, list[Activity]]:
     database = await session.database(name)
-    dsn = database.direct_dsn or database.operator_dsn or database.dsn
+    dsn = database.best_dsn
     if dsn is None:
-        session.out.warn(f"{name}: its DSN is not known here")
+        session.out.warn(str(database.unreadable["dsn"]))
         return name, []
     async with session.connect(name, dsn) as connection:
         return name, await look(connection)

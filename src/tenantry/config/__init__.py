@@ -9,6 +9,8 @@ source, the key and the mend. DSNs are `SecretStr`: no `repr`, log line or error
 
 from __future__ import annotations
 
+from tenantry.config.databases import ResolvedDatabase, of_config, resolve, resolve_all
+from tenantry.config.dsn import check_dsn, read_reference, role_of
 from tenantry.config.model import Config
 from tenantry.config.sections import (
     BackupSection,
@@ -34,12 +36,19 @@ __all__ = [
     "MetricsSection",
     "PoolSection",
     "PromotionSection",
+    "ResolvedDatabase",
     "RouterSection",
     "ServerSection",
     "Size",
     "TenancySection",
     "UsageSection",
+    "check_dsn",
     "duration",
+    "of_config",
     "on_server",
+    "read_reference",
+    "resolve",
+    "resolve_all",
+    "role_of",
     "size",
 ]

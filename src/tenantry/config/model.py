@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from tenantry.config.dsn import check_dsn
 from tenantry.config.environment import fill, references
 from tenantry.config.sections import (
     ControlSection,
@@ -129,7 +130,20 @@ class Config(Section):
         except ValidationError as error:
             raise _config_error(error, source) from None
         config._cross_check(source)
+        for key, dsn in config.dsns():
+            check_dsn(dsn, source=source, key=key)
         return config
+
+    def dsns(self) -> list[tuple[str, str]]:
+        """Every DSN with its key. Secrets: never to be shown."""
+        named: list[tuple[str, SecretStr | None]] = [
+            ("control.dsn", self.control.dsn),
+            ("control.direct_dsn", self.control.direct_dsn),
+        ]
+        sections: dict[str, Mapping[str, Tuned]] = {"servers": self.servers, "databases": self.databases}
+        for part, those in sections.items():
+            named += [(f"{part}.{name}.{key}", getattr(one, key)) for name, one in those.items() for key in DSNS]
+        return [(key, dsn.get_secret_value()) for key, dsn in named if dsn is not None]
 
     def _cross_check(self, source: str | None) -> None:
         default = self.tenancy.default_database

@@ -40,7 +40,7 @@ class DatabaseRow(NamedTuple):
     name: str
     kind: Kind
     dsn: str
-    """A reference: "env:NAME", "file:PATH", or "config"."""
+    """A reference: "env:NAME", "file:PATH", "server:NAME" or "config"; `config.resolve` says where it leads."""
     settings: dict[str, Any]
 
 

@@ -40,6 +40,9 @@ class DatabaseSpec:
     """Hardened mode's key of this database; None: it isn't hardened."""
     prepared_statements: bool | None = None
     """Whether asyncpg may keep named statements; None: unless a pooler is found in between."""
+    reread: Callable[[], DatabaseSpec] | None = field(default=None, repr=False, compare=False)
+    """The same with its DSNs read again from where they stand: a rotated password is found there. Raises
+    DsnUnreadable. None: they can't change while the process runs."""
 
 
 @dataclass(frozen=True, slots=True)

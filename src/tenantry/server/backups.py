@@ -19,12 +19,11 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry import sql
-from tenantry.config import BackupSection, Config, DatabaseSection
+from tenantry.config import BackupSection, Config, ResolvedDatabase, resolve_all
 from tenantry.directory import Store
 from tenantry.lifecycle import stop, to_the_end
 from tenantry.move.endpoint import libpq_environment
 from tenantry.server.away import AWAY
-from tenantry.wiring import created_section
 
 logger = logging.getLogger("tenantry")
 
@@ -40,19 +39,20 @@ NEVER: Final = float("inf")
 class Policy(NamedTuple):
     """What is wanted of one database."""
 
-    section: DatabaseSection
+    database: ResolvedDatabase
     backup: BackupSection
 
 
 async def policies(store: Store, config: Config) -> dict[str, Policy]:
     """Every database with a policy: of the file, and those that tenants live in on servers of the file."""
-    sections = dict(config.databases)
     counts = await store.count_tenants()
-    for row in await store.databases():
-        section = created_section(config, row)
-        if section is not None and row.name not in sections and counts.get(row.name):
-            sections[row.name] = section
-    return {name: Policy(one, one.backup) for name, one in sections.items() if one.backup is not None}
+    known = resolve_all(config, await store.databases())
+    return {
+        name: Policy(one, one.section.backup)
+        for name, one in known.items()
+        if one.section is not None and one.section.backup is not None
+        if name in config.databases or counts.get(name)
+    }
 
 
 async def ages(control: Any) -> dict[str, float]:
@@ -151,8 +151,8 @@ async def run(name: str, policy: Policy) -> int:
     The command finds the database by libpq's variables (PGHOST, PGDATABASE, PGPASSWORD …), so that
     `pg_dump -Fc -f /backup/acme.dump` is one; TENANTRY_BACKUP_DATABASE is its name in the directory.
     """
-    section = policy.section
-    dsn = (section.direct_dsn or section.operator_dsn or section.dsn).get_secret_value()
+    dsn = policy.database.best_dsn
+    assert dsn is not None  # a policy stands in a section, and a section has a DSN
     process = await asyncio.create_subprocess_shell(
         policy.backup.command or "",
         env=environment(name, dsn, os.environ),

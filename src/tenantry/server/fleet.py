@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import asyncpg
 
 from tenantry import sql
-from tenantry.config import Config
+from tenantry.config import Config, resolve_all
 from tenantry.directory import Store
 from tenantry.errors import TenantryError
 from tenantry.lifecycle import stop
@@ -214,6 +214,8 @@ class FleetReader:
         now = self._clock()
         await self._view.refresh(control, now)
         judged, _ = self._judged
+        unfinished = [_following(move) for move in moves if not move.finished]
+        known = resolve_all(self._config, await self._store.databases()) if unfinished else {}
         hour = now // HOUR * HOUR
         return Fleet(
             at=datetime.fromtimestamp(now, UTC),
@@ -223,7 +225,7 @@ class FleetReader:
             reasons={verdict.tenant: reasons(verdict) for verdict in judged},
             witnessed=await witnessed(control, hour - HOUR, hour + HOUR),
             numbers=self._numbers(databases, moves)._replace(
-                lags=await lags(self._config, map(_following, (move for move in moves if not move.finished))),
+                lags=await lags(known, unfinished),
                 backups=await measure(self._store, self._config),
                 pauses=tuple(row["pause"] for row in await control.fetch(sql.query("server/pauses"))),
             ),

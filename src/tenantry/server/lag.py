@@ -6,13 +6,13 @@ Any role may read it, so the routers' DSN will do. What can't be asked is left o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import asyncpg
 
 from tenantry import sql
-from tenantry.config import Config
+from tenantry.config import ResolvedDatabase
 from tenantry.link import LINK_BROKEN
 
 #: Seconds for one database's answer: a scrape waits for it.
@@ -31,22 +31,21 @@ class Following(NamedTuple):
     """"out" before the flip, "back" after it."""
 
 
-async def lags(config: Config, moves: Iterable[Following]) -> dict[str, int]:
+async def lags(databases: Mapping[str, ResolvedDatabase], moves: Iterable[Following]) -> dict[str, int]:
     """Bytes of log that the other side has not confirmed, by tenant."""
     wanted = list(moves)
-    found = await asyncio.gather(*(_lag(config, move) for move in wanted))
+    found = await asyncio.gather(*(_lag(databases.get(move.home), move) for move in wanted))
     return {move.tenant: lag for move, lag in zip(wanted, found, strict=True) if lag is not None}
 
 
-async def _lag(config: Config, move: Following) -> int | None:
-    section = config.databases.get(move.home)
-    if section is None:
+async def _lag(home: ResolvedDatabase | None, move: Following) -> int | None:
+    dsn = home.best_dsn if home is not None else None
+    if dsn is None:
         return None
-    dsn = section.direct_dsn or section.operator_dsn or section.dsn
     try:
         async with asyncio.timeout(PATIENCE):
             connection = await asyncpg.connect(
-                dsn.get_secret_value(),
+                dsn,
                 statement_cache_size=0,
                 server_settings={"application_name": "tenantry serve"},
             )

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import asyncpg
 
-from tenantry.config import Config, DatabaseSection
+from tenantry.config import Config, resolve_all
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.errors import DatabaseUnavailable
 from tenantry.events import Events
 from tenantry.lifecycle import stop
 from tenantry.link import LINK_BROKEN
 from tenantry.usage import Watches
-from tenantry.wiring import spec_of_row
 
 logger = logging.getLogger("tenantry")
 
@@ -33,15 +32,15 @@ _AWAY: Final = (DatabaseUnavailable, asyncpg.PostgresError, *LINK_BROKEN)
 class Follower:
     """Keeps the watches in step with the directory. `start` it, and `close` it."""
 
-    # Mutable state: _dsns (of the directory's databases that are watched), _changed (set by a notification),
-    # _task. `_follow` alone changes the first.
+    # Mutable state: _dsns (of the databases that are watched), _changed (set by a notification), _task.
+    # `_follow` alone changes the first.
 
     def __init__(self, store: Store, config: Config, watches: Watches) -> None:
         self.watches = watches
         self._store = store
         self._poll = config.control.poll
-        self._ours = {name: _best(section) for name, section in config.databases.items()}
-        self._dsns: dict[str, str] = {}
+        self._config = config
+        self._dsns = dsns_to_watch(config, ())
         self._changed = asyncio.Event()
         # A directory of its own, which nobody asks for tenants: the feed hears of databases too.
         directory = Directory(store, config.tenancy.type, Events())
@@ -62,7 +61,7 @@ class Follower:
         await self.watches.close()
 
     async def _run(self) -> None:
-        await self.watches.follow(_connectors(self._ours))
+        await self.watches.follow(_connectors(self._dsns))
         while True:
             self._changed.clear()
             pause = self._poll
@@ -79,12 +78,12 @@ class Follower:
 
     async def _follow(self, rows: list[DatabaseRow]) -> None:
         """Watch these and the file's; one whose address has changed is watched anew."""
-        found = {row.name: dsn for row in rows if row.name not in self._ours and (dsn := dsn_of(row)) is not None}
+        found = dsns_to_watch(self._config, rows)
         kept = {name: dsn for name, dsn in found.items() if self._dsns.get(name, dsn) == dsn}
         if len(kept) < len(found):
-            await self.watches.follow(_connectors({**kept, **self._ours}))
+            await self.watches.follow(_connectors(kept))
         self._dsns = found
-        await self.watches.follow(_connectors({**found, **self._ours}))
+        await self.watches.follow(_connectors(found))
 
 
 async def watch(store: Store, config: Config) -> Follower:
@@ -94,20 +93,14 @@ async def watch(store: Store, config: Config) -> Follower:
     return follower
 
 
-def dsn_of(row: DatabaseRow) -> str | None:
-    """The most direct and most able DSN that the directory's references lead to here; None: none does."""
-    for reference in (row.settings.get("direct"), row.settings.get("operator"), row.dsn):
-        spec = spec_of_row(row._replace(dsn=str(reference))) if reference else None
-        if spec is not None:
-            return spec.dsn
-    return None
+def dsns_to_watch(config: Config, rows: Iterable[DatabaseRow]) -> dict[str, str]:
+    """By database, the most direct and most able DSN that is known here.
 
-
-def _best(section: DatabaseSection) -> str:
-    """The service's own role will do for the sessions of that role, and for the totals. Others are seen by members
+    The service's own role will do for the sessions of that role, and for the totals. Others are seen by members
     of pg_monitor; estimating storage takes a role that bypasses row-level security.
     """
-    return (section.direct_dsn or section.operator_dsn or section.dsn).get_secret_value()
+    found = resolve_all(config, rows)
+    return {name: dsn for name, database in found.items() if (dsn := database.best_dsn) is not None}
 
 
 def _connectors(dsns: Mapping[str, str]) -> dict[str, Callable[[], Awaitable[Any]]]:

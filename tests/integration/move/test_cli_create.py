@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tenantry import Router
 from tenantry.cli import main
 from tenantry.embedded import EmbeddedServer
 from tests.support.estate import Estate
+from tests.support.until import until
 
 FILE = """
 control: {{dsn: {control}}}
@@ -105,6 +110,59 @@ async def test_a_tenant_is_promoted_to_a_database_that_nobody_has_named_before(
     # The next plan leans on what this move has taken.
     again = json.loads((await run("--json", "promote", str(estate.tenants[1]), "--to", "next", "--plan"))[1])
     assert "1 earlier move" in again["estimated_from"]
+
+
+@pytest.fixture
+async def served(estate: Estate, run: Run, tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """`tenantry serve` with the same file, started when it is called for; what it answers to a scrape."""
+    command = [sys.executable, "-m", "tenantry.cli", "serve", "--port", "0"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--config", str(tmp_path / "tenantry.yaml"), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    said = (await process.stderr.readline()).decode()
+    address = re.search(r"http://\S+", said)
+    assert address is not None, said
+
+    async def scrape() -> str:
+        async with httpx.AsyncClient() as client:
+            return (await client.get(address[0] + "/metrics", timeout=30)).text
+
+    try:
+        yield scrape
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def test_a_database_that_a_promotion_made_is_routed_to_watched_and_open_to_operators(
+    estate: Estate, run: Run, tmp_path: Path, served: Callable[[], Awaitable[str]]
+) -> None:
+    tenant, new = str(estate.tenant), estate.dedicated
+    code, _, err = await run("promote", tenant, "--to", new, "--yes")
+    assert code == 0, err
+    sessions = (
+        f"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tenantry watch' AND datname = '{new}'"
+    )
+    async with Router.open(tmp_path / "tenantry.yaml", metrics=False) as router:
+        assert await router.fetchval(estate.tenant, "SELECT current_database()") == new
+        async with router.operator(reason="a report", database=new) as conn:
+            assert await conn.fetchval("SELECT current_database()") == new
+            assert await conn.fetchval("SELECT current_user") != "app"
+    await until(lambda: estate.far.psql(sessions) == "1", seconds=60)
+    for series in ("usage", "database_reading", "sampled"):  # metered, its totals, and the witness's looks
+        query = f"SELECT count(*) FROM tenantry.{series} WHERE database = '{new}'"
+        await until(partial(told, estate, query), seconds=60, what=series)
+    lag = re.compile(rf'^tenantry_move_lag_bytes{{tenant="{tenant}"}} \d', re.MULTILINE)
+
+    async def scraped() -> bool:
+        return lag.search(await served()) is not None
+
+    await until(scraped, seconds=60)
+
+
+def told(estate: Estate, query: str) -> bool:
+    return estate.near.psql(query, estate.control) != "0"
 
 
 async def test_a_server_without_room_is_refused_and_nothing_is_made_or_registered(

@@ -10,8 +10,7 @@ import pytest
 from tenantry import sql
 from tenantry.cli.checkup.facts import DatabaseFacts, FleetFacts, Reached
 from tenantry.cli.checkup.rules import Finding, judge
-from tenantry.cli.session import Database
-from tenantry.config import Config
+from tenantry.config import Config, ResolvedDatabase
 from tenantry.directory import DatabaseRow
 from tenantry.move import Leftover, State
 from tenantry.tenant import Kind
@@ -42,7 +41,7 @@ def config(**control: Any) -> Config:
 
 def fleet(router: Reached = HEALTHY, *, control: Reached = CONTROL, dsn: str = LOCAL_DSN) -> FleetFacts:
     """A fleet of one database."""
-    database = Database("shared", Kind.SHARED, "config", dsn, LOCAL_DSN, None)
+    database = ResolvedDatabase("shared", Kind.SHARED, "config", dsn, LOCAL_DSN)
     facts = DatabaseFacts(database, router, replace(HEALTHY, local=router.local), None)
     return FleetFacts(control, None, (facts,), (DatabaseRow("shared", Kind.SHARED, "config", {}),))
 

@@ -11,9 +11,10 @@ from typing import Any, Final
 import asyncpg
 
 from tenantry import sql
-from tenantry.cli.session import Database, Session
+from tenantry.cli.session import Session
+from tenantry.config import ResolvedDatabase
 from tenantry.directory import DatabaseRow
-from tenantry.errors import DatabaseUnavailable, TenantryError
+from tenantry.errors import DatabaseUnavailable, DsnUnreadable, TenantryError
 from tenantry.link import LINK_BROKEN
 from tenantry.move import Leftover
 from tenantry.move.journal import Journal
@@ -66,7 +67,7 @@ class Reached:
 class DatabaseFacts:
     """One database."""
 
-    database: Database
+    database: ResolvedDatabase
     router: Reached
     """By the routers' DSN."""
     operator: Reached | None
@@ -110,15 +111,20 @@ async def gather(session: Session) -> FleetFacts:
     return FleetFacts(first, listen, tuple(found), directory, leftovers, why, backups)
 
 
-async def _ask(session: Session, gate: asyncio.Semaphore, database: Database) -> DatabaseFacts:
-    def by(dsn: str | None) -> Any:
+async def _ask(session: Session, gate: asyncio.Semaphore, database: ResolvedDatabase) -> DatabaseFacts:
+    def by(role: str, dsn: str | None) -> Any:
+        if role in database.unreadable:
+            return _unreadable(database.unreadable[role])
         return _nothing() if dsn is None else reach(session, gate, database.name, dsn, "data")
 
     router, operator, direct = await asyncio.gather(
-        by(database.dsn), by(database.operator_dsn), by(database.direct_dsn)
+        by("dsn", database.dsn), by("operator", database.operator_dsn), by("direct", database.direct_dsn)
     )
-    lost = Reached(error=f"{database.reference} leads nowhere on this machine")
-    return DatabaseFacts(database, router or lost, operator, direct)
+    return DatabaseFacts(database, router, operator, direct)
+
+
+async def _unreadable(error: DsnUnreadable) -> Reached:
+    return Reached(error=str(error))
 
 
 async def reach(session: Session, gate: asyncio.Semaphore, name: str, dsn: str, side: str) -> Reached:
@@ -216,7 +222,7 @@ async def _backups(session: Session) -> dict[str, tuple[float, float]]:
     return {name: (measured[name], wanted[name].backup.every) for name in wanted if name in measured}
 
 
-def _of_file(session: Session) -> dict[str, Database]:
+def _of_file(session: Session) -> dict[str, ResolvedDatabase]:
     return {name: session.in_file(name) for name in session.config.databases}
 
 

@@ -230,7 +230,7 @@ def _budgets(facts: FleetFacts, config: Config, processes: int) -> Iterator[Find
     wanted: dict[str, int] = defaultdict(int)
     servers: dict[str, tuple[list[str], Reached]] = {}
     for name, reached, size in [
-        *((one.database.name, one.router, one.database.size) for one in facts.databases),
+        *((one.database.name, one.router, one.database.pool.max) for one in facts.databases),
         ("control", facts.control, 0),
     ]:
         if reached.error is None and reached.cluster is not None and not reached.pooled:
