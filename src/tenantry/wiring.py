@@ -66,17 +66,17 @@ class Router(TenantRouter):
         if metrics:
             sink = PrometheusSink(router, top=config.metrics.top, registry=registry)
             events.subscribe(sink)
-            router.accompany(sink.close)
+            router.add_close_callback(sink.close)
         if config.usage.record:
             meter = Meter()
             events.subscribe(meter)
             pool = await router.directory.store.pool()
             ledger = Ledger(meter, pool, uuid4(), every=config.usage.flush)
             ledger.start()
-            router.accompany(ledger.close)
+            router.add_close_callback(ledger.close)
             waiting = Waiting(pool, ledger.router, partial(queues, router.pools))
             waiting.start()
-            router.accompany(waiting.close)
+            router.add_close_callback(waiting.close)
         try:
             await router.start()
         except BaseException:

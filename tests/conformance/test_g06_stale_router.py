@@ -116,7 +116,7 @@ async def test_the_fence_waits_for_a_scope_in_progress_whose_write_is_in_the_old
 
                 await until(fence_waits)
             late = asyncio.create_task(newcomer())
-            await until(lambda: len(stale.router.parking) == 1)
+            await until(lambda: len(stale.router.fence_wait) == 1)
             assert not flipped.is_set()
             await conn.execute(INSERT, 1, level)
         await moving

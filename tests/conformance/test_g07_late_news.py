@@ -25,7 +25,7 @@ async def test_a_new_home_that_has_not_heard_of_the_flip_is_waited_for(direct: P
                 "UPDATE tenantry.placement SET home = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
             )
             early = [asyncio.create_task(router.fetchval(tenant, "SELECT 1")) for _ in range(10)]
-            await until(lambda: len(router.parking) == 1)
+            await until(lambda: len(router.fence_wait) == 1)
             assert not any(task.done() for task in early)
             await target.execute(
                 "UPDATE tenantry.placement SET home = $2, epoch = 2 WHERE tenant = $1", str(tenant), name

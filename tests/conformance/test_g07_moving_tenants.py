@@ -26,7 +26,7 @@ async def test_callers_of_a_fenced_tenant_wait_outside_the_pool_and_none_fails(p
         fenced, other = await product.signed_up(router, 2)
         async with product.fence(fenced):
             parked = asyncio.create_task(fetch_all(router, fenced, 50))
-            await until(lambda: len(router.parking) == 1)
+            await until(lambda: len(router.fence_wait) == 1)
             for _ in range(20):
                 assert await router.fetchval(other, "SELECT 1") == 1
             assert not parked.done()
@@ -51,7 +51,7 @@ async def test_a_fence_that_is_only_asked_for_parks_newcomers_too(product: Produ
 
             await until(asked)
             late = asyncio.create_task(router.fetchval(tenant, "SELECT 1"))
-            await until(lambda: len(router.parking) == 1)
+            await until(lambda: len(router.fence_wait) == 1)
             assert not late.done()
         await asking
         assert await late == 1
@@ -79,7 +79,7 @@ async def test_a_directory_that_changes_during_the_fence_does_not_make_callers_s
         fenced, other = await product.signed_up(router, 2)
         async with product.fence(fenced):
             parked = asyncio.create_task(fetch_all(router, fenced, 20))
-            await until(lambda: len(router.parking) == 1)
+            await until(lambda: len(router.fence_wait) == 1)
             for _ in range(5):
                 router.directory.tell(None)
                 assert await router.fetchval(other, "SELECT 1") == 1
@@ -94,7 +94,7 @@ async def test_a_tenant_that_was_moved_is_followed_by_callers_parked_and_new(pro
         home = section["dsn"].rpartition("/")[2]
         async with product.fence(tenant) as mover:
             parked = [asyncio.create_task(router.execute(tenant, INSERT, number)) for number in range(10)]
-            await until(lambda: len(router.parking) == 1)
+            await until(lambda: len(router.fence_wait) == 1)
             async with product.admin(home) as target:
                 await target.execute("INSERT INTO tenantry.placement VALUES ($1, $2, 2)", str(tenant), name)
             await mover.execute(

@@ -86,7 +86,7 @@ async def test_a_first_checkout_lookup_and_connecting_cancelled_at_every_await(p
 
         async def check() -> None:
             await nothing_leaked(router)
-            while pool.shed():  # the next one has to look up and to connect again
+            while pool.close_idle():  # the next one has to look up and to connect again
                 pass
             router.directory.drop(a)
             await nothing_leaked(router)

@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from tenantry import Router, ScopeLost
-from tenantry.router import parting
+from tenantry.router import disconnect
 from tenantry.tenant import TenantId
 from tests.support.product import Product
 from tests.support.proxy import Proxy, Verdict
@@ -221,8 +221,8 @@ async def test_a_cancel_request_that_got_lost_is_sent_again(
 ) -> None:
     """The statement was cancelled with its caller, so asyncpg has asked already: in vain."""
     if product.server.version != 15:  # there, the waits are those of the product
-        for wait in ("PATIENCE", "_AGAIN", "_ATTEMPT"):
-            monkeypatch.setattr(parting, wait, getattr(parting, wait) / 8)
+        for wait in ("CANCEL_TIMEOUT", "_AGAIN", "_ATTEMPT"):
+            monkeypatch.setattr(disconnect, wait, getattr(disconnect, wait) / 8)
     mark = uuid.uuid4().hex
     async with Proxy(*_address(product)) as proxy, product.admin() as admin:
         loss = Loss(verdict, 2)

@@ -58,7 +58,7 @@ async def test_waiting_requests_hold_no_connection(many: Estate, point: str) -> 
         try:
             await process.stopped()
             waiting = [asyncio.create_task(router.execute(moving, ENTRY, one, 1, 0)) for one in operations]
-            await until(lambda: len(router.parking) == 1)
+            await until(lambda: len(router.fence_wait) == 1)
             during = await one_by_one(router, others, 300)
             async with asyncio.timeout(20), AsyncExitStack() as open_at_once:
                 for other in others[:CONNECTIONS]:

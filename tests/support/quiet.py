@@ -21,7 +21,7 @@ async def nothing_leaked(router: Router) -> None:
     await until(lambda: router.pools.budget.used == sum(pool.open for pool in pools), what="the budget's count")
     for pool in pools:
         assert pool.state()["idle"] == pool.open
-        held = {line.tenant: line.held for line in pool.admission._lines.values() if line.held}
+        held = {line.tenant: line.held for line in pool.admission._queues.values() if line.held}
         assert not held, f"queue places are held on {pool.database}: {held}"
     assert router.pools.budget.waiting == 0
-    assert len(router.parking) == 0
+    assert len(router.fence_wait) == 0

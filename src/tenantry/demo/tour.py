@@ -75,7 +75,7 @@ async def _tell(options: Options, world: World, story: Story, began: float) -> N
     meter = Meter()
     async with Router.open(world.config(), sinks=(meter,)) as router:
         ledger = Ledger(meter, await router.directory.store.pool(), uuid4())
-        router.accompany(ledger.close)
+        router.add_close_callback(ledger.close)
         for customer in customers():
             home = worlds.OWNED if customer.name == worlds.OWNED else worlds.SHARED
             await router.add_tenant(customer.id, plan=customer.plan, database=home)

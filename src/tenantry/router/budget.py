@@ -11,10 +11,10 @@ from typing import Protocol
 class Spender(Protocol):
     """A pool, as the budget sees it."""
 
-    def spare(self) -> float | None:
+    def idle_since(self) -> float | None:
         """When its longest idle connection was used last; None: it has no idle one."""
 
-    def shed(self) -> bool:
+    def close_idle(self) -> bool:
         """Close one idle connection, and give its permit back when it is gone. False: none is idle."""
 
 
@@ -100,10 +100,10 @@ class Budget:
         idle = [
             (since, number, spender)
             for number, spender in enumerate(self._spenders)
-            if spender is not asking and (since := spender.spare()) is not None
+            if spender is not asking and (since := spender.idle_since()) is not None
         ]
         if idle:
-            min(idle)[2].shed()
+            min(idle)[2].close_idle()
 
     async def _pace(self, now: Callable[[], float]) -> None:
         at = now()

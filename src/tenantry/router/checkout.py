@@ -7,7 +7,7 @@ import contextlib
 import json
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 
@@ -22,15 +22,13 @@ from tenantry.errors import (
 from tenantry.events import CheckoutFailed, ScopeEnded
 from tenantry.lifecycle import to_the_end
 from tenantry.link import LINK_BROKEN
-from tenantry.router import driver, parting, scope
+from tenantry.router import disconnect, driver, scope
 from tenantry.router.connection import ScopedConnection
-from tenantry.router.parking import PROBER
+from tenantry.router.fence_wait import LEADER
+from tenantry.router.parts import RouterParts
 from tenantry.router.pool import CLEANUP, Pool
-from tenantry.router.slot import Slot, Ticket
+from tenantry.router.waiter import PooledConnection, Waiter
 from tenantry.tenant import Placement, TenantId
-
-if TYPE_CHECKING:
-    from tenantry.router.router import TenantRouter
 
 NOT_HERE, FENCED, SUSPENDED, RACED = "TN001", "TN002", "TN003", "40001"
 
@@ -38,7 +36,7 @@ NOT_HERE, FENCED, SUSPENDED, RACED = "TN001", "TN002", "TN003", "40001"
 class Checkout:
     """`async with router.tenant(…) as conn`: opens a scope, and ends it as the block ended."""
 
-    # Mutable state: while the scope is open, _pool, _slot, _ticket and _connection; _arrived and _opened
+    # Mutable state: while the scope is open, _pool, _pooled, _waiter and _connection; _arrived and _opened
     # (perf_counter seconds).
 
     __slots__ = (
@@ -46,16 +44,16 @@ class Checkout:
         "_connection",
         "_mode",
         "_opened",
+        "_parts",
         "_pool",
-        "_router",
-        "_slot",
+        "_pooled",
         "_tenant",
-        "_ticket",
         "_timeout",
+        "_waiter",
     )
 
-    def __init__(self, router: TenantRouter, tenant: TenantId, mode: scope.Mode, timeout: float) -> None:
-        self._router = router
+    def __init__(self, parts: RouterParts, tenant: TenantId, mode: scope.Mode, timeout: float) -> None:
+        self._parts = parts
         self._tenant = tenant
         self._mode = mode
         self._timeout = timeout
@@ -64,94 +62,100 @@ class Checkout:
     async def __aenter__(self) -> ScopedConnection:
         if self._connection is not None:
             raise RuntimeError("a scope is entered once; ask the router for another")
-        router = self._router
+        parts = self._parts
         self._arrived = perf_counter()
-        deadline = router.loop.time() + self._timeout
+        deadline = parts.loop.time() + self._timeout
         database: str | None = None
         try:
-            entry = router.directory.cached(self._tenant)
+            entry = parts.directory.cached(self._tenant)
             if entry is None:
-                entry = await router.find(self._tenant, deadline)
+                entry = await parts.enrollment.find(self._tenant, deadline)
             database = entry.profile.placement.database
-            slot = await self._bound(entry, deadline)
+            pooled = await self._bound(entry, deadline)
         except BaseException as error:
-            router.events.emit(
+            parts.events.emit(
                 CheckoutFailed(self._tenant, database, type(error).__name__, perf_counter() - self._arrived)
             )
             raise
-        # No await from here to the return: the slot is ours, and __aexit__ gives it back.
-        driver.begin_scope(slot.connection, self._mode.isolation)
-        self._slot = slot
+        # No await from here to the return: the connection is ours, and __aexit__ gives it back.
+        driver.begin_scope(pooled.connection, self._mode.isolation)
+        self._pooled = pooled
         self._opened = perf_counter()
-        self._connection = ScopedConnection(slot.connection)
+        self._connection = ScopedConnection(pooled.connection)
         return self._connection
 
-    async def _bound(self, entry: Entry, deadline: float) -> Slot:
-        """A slot bound to the tenant, wherever it lives by now."""
-        router, tenant = self._router, self._tenant
-        role: str | None = None
-        detours = 0
+    async def _bound(self, entry: Entry, deadline: float) -> PooledConnection:
+        """A connection bound to the tenant, wherever it lives by now."""
+        parts, tenant = self._parts, self._tenant
+        parking_role: str | None = None
+        redirects = 0
         try:
             while True:
                 profile = entry.profile
                 if profile.suspended:
                     raise TenantSuspended(tenant)
-                pool = router.pools.ready(profile.placement.database)
+                pool = parts.pools.ready(profile.placement.database)
                 if pool is None:
-                    pool = await router.pools.get(profile.placement.database)
-                ticket = self._wish(entry, pool, deadline)
+                    pool = await parts.pools.get(profile.placement.database)
+                waiter = self._waiter_for(entry, pool, deadline)
                 try:
-                    slot = await pool.checkout(ticket)
+                    pooled = await pool.checkout(waiter)
                 except (DatabaseUnavailable, TenantBusy) as error:
-                    if role is None or router.loop.time() < deadline:
+                    if parking_role is None or parts.loop.time() < deadline:
                         raise
                     raise TenantMoving(tenant, perf_counter() - self._arrived) from error  # that took the time
                 except asyncpg.PostgresError as error:
                     state = error.sqlstate
                     if state == FENCED or (state == NOT_HERE and _is_behind(error, profile.placement)):
-                        role = await router.parking.wait(tenant, role, deadline)
-                        if role is None:
+                        parking_role = await parts.fence_wait.wait(tenant, parking_role, deadline)
+                        if parking_role is None:
                             raise TenantMoving(tenant, perf_counter() - self._arrived) from error
                     elif state == NOT_HERE:
-                        detours += 1
-                        await self._reroute(error, entry, detours, deadline)
+                        redirects += 1
+                        await self._reroute(error, entry, redirects, deadline)
                     elif state == SUSPENDED:
                         raise TenantSuspended(tenant) from error
                     elif state != RACED:  # the placement changed under a snapshot: bind once more
                         raise
-                    entry = await router.find(tenant, deadline)
+                    entry = await parts.enrollment.find(tenant, deadline)
                     continue
-                self._pool, self._ticket = pool, ticket
-                return slot
+                self._pool, self._waiter = pool, waiter
+                return pooled
         finally:
-            if role == PROBER:
-                router.parking.leave(tenant)
+            if parking_role == LEADER:
+                parts.fence_wait.leave(tenant)
 
-    def _wish(self, entry: Entry, pool: Pool, deadline: float) -> Ticket:
+    def _waiter_for(self, entry: Entry, pool: Pool, deadline: float) -> Waiter:
         terms = entry.profile.terms
         if self._mode is scope.PLAIN:
             opening = pool.opening(entry.text, terms)
         else:
-            opening = scope.Opening(self._mode.begin(), entry.text, terms.statement_timeout, pool.key)
-        return Ticket(self._tenant, terms, opening, self._router.loop.time(), deadline)
+            opening = scope.ScopeOpener(self._mode.begin(), entry.text, terms.statement_timeout, pool.key)
+        return Waiter(self._tenant, terms, opening, self._parts.loop.time(), deadline)
 
-    async def _reroute(self, refusal: asyncpg.PostgresError, entry: Entry, detours: int, deadline: float) -> None:
-        """The database that the cache named says that the tenant doesn't live there: learn better."""
-        router, tenant = self._router, self._tenant
+    async def _reroute(
+        self,
+        refusal: asyncpg.PostgresError,
+        entry: Entry,
+        redirects: int,
+        deadline: float,
+    ) -> None:
+        """The database that the cache named says that the tenant doesn't live there: learn where it does."""
+        parts, tenant = self._parts, self._tenant
         said = _said(refusal)
         placement = entry.profile.placement
         if said.get("home") is not None and said["epoch"] > placement.epoch:
-            spec = await router.pools.spec(said["home"])
-            router.directory.correct(tenant, Placement(spec.name, spec.kind, said["epoch"]))
+            spec = await parts.pools.spec(said["home"])
+            parts.directory.correct(tenant, Placement(spec.name, spec.kind, said["epoch"]))
         else:
-            fresh = await router.find(tenant, deadline, refresh=True)
+            fresh = await parts.enrollment.find(tenant, deadline, refresh=True)
             now_at = fresh.profile.placement
             if now_at == placement and said.get("home") is None:
-                await router.enroll(fresh, refusal)
-        if detours > 2:  # two databases that point at each other, or a copy that lags: not too fast
-            if router.loop.time() >= deadline:
+                await parts.enrollment.complete(fresh, refusal)
+        if redirects > 2:  # two databases that point at each other, or a copy that lags: not too fast
+            if parts.loop.time() >= deadline:
                 raise TenantMoving(tenant, perf_counter() - self._arrived) from refusal
-            await asyncio.sleep(min(0.2, 0.01 * 2.0 ** min(detours, 6)))
+            await asyncio.sleep(min(0.2, 0.01 * 2.0 ** min(redirects, 6)))
 
     # -- the way out -------------------------------------------------------------------------------
 
@@ -163,21 +167,21 @@ class Checkout:
     ) -> None:
         connection = self._connection
         assert connection is not None
-        slot = self._slot
-        driver.end_scope(slot.connection)
+        pooled = self._pooled
+        driver.end_scope(pooled.connection)
         connection.detach()
-        slot.tainted = slot.tainted or connection.tainted
+        pooled.tainted = pooled.tainted or connection.tainted
         outcome = "error"
         try:
             if kind is None:
-                await self._commit(connection, slot)
+                await self._commit(connection, pooled)
                 outcome = "commit"
             else:
-                await self._roll_back(slot)
+                await self._roll_back(pooled)
                 outcome = "rollback"
         finally:
             ended = perf_counter()
-            self._router.events.emit(
+            self._parts.events.emit(
                 ScopeEnded(
                     self._tenant,
                     self._pool.database,
@@ -189,13 +193,13 @@ class Checkout:
                 )
             )
 
-    async def _commit(self, connection: ScopedConnection, slot: Slot) -> None:
+    async def _commit(self, connection: ScopedConnection, pooled: PooledConnection) -> None:
         try:
-            if not driver.intact(slot.connection, self._ticket.opening.tag):
-                await self._look_closer(slot)
-            answer = await self._pool.finish(slot, self._ticket, "COMMIT", doubtful=connection.doubtful)
+            if not driver.intact(pooled.connection, self._waiter.opening.tag):
+                await self._verify_transaction(pooled)
+            answer = await self._pool.finish(pooled, self._waiter, "COMMIT", doubtful=connection.doubtful)
         except asyncpg.InterfaceError as error:
-            if "another operation" in str(error):
+            if driver.is_busy(error):
                 raise ScopeLost(
                     self._tenant,
                     "busy",
@@ -204,7 +208,7 @@ class Checkout:
                 ) from error
             raise
         except asyncpg.InternalClientError as error:
-            if driver.said_goodbye(error):
+            if driver.closed_before_send(error):
                 raise self._gone() from error
             raise
         if answer is scope.Answer.WAS_FAILED:
@@ -215,20 +219,20 @@ class Checkout:
                 "Let the error leave the scope, or wrap the statement in conn.transaction()",
             )
 
-    async def _look_closer(self, slot: Slot) -> None:
+    async def _verify_transaction(self, pooled: PooledConnection) -> None:
         """Something is not as the bind left it: make sure that the scope can be committed.
 
         Raises:
-            ScopeLost: it can't; the slot is given back.
+            ScopeLost: it can't; the connection is given back.
         """
-        raw = slot.connection
+        raw = pooled.connection
         if raw.is_closed():
-            self._pool.release_broken(slot, self._ticket)
+            self._pool.release_broken(pooled, self._waiter)
             raise self._gone()
-        if raw.is_in_transaction() and await self._still_bound(slot):
+        if raw.is_in_transaction() and await self._still_bound(pooled):
             return
         assert self._connection is not None
-        await self._pool.finish(slot, self._ticket, "ROLLBACK", doubtful=self._connection.doubtful)
+        await self._pool.finish(pooled, self._waiter, "ROLLBACK", doubtful=self._connection.doubtful)
         raise self._ended()
 
     def _gone(self) -> ScopeLost:
@@ -242,31 +246,31 @@ class Checkout:
             "without a tenant. Leave the scope to end it, use conn.transaction() for a part of it",
         )
 
-    async def _still_bound(self, slot: Slot) -> bool:
+    async def _still_bound(self, pooled: PooledConnection) -> bool:
         """`application_name` is not what bind left there: ask whether the tenant is still bound."""
         try:
-            await parting.settle(slot.connection)
-            bound = await slot.connection.fetchval("SELECT tenantry.current_tenant()::text")
+            await disconnect.wait_cancelled(pooled.connection)
+            bound = await pooled.connection.fetchval("SELECT tenantry.current_tenant()::text")
         except asyncpg.InFailedSQLTransactionError:
             return True  # COMMIT will tell
         except BaseException:
-            await self._recover(slot)
+            await self._recover(pooled)
             raise
         return bool(bound == str(self._tenant))
 
-    async def _roll_back(self, slot: Slot) -> None:
-        """The block failed: its error is the news, so nothing here may hide it."""
-        if slot.connection.is_closed():
-            self._pool.release_broken(slot, self._ticket)
+    async def _roll_back(self, pooled: PooledConnection) -> None:
+        """The block failed: its error is what the caller must see, so nothing here may hide it."""
+        if pooled.connection.is_closed():
+            self._pool.release_broken(pooled, self._waiter)
             return
         # On an error the connection is cut by then, and PostgreSQL has rolled back.
         with contextlib.suppress(asyncpg.PostgresError, *LINK_BROKEN):
-            await self._recover(slot)
+            await self._recover(pooled)
 
-    async def _recover(self, slot: Slot) -> None:
+    async def _recover(self, pooled: PooledConnection) -> None:
         assert self._connection is not None
         await to_the_end(
-            self._pool.finish(slot, self._ticket, "ROLLBACK", doubtful=self._connection.doubtful),
+            self._pool.finish(pooled, self._waiter, "ROLLBACK", doubtful=self._connection.doubtful),
             seconds=CLEANUP,
             name="tenantry rollback",
         )

@@ -108,7 +108,12 @@ def intact(connection: Connection, tag: str) -> bool:
     )
 
 
-def said_goodbye(error: BaseException) -> bool:
+def is_busy(error: BaseException) -> bool:
+    """asyncpg refused: a statement was still running on the connection."""
+    return isinstance(error, asyncpg.InterfaceError) and "another operation" in str(error)
+
+
+def closed_before_send(error: BaseException) -> bool:
     """asyncpg sent nothing: the server had ended the session, and the connection's end was on its way."""
     return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
 
@@ -152,11 +157,6 @@ def backoff(failures: int, dice: random.Random) -> float:
     """Seconds to leave a refusing database alone: doubling from 0.1 to 15, the upper half jittered."""
     whole: float = min(15.0, 0.1 * 2.0 ** min(failures - 1, 16))
     return whole / 2 + dice.random() * whole / 2
-
-
-def is_closed(connection: Connection) -> bool:
-    """The connection is of no more use."""
-    return bool(connection.is_closed())
 
 
 async def wait_closed(tasks: set[asyncio.Task[Any]], seconds: float) -> None:

@@ -13,9 +13,9 @@ from tenantry.lifecycle import stop
 from tenantry.router import driver
 from tenantry.router.budget import Budget
 from tenantry.router.driver import Connection
-from tenantry.router.scope import Seal
+from tenantry.router.scope import ProofContext
 
-Dial = Callable[[], Awaitable[tuple[Connection, Seal]]]
+Dial = Callable[[], Awaitable[tuple[Connection, ProofContext]]]
 
 
 class Owner(Protocol):
@@ -24,10 +24,10 @@ class Owner(Protocol):
     def wants_connection(self) -> bool:
         """Somebody waits who could be served by one more connection."""
 
-    def opened(self, connection: Connection, seal: Seal) -> None:
+    def opened(self, connection: Connection, proof_context: ProofContext) -> None:
         """Here is one more."""
 
-    def nothing_comes(self, error: TenantryError) -> None:
+    def on_connect_failed(self, error: TenantryError) -> None:
         """There is no connection at all, and none to be had for now: fail those who wait."""
 
 
@@ -80,7 +80,7 @@ class Opener:
             self._task = self._loop.create_task(self._open_more(), name=f"open {self._database}")
             self._task.add_done_callback(self._done)
 
-    def gone(self) -> None:
+    def on_closed(self) -> None:
         """A connection that was opened is closed now."""
         self.open -= 1
         self._budget.give_back()
@@ -117,19 +117,19 @@ class Opener:
             self.open += 1
             started = self._loop.time()
             try:
-                connection, seal = await self._dial()
+                connection, proof_context = await self._dial()
             except BaseException as error:
                 self.open -= 1
                 self._budget.give_back()
                 if not isinstance(error, Exception):
                     raise
-                self._leave_alone(error)
+                self._back_off(error)
                 return
             self._failures, self._down_error = 0, None
             self._events.emit(ConnectionOpened(self._database, self._loop.time() - started))
-            self._owner.opened(connection, seal)
+            self._owner.opened(connection, proof_context)
 
-    def _leave_alone(self, error: Exception) -> None:
+    def _back_off(self, error: Exception) -> None:
         self._failures += 1
         delay = driver.backoff(self._failures, self._dice)
         self._down_until = self._loop.time() + delay
@@ -137,7 +137,7 @@ class Opener:
         self._events.emit(DatabaseDown(self._database, type(error).__name__, delay))
         self._loop.call_at(self._down_until, self.grow)
         if self.open == 0:
-            self._owner.nothing_comes(self._told(error))
+            self._owner.on_connect_failed(self._told(error))
 
     def _told(self, error: Exception) -> TenantryError:
         """What callers are told of a failure. A new error each time: tracebacks grow on raised ones."""

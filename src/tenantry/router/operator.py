@@ -15,7 +15,7 @@ from tenantry.directory import Store
 from tenantry.errors import ConfigError, DatabaseUnavailable, TenantryError
 from tenantry.events import Events, OperatorScopeEnded
 from tenantry.lifecycle import to_the_end
-from tenantry.router import driver, parting
+from tenantry.router import disconnect, driver
 from tenantry.router.driver import Connection
 from tenantry.router.pool import CLEANUP
 from tenantry.router.pools import DatabaseSpec, Pools
@@ -87,7 +87,9 @@ class Operators:
             try:
                 yield connection
             finally:
-                await to_the_end(parting.hang_up(connection), seconds=CLEANUP, name="tenantry operator close")
+                await to_the_end(
+                    disconnect.cancel_and_close(connection), seconds=CLEANUP, name="tenantry operator close"
+                )
 
 
 async def _refuse_filtered(connection: Connection, database: str) -> None:

@@ -18,13 +18,13 @@ import asyncpg
 from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantBusy, TenantryError
 from tenantry.events import ConnectionClosed, Events
 from tenantry.lifecycle import to_the_end
-from tenantry.router import driver, parting, scope
+from tenantry.router import disconnect, driver, scope
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.deadlines import Deadlines
 from tenantry.router.driver import Connection
 from tenantry.router.opener import Dial, Opener
-from tenantry.router.slot import Slot, Ticket
+from tenantry.router.waiter import PooledConnection, Waiter
 from tenantry.tenant import Terms
 
 #: Seconds that bringing a connection of unknown state back to a clean one may take; then it is cut.
@@ -42,20 +42,21 @@ _OPENINGS: Final = 10_000
 class Pool:
     """Connections to one database, at most `size`, given out by `Admission`.
 
-    `checkout` and `finish` are the hot path. Every decision about state is taken without awaiting; a slot is
+    `checkout` and `finish` are the hot path. Every decision about state is taken without awaiting; a connection is
     at every moment in exactly one hand: idle, a caller's, or a cleanup task's.
     """
 
-    # Mutable state: _idle (clean slots, oldest use first), _busy (slots in somebody's hand), _openings (by
-    # tenant), _tasks (cleanup in the background), _closing, and _vacant (closing, and no slot is busy any
-    # more). Who waits is in `admission`, until when in `_deadlines`, how many connections there are in `_opener`.
+    # Mutable state: _idle (clean connections, oldest use first), _busy (connections in somebody's hand),
+    # _openings (by tenant), _tasks (cleanup in the background), _closing, and _vacant (closing, and no
+    # connection is busy any more). Who waits is in `admission`, until when in `_deadlines`, how many
+    # connections there are in `_opener`.
 
     def __init__(
         self,
         database: str,
         *,
         dial: Dial,
-        admission: Admission[Ticket],
+        admission: Admission[Waiter],
         budget: Budget,
         events: Events,
         key: bytes | None = None,
@@ -75,10 +76,10 @@ class Pool:
         self._budget = budget
         self._events = events
         self._idle_seconds = idle
-        self._idle: deque[Slot] = deque()
-        self._busy: set[Slot] = set()
-        self._openings: dict[str, scope.Opening] = {}
-        self._deadlines = Deadlines(waits=Ticket.waits, late=self._too_late)
+        self._idle: deque[PooledConnection] = deque()
+        self._busy: set[PooledConnection] = set()
+        self._openings: dict[str, scope.ScopeOpener] = {}
+        self._deadlines = Deadlines(waits=Waiter.waits, late=self._too_late)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._vacant = asyncio.Event()
@@ -101,18 +102,18 @@ class Pool:
 
     # -- the hot path ------------------------------------------------------------------------------
 
-    def opening(self, tenant: str, terms: Terms) -> scope.Opening:
+    def opening(self, tenant: str, terms: Terms) -> scope.ScopeOpener:
         """How a tenant's usual scope is opened here. `tenant` is the id as the databases write it."""
         known = self._openings.get(tenant)
         if known is None or known.statement_timeout != terms.statement_timeout:
             if len(self._openings) >= _OPENINGS:
                 self._openings.clear()
-            known = scope.Opening("BEGIN", tenant, terms.statement_timeout, self.key)
+            known = scope.ScopeOpener("BEGIN", tenant, terms.statement_timeout, self.key)
             self._openings[tenant] = known
         return known
 
-    async def checkout(self, ticket: Ticket) -> Slot:
-        """Return a slot whose connection is bound to the ticket's tenant.
+    async def checkout(self, waiter: Waiter) -> PooledConnection:
+        """Return a connection whose connection is bound to the waiter's tenant.
 
         Raises:
             TenantBusy: the line is full, or the deadline passed in it.
@@ -122,78 +123,83 @@ class Pool:
         while True:
             if self._closing:
                 raise RouterClosed
-            if self._idle and self.admission.enter(ticket.line, ticket.terms, ticket.arrived):
-                slot = self._idle.pop()
-                slot.since = self._loop.time()
-                self._busy.add(slot)
+            if self._idle and self.admission.enter(waiter.tenant_key, waiter.terms, waiter.arrived):
+                pooled = self._idle.pop()
+                pooled.since = self._loop.time()
+                self._busy.add(pooled)
             else:
-                turn = self._queue(ticket)
+                turn = self._queue(waiter)
                 try:
                     await turn
                 except asyncio.CancelledError:
-                    self._forsake(ticket, turn)
+                    self._on_wait_cancelled(waiter, turn)
                     raise
-                assert ticket.slot is not None
-                slot = ticket.slot
-                if ticket.bound:
-                    return slot
-            if await self._bind(slot, ticket):
-                return slot
+                assert waiter.pooled is not None
+                pooled = waiter.pooled
+                if waiter.bound:
+                    return pooled
+            if await self._bind(pooled, waiter):
+                return pooled
 
-    def _queue(self, ticket: Ticket) -> asyncio.Future[None]:
-        """Put a ticket into its line. The result comes when its turn does; fails when that comes too late."""
+    def _queue(self, waiter: Waiter) -> asyncio.Future[None]:
+        """Put a waiter into its line. The result comes when its turn does; fails when that comes too late."""
         now = self._loop.time()
         if self._opener.open == 0 and (refusal := self._opener.refusal()) is not None:
             raise refusal
-        turn = ticket.wait(self._loop)
-        if not self.admission.arrive(ticket, ticket.line, ticket.terms, now):
-            raise self._busy_error(ticket, now, "its queue is full")
-        self._deadlines.add(ticket.deadline, ticket)
+        turn = waiter.wait(self._loop)
+        if not self.admission.arrive(waiter, waiter.tenant_key, waiter.terms, now):
+            raise self._busy_error(waiter, now, "its queue is full")
+        self._deadlines.add(waiter.deadline, waiter)
         if self._idle:
             self._serve_idle(now)
         if self._opener.open < self.size:
             self._opener.grow()
         return turn
 
-    def _forsake(self, ticket: Ticket, turn: asyncio.Future[None]) -> None:
+    def _on_wait_cancelled(self, waiter: Waiter, turn: asyncio.Future[None]) -> None:
         """The caller was cancelled while it waited: leave nothing behind."""
         if turn.done() and not turn.cancelled():
             turn.exception()  # retrieved: the cancellation is what the caller sees
-        if not self.admission.withdraw(ticket, ticket.line) and ticket.slot is not None:
-            self._leave(ticket.slot, ticket)
-            self._put(ticket.slot)
+        if not self.admission.withdraw(waiter, waiter.tenant_key) and waiter.pooled is not None:
+            self._leave(waiter.pooled, waiter)
+            self._put(waiter.pooled)
 
-    async def _bind(self, slot: Slot, ticket: Ticket) -> bool:
-        """Open the ticket's scope on a slot of ours. False: the connection was dead; try another."""
-        slot.rested, slot.handed = self._loop.time(), 0
-        opening = ticket.opening
-        message = opening.message_after("ROLLBACK", slot.seal) if slot.dirty else opening.message(slot.seal)
-        slot.dirty = True
-        left = ticket.deadline - slot.rested
+    async def _bind(self, pooled: PooledConnection, waiter: Waiter) -> bool:
+        """Open the waiter's scope on a connection of ours. False: the connection was dead; try another."""
+        pooled.rested, pooled.handed = self._loop.time(), 0
+        opening = waiter.opening
+        message = (
+            opening.message_after("ROLLBACK", pooled.proof_context)
+            if pooled.dirty
+            else opening.message(pooled.proof_context)
+        )
+        pooled.dirty = True
+        left = waiter.deadline - pooled.rested
         try:
-            await slot.connection.execute(message, timeout=max(left, 0.001))
+            await pooled.connection.execute(message, timeout=max(left, 0.001))
         except asyncio.CancelledError:
-            self._leave(slot, ticket)
-            await to_the_end(self._clean(slot), seconds=CLEANUP, name="tenantry cleanup")
+            self._leave(pooled, waiter)
+            await to_the_end(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
             raise
         except TimeoutError:
-            self._leave(slot, ticket)
-            self._spawn(self._clean(slot))
+            self._leave(pooled, waiter)
+            self._spawn(self._clean(pooled))
             raise DatabaseUnavailable(self.database, "no answer within the deadline") from None
         except driver.LINK_ERRORS:
-            self._leave(slot, ticket)
-            self._drop(slot, "broken")
+            self._leave(pooled, waiter)
+            self._drop(pooled, "broken")
             return False
         except asyncpg.PostgresError:
-            self._leave(slot, ticket)
-            self._put(slot)
+            self._leave(pooled, waiter)
+            self._put(pooled)
             raise
         return True
 
-    async def finish(self, slot: Slot, ticket: Ticket, verb: str, *, doubtful: bool) -> scope.Answer:
-        """End the ticket's scope by `verb`, and open the next caller's in the same message.
+    async def finish(self, pooled: PooledConnection, waiter: Waiter, verb: str, *, doubtful: bool) -> scope.Answer:
+        """End the waiter's scope by `verb`, and open the next caller's in the same message.
 
-        The slot is no longer the caller's afterwards, whatever happens. `doubtful`: one of its statements failed.
+        The connection is no longer the caller's afterwards, whatever happens. `doubtful`: one of its
+        statements failed.
 
         Returns:
             DONE or WAS_FAILED.
@@ -201,165 +207,171 @@ class Pool:
         Raises:
             asyncpg.PostgresError, OSError: why the COMMIT failed, or that nobody knows.
         """
-        heir = self._heir(slot, ticket)
-        message = scope.closing(
-            verb, heir.opening if heir else None, slot.seal, doubtful=doubtful, tainted=slot.tainted
+        next_waiter = self._next_waiter(pooled, waiter)
+        message = scope.end_message(
+            verb,
+            next_waiter.opening if next_waiter else None,
+            pooled.proof_context,
+            check_failed=doubtful,
+            deallocate=pooled.tainted,
         )
-        slot.dirty = True
+        pooled.dirty = True
         try:
             if doubtful:
-                await parting.settle(slot.connection)
-            await slot.connection.execute(message)
+                await disconnect.wait_cancelled(pooled.connection)
+            await pooled.connection.execute(message)
         except asyncio.CancelledError:
-            if heir is not None:
-                self.admission.restore(heir, heir.line, heir.terms, self._loop.time())
-            await to_the_end(self._clean(slot), seconds=CLEANUP, name="tenantry cleanup")
+            if next_waiter is not None:
+                self.admission.restore(next_waiter, next_waiter.tenant_key, next_waiter.terms, self._loop.time())
+            await to_the_end(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
             raise
         except BaseException as error:
-            answer = self._read(slot, error, heir)
-            self._sort_out(slot, heir, answer, error)
+            answer = self._read(pooled, error, next_waiter)
+            self._after_failed_handoff(pooled, next_waiter, answer, error)
             if answer is not scope.Answer.WAS_FAILED and answer is not scope.Answer.ENDED_NEXT_REFUSED:
                 raise
             return scope.Answer.DONE if answer is scope.Answer.ENDED_NEXT_REFUSED else answer
-        if heir is None:
-            slot.dirty = False
-            self._put(slot)
-        elif heir.waits():
-            self._grant(slot, heir, bound=True)
+        if next_waiter is None:
+            pooled.dirty = False
+            self._put(pooled)
+        elif next_waiter.waits():
+            self._grant(pooled, next_waiter, bound=True)
         else:  # it was cancelled meanwhile
-            self._leave(slot, heir)
-            self._put(slot)
+            self._leave(pooled, next_waiter)
+            self._put(pooled)
         return scope.Answer.DONE
 
-    def _heir(self, slot: Slot, ticket: Ticket) -> Ticket | None:
-        """Give the ticket's place up, and choose who gets its connection."""
+    def _next_waiter(self, pooled: PooledConnection, waiter: Waiter) -> Waiter | None:
+        """Give the waiter's place up, and choose who gets its connection."""
         now = self._loop.time()
-        self.admission.leave(ticket.line, now - slot.since, now)
-        slot.since = now
-        if slot.tainted or self._closing or self._must_yield():
+        self.admission.leave(waiter.tenant_key, now - pooled.since, now)
+        pooled.since = now
+        if pooled.tainted or self._closing or self._must_yield():
             return None
-        if slot.handed >= HANDS or now - slot.rested > LONGEST:
+        if pooled.handed >= HANDS or now - pooled.rested > LONGEST:
             return None
-        slot.handed += 1
+        pooled.handed += 1
         return self._next(now)
 
-    def _read(self, slot: Slot, error: BaseException, heir: Ticket | None) -> scope.Answer:
-        closed = slot.connection.is_closed()
+    def _read(self, pooled: PooledConnection, error: BaseException, next_waiter: Waiter | None) -> scope.Answer:
+        closed = pooled.connection.is_closed()
         return scope.read_answer(
             sqlstate=error.sqlstate if isinstance(error, asyncpg.PostgresError) else None,
             closed=closed,
-            in_transaction=not closed and slot.connection.is_in_transaction(),
-            next_sent=heir is not None,
+            in_transaction=not closed and pooled.connection.is_in_transaction(),
+            next_sent=next_waiter is not None,
         )
 
-    def _sort_out(self, slot: Slot, heir: Ticket | None, answer: scope.Answer, error: BaseException) -> None:
-        """The closing message failed in one of its parts: give the slot to the heir unbound, or take it back."""
+    def _after_failed_handoff(
+        self, pooled: PooledConnection, next_waiter: Waiter | None, answer: scope.Answer, error: BaseException
+    ) -> None:
+        """The end message failed in one of its parts: give the connection to the next waiter, or take it back."""
         if answer is scope.Answer.UNKNOWN:
-            if heir is not None:
-                self.admission.restore(heir, heir.line, heir.terms, self._loop.time())
-            self._drop(slot, "broken")
-        elif heir is None:
-            self._put(slot)
+            if next_waiter is not None:
+                self.admission.restore(next_waiter, next_waiter.tenant_key, next_waiter.terms, self._loop.time())
+            self._drop(pooled, "broken")
+        elif next_waiter is None:
+            self._put(pooled)
         elif answer is scope.Answer.ENDED_NEXT_REFUSED and getattr(error, "sqlstate", None) in scope.REFUSALS:
-            self._leave(slot, heir)
-            if heir.waits():
-                assert heir.future is not None
-                heir.future.set_exception(error)
-            self._put(slot)
-        elif heir.waits():
-            self._grant(slot, heir, bound=False)
+            self._leave(pooled, next_waiter)
+            if next_waiter.waits():
+                assert next_waiter.future is not None
+                next_waiter.future.set_exception(error)
+            self._put(pooled)
+        elif next_waiter.waits():
+            self._grant(pooled, next_waiter, bound=False)
         else:
-            self._leave(slot, heir)
-            self._put(slot)
+            self._leave(pooled, next_waiter)
+            self._put(pooled)
 
-    # -- slots change hands ------------------------------------------------------------------------
+    # -- connections change hands ------------------------------------------------------------------------
 
-    def _next(self, now: float) -> Ticket | None:
-        """The ticket whose turn it is and whose caller still waits."""
-        while (ticket := self.admission.take(now)) is not None:
-            if ticket.waits():
-                return ticket
-            self.admission.leave(ticket.line, 0.0, now)
+    def _next(self, now: float) -> Waiter | None:
+        """The waiter whose turn it is and whose caller still waits."""
+        while (waiter := self.admission.take(now)) is not None:
+            if waiter.waits():
+                return waiter
+            self.admission.leave(waiter.tenant_key, 0.0, now)
         return None
 
-    def _grant(self, slot: Slot, ticket: Ticket, *, bound: bool) -> None:
-        slot.since = self._loop.time()
-        ticket.slot, ticket.bound = slot, bound
-        assert ticket.future is not None
-        ticket.future.set_result(None)
+    def _grant(self, pooled: PooledConnection, waiter: Waiter, *, bound: bool) -> None:
+        pooled.since = self._loop.time()
+        waiter.pooled, waiter.bound = pooled, bound
+        assert waiter.future is not None
+        waiter.future.set_result(None)
 
-    def _put(self, slot: Slot) -> None:
-        """Take a slot back: to the next caller, to cleanup, or to the idle ones."""
-        now = slot.since = self._loop.time()
-        if slot.connection.is_closed():
-            self._drop(slot, "broken")
+    def _put(self, pooled: PooledConnection) -> None:
+        """Take a connection back: to the next caller, to cleanup, or to the idle ones."""
+        now = pooled.since = self._loop.time()
+        if pooled.connection.is_closed():
+            self._drop(pooled, "broken")
             return
-        if slot.tainted or self._closing or self._must_yield():
-            reason = "tainted" if slot.tainted else "closing" if self._closing else "budget"
-            self._drop(slot, reason)
+        if pooled.tainted or self._closing or self._must_yield():
+            reason = "tainted" if pooled.tainted else "closing" if self._closing else "budget"
+            self._drop(pooled, reason)
             return
-        ticket = self._next(now)
-        if ticket is not None:
-            self._busy.add(slot)
-            self._grant(slot, ticket, bound=False)
-        elif slot.dirty:
-            self._spawn(self._clean(slot))
+        waiter = self._next(now)
+        if waiter is not None:
+            self._busy.add(pooled)
+            self._grant(pooled, waiter, bound=False)
+        elif pooled.dirty:
+            self._spawn(self._clean(pooled))
         else:
-            self._busy.discard(slot)
-            self._idle.append(slot)
+            self._busy.discard(pooled)
+            self._idle.append(pooled)
 
     def _serve_idle(self, now: float) -> None:
-        """Somebody has arrived: idle slots go to those whose turn it is."""
-        while self._idle and (ticket := self._next(now)) is not None:
-            slot = self._idle.pop()
-            self._busy.add(slot)
-            self._grant(slot, ticket, bound=False)
+        """Somebody has arrived: idle connections go to those whose turn it is."""
+        while self._idle and (waiter := self._next(now)) is not None:
+            pooled = self._idle.pop()
+            self._busy.add(pooled)
+            self._grant(pooled, waiter, bound=False)
 
-    def _leave(self, slot: Slot, ticket: Ticket) -> None:
+    def _leave(self, pooled: PooledConnection, waiter: Waiter) -> None:
         now = self._loop.time()
-        self.admission.leave(ticket.line, now - slot.since, now)
+        self.admission.leave(waiter.tenant_key, now - pooled.since, now)
 
-    def release_broken(self, slot: Slot, ticket: Ticket) -> None:
+    def release_broken(self, pooled: PooledConnection, waiter: Waiter) -> None:
         """The scope's connection is of no more use: cut it."""
-        self._leave(slot, ticket)
-        self._drop(slot, "broken")
+        self._leave(pooled, waiter)
+        self._drop(pooled, "broken")
 
-    async def _clean(self, slot: Slot) -> None:
+    async def _clean(self, pooled: PooledConnection) -> None:
         """Bring a connection of any state back, or cut it. Bounded."""
-        self._busy.add(slot)
+        self._busy.add(pooled)
         try:
             async with asyncio.timeout(CLEANUP):
-                await parting.settle(slot.connection)
-                await slot.connection.execute(scope.ROLLBACK_AND_RESET)
-                if slot.tainted:
-                    await slot.connection.execute(scope.FORGET_PREPARED)
+                await disconnect.wait_cancelled(pooled.connection)
+                await pooled.connection.execute(scope.ROLLBACK_AND_RESET)
+                if pooled.tainted:
+                    await pooled.connection.execute(scope.FORGET_PREPARED)
         except BaseException as error:
-            self._drop(slot, "broken")
+            self._drop(pooled, "broken")
             if not isinstance(error, Exception):
                 raise
             return
-        slot.dirty = False
-        self._put(slot)
+        pooled.dirty = False
+        self._put(pooled)
 
-    def _drop(self, slot: Slot, reason: str) -> None:
+    def _drop(self, pooled: PooledConnection, reason: str) -> None:
         """Part with a connection and with what runs on it, once; its permit comes back when it is gone."""
-        if slot.dropped:
+        if pooled.dropped:
             return
-        slot.dropped = True
-        self._busy.discard(slot)
+        pooled.dropped = True
+        self._busy.discard(pooled)
         if self._closing and not self._busy:
             self._vacant.set()
         self._events.emit(ConnectionClosed(self.database, reason))
-        if slot.connection.is_closed():
-            self._opener.gone()
+        if pooled.connection.is_closed():
+            self._opener.on_closed()
         else:
-            self._spawn(self._hang_up(slot.connection))
+            self._spawn(self._close_connection(pooled.connection))
 
-    async def _hang_up(self, connection: Connection) -> None:
+    async def _close_connection(self, connection: Connection) -> None:
         try:
-            await parting.hang_up(connection)
+            await disconnect.cancel_and_close(connection)
         finally:
-            self._opener.gone()
+            self._opener.on_closed()
 
     def _must_yield(self) -> bool:
         """Another pool has waited for a permit longer than our next caller for a connection."""
@@ -375,39 +387,39 @@ class Pool:
         """See `Owner`."""
         return not self._closing and self.admission.eligible()
 
-    def opened(self, connection: Connection, seal: scope.Seal) -> None:
+    def opened(self, connection: Connection, proof_context: scope.ProofContext) -> None:
         """See `Owner`."""
-        self._put(Slot(connection, seal, self._loop.time()))
+        self._put(PooledConnection(connection, proof_context, self._loop.time()))
 
-    def nothing_comes(self, error: TenantryError) -> None:
+    def on_connect_failed(self, error: TenantryError) -> None:
         """See `Owner`."""
         self._fail_waiting(error)
 
     def _fail_waiting(self, error: TenantryError) -> None:
-        for ticket in self.admission.evict():
-            if ticket.waits():
-                assert ticket.future is not None
-                ticket.future.set_exception(error)
+        for waiter in self.admission.evict():
+            if waiter.waits():
+                assert waiter.future is not None
+                waiter.future.set_exception(error)
 
     # -- errors and endings ------------------------------------------------------------------------
 
-    def _too_late(self, ticket: Ticket) -> None:
+    def _too_late(self, waiter: Waiter) -> None:
         now = self._loop.time()
         error: TenantryError
         if self._idle or self._busy:
-            error = self._busy_error(ticket, now, "its deadline passed in the queue")
+            error = self._busy_error(waiter, now, "its deadline passed in the queue")
         else:
             error = DatabaseUnavailable(self.database, "no connection within the deadline")
-        self.admission.withdraw(ticket, ticket.line)
-        assert ticket.future is not None
-        ticket.future.set_exception(error)
+        self.admission.withdraw(waiter, waiter.tenant_key)
+        assert waiter.future is not None
+        waiter.future.set_exception(error)
 
-    def _busy_error(self, ticket: Ticket, now: float, why: str) -> TenantBusy:
+    def _busy_error(self, waiter: Waiter, now: float, why: str) -> TenantBusy:
         return TenantBusy(
-            ticket.tenant,
+            waiter.tenant,
             self.database,
-            retry_after=self.admission.retry_after(ticket.line, now),
-            waiting=self.admission.waiting_for(ticket.line),
+            retry_after=self.admission.retry_after(waiter.tenant_key, now),
+            waiting=self.admission.waiting_for(waiter.tenant_key),
             why=why,
         )
 
@@ -421,11 +433,11 @@ class Pool:
         if not task.cancelled():
             task.exception()  # a cleanup that failed has cut its connection already
 
-    def spare(self) -> float | None:
+    def idle_since(self) -> float | None:
         """See `Spender`."""
         return self._idle[0].since if self._idle else None
 
-    def shed(self) -> bool:
+    def close_idle(self) -> bool:
         """See `Spender`."""
         if not self._idle:
             return False
@@ -442,11 +454,6 @@ class Pool:
         idle, busy = len(self._idle), len(self._busy)
         return {"idle": idle, "busy": busy, "opening": max(0, self.open - idle - busy)}
 
-    @property
-    def quiet(self) -> bool:
-        """Nothing is open and nobody waits: the pool can be forgotten."""
-        return self.open == 0 and self.admission.waiting == 0 and self._opener.idle
-
     async def close(self, seconds: float) -> int:
         """Refuse new work, fail the waiting, close the connections. Idempotent.
 
@@ -460,15 +467,15 @@ class Pool:
         self._fail_waiting(RouterClosed())
         self._deadlines.close()
         await self._opener.stop()
-        while self.shed():
+        while self.close_idle():
             pass
         if self._busy:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._vacant.wait()
         cut = len(self._busy)
-        for slot in list(self._busy):
-            self._drop(slot, "closing")
+        for pooled in list(self._busy):
+            self._drop(pooled, "closing")
         await driver.wait_closed(self._tasks, CLEANUP)
         self._budget.part(self)
         return cut

@@ -16,8 +16,8 @@ from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.driver import Connection, OnConnect
 from tenantry.router.pool import Pool
-from tenantry.router.scope import Seal
-from tenantry.router.slot import Ticket
+from tenantry.router.scope import ProofContext
+from tenantry.router.waiter import Waiter
 from tenantry.tenant import Kind
 
 
@@ -139,7 +139,7 @@ class Pools:
 
     def _make(self, spec: DatabaseSpec) -> Pool:
         share = self._limits.tenant_share if spec.kind is Kind.SHARED else 1.0
-        admission: Admission[Ticket] = Admission(spec.size, share=share, queue=self._limits.queue)
+        admission: Admission[Waiter] = Admission(spec.size, share=share, queue=self._limits.queue)
         return Pool(
             spec.name,
             dial=lambda: self.dial(spec),
@@ -151,7 +151,7 @@ class Pools:
             dice=self._dice,
         )
 
-    async def dial(self, spec: DatabaseSpec) -> tuple[Connection, Seal]:
+    async def dial(self, spec: DatabaseSpec) -> tuple[Connection, ProofContext]:
         """Open a connection that is fit for scopes: its role is safe, its session prepared.
 
         Raises:
@@ -179,7 +179,7 @@ class Pools:
             connection.terminate()
             raise
         backend = 0 if session.pooled else session.backend
-        return connection, Seal(backend, " " * session.activity_size if spec.key else "")
+        return connection, ProofContext(backend, " " * session.activity_size if spec.key else "")
 
     @asynccontextmanager
     async def permit(self, database: str) -> AsyncIterator[None]:

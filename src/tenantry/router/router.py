@@ -11,22 +11,21 @@ from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 
-from tenantry.directory import Directory, Entry, Feed
+from tenantry.directory import Directory, Feed
 from tenantry.errors import (
     ConfigError,
-    DatabaseUnavailable,
     RouterClosed,
-    UnknownTenant,
     UnsafeRole,
 )
 from tenantry.events import Events
-from tenantry.proof import enroll_proof
 from tenantry.router import driver, scope
 from tenantry.router.checkout import Checkout
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.driver import Connection
+from tenantry.router.enrollment import Enrollment
+from tenantry.router.fence_wait import FenceWait
 from tenantry.router.operator import Operators
-from tenantry.router.parking import Parking
+from tenantry.router.parts import RouterParts
 from tenantry.router.pools import DatabaseSpec, Limits, Pools
 from tenantry.tenant import IdType, Kind, Placement, TenantId
 
@@ -37,7 +36,7 @@ T = TypeVar("T")
 TRANSIENT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 #: Something that is closed with the router: the ledger, a server.
-Companion = Callable[[], Awaitable[None]]
+CloseCallback = Callable[[], Awaitable[None]]
 
 
 class TenantRouter:
@@ -47,7 +46,7 @@ class TenantRouter:
     an id of the configured type.
     """
 
-    # Mutable state: _state ("open", "closing", "closed") and _companions; the rest belongs to the parts.
+    # Mutable state: _state ("open", "closing", "closed") and _close_callbacks; the rest belongs to the parts.
 
     def __init__(
         self,
@@ -65,16 +64,17 @@ class TenantRouter:
         self.directory = directory
         self.pools = pools
         self.events = events
-        self.parking = Parking()
+        self.fence_wait = FenceWait()
+        self._enrollment = Enrollment(directory, pools, limits, default_database)
         self._operators = Operators(pools, directory.store, events, connect_timeout=limits.connect_timeout)
         self.loop = asyncio.get_running_loop()
         self._feed = feed
         self._limits = limits
-        self._default_database = default_database
         self._dice = dice or random.Random()  # noqa: S311  (jitter, not a secret)
         self._state = "open"
-        self._companions: list[Companion] = []
-        directory.watch(self.parking.wake)
+        self._close_callbacks: list[CloseCallback] = []
+        self._parts = RouterParts(directory, pools, self.fence_wait, self._enrollment, events, self.loop)
+        directory.watch(self.fence_wait.wake)
 
     # -- for services ------------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class TenantRouter:
             mode = scope.Mode(readonly, isolation, deferrable)
             mode.begin()
         return Checkout(
-            self,
+            self._parts,
             self.ids.validate(tenant_id),
             mode,
             self._limits.timeout if timeout is None else timeout,
@@ -219,85 +219,8 @@ class TenantRouter:
             raise RouterClosed
         tenant = self.ids.validate(tenant_id)
         _check_terms(weight, limits)
-        home = database or self._home_for_new()
-        try:
-            row = await self.directory.store.add_tenant(str(tenant), home, plan=plan, weight=weight, limits=limits)
-        except LookupError:
-            raise ConfigError(
-                f"no database {home} in the directory; `tenantry apply` writes the configured ones to it",
-                key="database",
-            ) from None
-        entry = self.directory.keep(row)
-        await self._settle(entry)
+        entry = await self._enrollment.add(tenant, plan=plan, database=database, weight=weight, limits=limits)
         return entry.profile.placement
-
-    def _home_for_new(self) -> str:
-        if self._default_database is not None:
-            return self._default_database
-        shared = [spec.name for spec in self.pools.known().values() if spec.kind is Kind.SHARED]
-        if len(shared) != 1:
-            raise ConfigError(
-                f"{len(shared)} shared databases are configured: say database=, or set tenancy.default_database",
-                key="tenancy.default_database",
-            )
-        return shared[0]
-
-    async def _settle(self, entry: Entry) -> None:
-        """Tell the tenant's database that the tenant lives there, on a connection of its own."""
-        placement = entry.profile.placement
-        spec = await self.pools.spec(placement.database)
-        async with self.pools.permit(spec.name):
-            try:
-                connection, seal = await self.pools.dial(spec)
-            except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
-                raise DatabaseUnavailable(spec.name, type(error).__name__) from error
-            try:
-                await connection.execute(
-                    "SELECT tenantry.enroll($1, $2, $3)",
-                    entry.text,
-                    placement.epoch,
-                    spec.key and enroll_proof(spec.key, seal.backend, entry.text, placement.epoch),
-                    timeout=self._limits.connect_timeout,
-                )
-            except asyncpg.PostgresError as error:
-                if error.sqlstate != "TN001":
-                    raise
-                raise ConfigError(
-                    f"database {spec.name} is stamped for another tenant; place {entry.text} elsewhere",
-                    key=f"databases.{spec.name}.tenant",
-                ) from error
-            finally:
-                await driver.close(connection)
-
-    async def enroll(self, entry: Entry, refusal: asyncpg.PostgresError) -> None:
-        """The directory says that the tenant lives in a database that has never heard of it.
-
-        A sign-up that died half-way leaves that behind, and it is safe to finish: only the first placement
-        of a tenant is ever written this way, later ones are a move's to write.
-        """
-        if entry.profile.placement.epoch != 1:
-            raise DatabaseUnavailable(
-                entry.profile.placement.database,
-                f"it does not know tenant {entry.text}, which the directory places there since epoch "
-                f"{entry.profile.placement.epoch}; was it restored from a backup?",
-            ) from refusal
-        await self._settle(entry)
-
-    async def find(self, tenant: TenantId, deadline: float, *, refresh: bool = False) -> Entry:
-        """The tenant's directory entry; placed in the default database if it is new and there is one."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                try:
-                    if refresh:
-                        return await self.directory.refresh(tenant)
-                    return await self.directory.lookup(tenant)
-                except UnknownTenant:
-                    if self._default_database is None:
-                        raise
-                await self.add_tenant(tenant)
-                return await self.directory.lookup(tenant)
-        except TimeoutError:
-            raise DatabaseUnavailable("control", "no answer within the deadline") from None
 
     # -- operators ---------------------------------------------------------------------------------
 
@@ -329,7 +252,7 @@ class TenantRouter:
             raise RouterClosed
         if not reason.strip():
             raise ValueError("an operator's scope needs a reason: it is recorded")
-        spec = await self.pools.spec(database or self._home_for_new())
+        spec = await self.pools.spec(database or self._enrollment.home_for_new())
         async with self._operators.scope(spec, reason=reason, actor=actor, readonly=readonly) as connection:
             yield connection
 
@@ -360,9 +283,9 @@ class TenantRouter:
             connection, _ = await self.pools.dial(spec)
             await driver.close(connection)
 
-    def accompany(self, companion: Companion) -> None:
-        """Await `companion()` when the router closes, after the last scope has ended."""
-        self._companions.append(companion)
+    def add_close_callback(self, callback: CloseCallback) -> None:
+        """Await `callback()` when the router closes, after the last scope has ended."""
+        self._close_callbacks.append(callback)
 
     async def close(self, *, grace: float = 10.0) -> None:
         """Refuse new work, fail who waits, let scopes end, close all connections. Idempotent.
@@ -377,8 +300,8 @@ class TenantRouter:
         cut = await self.pools.close(grace)
         for name, scopes in cut.items():
             logger.warning("closing: %d scopes on %s did not end within %s s, cut", scopes, name, grace)
-        while self._companions:
-            await self._companions.pop(0)()
+        while self._close_callbacks:
+            await self._close_callbacks.pop(0)()
         if self._feed is not None:
             await self._feed.close()
         await self.directory.close()

@@ -101,7 +101,7 @@ class Mode(NamedTuple):
 PLAIN: Final = Mode()
 
 
-class Seal(NamedTuple):
+class ProofContext(NamedTuple):
     """Hardened mode: what the router puts into a bind on one connection."""
 
     backend: int
@@ -110,7 +110,7 @@ class Seal(NamedTuple):
     """Blanks in front of the message, as many as `pg_stat_activity` shows: nobody reads a proof there."""
 
 
-class Opening:
+class ScopeOpener:
     """How scopes of one tenant are opened on one database. Made once and used again."""
 
     # Immutable.
@@ -134,11 +134,11 @@ class Opening:
         self._plain = f"{begin}; CALL tenantry.enter({literal(tenant)}){self._after}"
         self._plain_after_reset = _RESET_BETWEEN + self._plain
 
-    def message(self, seal: Seal) -> str:
+    def message(self, context: ProofContext) -> str:
         """Opens the scope on a clean connection."""
-        return self._plain if self._key is None else seal.padding + self._proven(self._key, seal)
+        return self._plain if self._key is None else context.padding + self._proven(self._key, context)
 
-    def message_after(self, ending: str, seal: Seal) -> str:
+    def message_after(self, ending: str, context: ProofContext) -> str:
         """Ends what is open by `ending`, resets, and opens this scope.
 
         Session locks are given back by `enter`: a SELECT of its own costs more than the rest of the reset
@@ -148,28 +148,35 @@ class Opening:
         """
         if self._key is None:
             return ending + self._plain_after_reset
-        return f"{seal.padding}{ending}{_RESET_BETWEEN}{self._proven(self._key, seal)}"
+        return f"{context.padding}{ending}{_RESET_BETWEEN}{self._proven(self._key, context)}"
 
-    def _proven(self, key: bytes, seal: Seal) -> str:
-        proof = bind_proof(key, seal.backend, self.tenant)
+    def _proven(self, key: bytes, context: ProofContext) -> str:
+        proof = bind_proof(key, context.backend, self.tenant)
         return f"{self._begin}; CALL tenantry.enter({literal(self.tenant)}, '{proof}'){self._after}"
 
 
-def closing(verb: str, heir: Opening | None, seal: Seal, *, doubtful: bool = False, tainted: bool = False) -> str:
+def end_message(
+    command: str,
+    next: ScopeOpener | None,
+    context: ProofContext,
+    *,
+    check_failed: bool = False,
+    deallocate: bool = False,
+) -> str:
     """The message that ends a scope, and opens the next one when somebody is waiting.
 
     Args:
-        verb: "COMMIT" or "ROLLBACK".
-        heir: the opening of the next caller, or None.
-        seal: the connection's.
-        doubtful: a statement of the scope has failed; make sure that the transaction is alive.
-        tainted: the scope has used SQL's PREPARE, and the connection will be closed. A pooler behind it keeps
+        command: "COMMIT" or "ROLLBACK".
+        next: how the next caller's scope is opened, or None.
+        context: the connection's.
+        check_failed: a statement of the scope has failed; make sure that the transaction is alive.
+        deallocate: the scope has used SQL's PREPARE, and the connection will be closed. A pooler behind it keeps
             the server's side, which must not keep the statements.
     """
-    ending = ASSERT_ALIVE + verb if doubtful and verb == "COMMIT" else verb
-    if tainted:
+    ending = ASSERT_ALIVE + command if check_failed and command == "COMMIT" else command
+    if deallocate:
         return f"{ending}; {RESET}; {FORGET_PREPARED}"
-    return f"{ending}; {RESET}" if heir is None else heir.message_after(ending, seal)
+    return f"{ending}; {RESET}" if next is None else next.message_after(ending, context)
 
 
 class Answer(Enum):

@@ -100,7 +100,7 @@ async def test_the_next_ones_bind_refused_by_a_fence_the_first_succeeds_and_the_
         async with product.fence(b):
             async with first_with_a_waiter(product, router, a, b) as tasks:
                 pass
-            await until(lambda: len(router.parking) == 1)
+            await until(lambda: len(router.fence_wait) == 1)
             assert await students(router, a) == [1]  # parked outside the pool: its only connection is free
             assert not tasks[0].done()
         assert await tasks[0] == str(b)

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tenantry.router.admission import COMPANY, Admission
+from tenantry.router.admission import CONTENTION_WINDOW, Admission
 from tenantry.tenant import Terms
 
 TENANTS = "abcde"
@@ -46,7 +46,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def cap(self, tenant: str) -> int:
         others = [at for other, at in self.seen.items() if other != tenant]
-        company = bool(others) and self.now - max(others) < COMPANY
+        company = bool(others) and self.now - max(others) < CONTENTION_WINDOW
         cap = self.share_cap if company else self.connections
         limit = self.terms[tenant].connections
         return cap if limit is None else max(1, min(cap, limit))
@@ -118,11 +118,11 @@ class AdmissionMachine(RuleBasedStateMachine):
         tenant, since = self.holding.pop(which % len(self.holding))
         self.admission.leave(tenant, self.now - since, self.now)
         self.free += 1
-        heir = self.admission.take(self.now)
-        if heir is not None:
-            [owner] = [name for name, line in self.lines.items() if heir in line]
-            self.admission.restore(heir, owner, self.terms[owner], self.now)
-            assert self.lines[owner][0] == heir
+        next_waiter = self.admission.take(self.now)
+        if next_waiter is not None:
+            [owner] = [name for name, line in self.lines.items() if next_waiter in line]
+            self.admission.restore(next_waiter, owner, self.terms[owner], self.now)
+            assert self.lines[owner][0] == next_waiter
 
     @rule(tenant=tenants, which=st.integers(0, 10))
     def withdraws(self, tenant: str, which: int) -> None:

@@ -176,5 +176,5 @@ def test_decisions_do_not_grow_with_the_number_of_tenants_and_books_are_closed()
         assert admission.enter(number, Terms(), float(number))
         admission.leave(number, 5.0, float(number))
     held: dict[object, int] = defaultdict(int)
-    assert len(admission._lines) <= 200, "lines of tenants that neither hold nor wait pile up"
+    assert len(admission._queues) <= 200, "lines of tenants that neither hold nor wait pile up"
     assert not held

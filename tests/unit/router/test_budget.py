@@ -97,10 +97,10 @@ class Pool:
     def __init__(self, budget: Budget, since: float) -> None:
         self.budget, self.since, self.idle = budget, since, 1
 
-    def spare(self) -> float | None:
+    def idle_since(self) -> float | None:
         return self.since if self.idle else None
 
-    def shed(self) -> bool:
+    def close_idle(self) -> bool:
         self.idle -= 1
         self.budget.give_back()
         return True

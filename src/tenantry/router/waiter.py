@@ -9,16 +9,16 @@ from tenantry.router.driver import Connection
 from tenantry.tenant import TenantId, Terms
 
 
-class Ticket:
+class Waiter:
     """One caller's wish for a scope on one database."""
 
-    __slots__ = ("arrived", "bound", "deadline", "future", "line", "opening", "slot", "tenant", "terms")
+    __slots__ = ("arrived", "bound", "deadline", "future", "opening", "pooled", "tenant", "tenant_key", "terms")
 
     def __init__(
-        self, tenant: TenantId, terms: Terms, opening: scope.Opening, arrived: float, deadline: float
+        self, tenant: TenantId, terms: Terms, opening: scope.ScopeOpener, arrived: float, deadline: float
     ) -> None:
         self.tenant = tenant
-        self.line = opening.tenant
+        self.tenant_key = opening.tenant
         """In which line it waits: the tenant's id as text, which is hashed once in its life."""
         self.terms = terms
         self.opening = opening
@@ -27,9 +27,9 @@ class Ticket:
         self.deadline = deadline
         """Loop time in seconds."""
         self.future: asyncio.Future[None] | None = None
-        self.slot: Slot | None = None
+        self.pooled: PooledConnection | None = None
         self.bound = False
-        """The slot was handed over already bound."""
+        """The connection was handed over already bound."""
 
     def waits(self) -> bool:
         """It is in a line, and its caller has not gone."""
@@ -37,19 +37,19 @@ class Ticket:
 
     def wait(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """Begin to wait, at first or once more: what an earlier turn gave was no good."""
-        self.slot, self.bound = None, False
+        self.pooled, self.bound = None, False
         self.future = loop.create_future()
         return self.future
 
 
-class Slot:
+class PooledConnection:
     """One connection with what must be known of it."""
 
-    __slots__ = ("connection", "dirty", "dropped", "handed", "rested", "seal", "since", "tainted")
+    __slots__ = ("connection", "dirty", "dropped", "handed", "proof_context", "rested", "since", "tainted")
 
-    def __init__(self, connection: Connection, seal: scope.Seal, now: float) -> None:
+    def __init__(self, connection: Connection, proof_context: scope.ProofContext, now: float) -> None:
         self.connection = connection
-        self.seal = seal
+        self.proof_context = proof_context
         self.since = now
         """Loop time at which it was taken, or put back."""
         self.rested = now

@@ -32,17 +32,17 @@ from tenantry.router import driver
 from tenantry.router.driver import Connection
 
 #: Seconds that a cancelled statement may take to end on a connection that is to be used again.
-PATIENCE: Final = 2.0
+CANCEL_TIMEOUT: Final = 2.0
 
-#: Seconds that parting with a connection may take; then it is cut, whatever the server does.
-FAREWELL: Final = 3.0
+#: Seconds that disconnect with a connection may take; then it is cut, whatever the server does.
+CLOSE_TIMEOUT: Final = 3.0
 
 #: Seconds between two cancel requests, and for one.
 _AGAIN: Final = 0.25
 _ATTEMPT: Final = 1.0
 
 
-async def settle(connection: Connection) -> None:
+async def wait_cancelled(connection: Connection) -> None:
     """Wait until a cancelled statement has ended.
 
     Raises:
@@ -50,25 +50,25 @@ async def settle(connection: Connection) -> None:
     """
     if driver.is_cancelling(connection):
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(CANCEL_TIMEOUT):
                 await driver.cancellation(connection)
         except TimeoutError:
             raise asyncpg.InterfaceError("another operation is in progress, and can't be cancelled") from None
 
 
-async def hang_up(connection: Connection) -> None:
+async def cancel_and_close(connection: Connection) -> None:
     """End what runs on the connection, say goodbye, and wait until the server has gone. Bounded.
 
     Waiting keeps the count of connections exact.
     """
-    insisting = asyncio.create_task(_insist(connection))
+    resending = asyncio.create_task(_resend_cancel(connection))
     try:
-        await driver.close(connection, FAREWELL)
+        await driver.close(connection, CLOSE_TIMEOUT)
     finally:
-        await stop(insisting)
+        await stop(resending)
 
 
-async def _insist(connection: Connection) -> None:
+async def _resend_cancel(connection: Connection) -> None:
     """asyncpg has sent one cancel request, if a statement runs: send more until that is answered."""
     await asyncio.sleep(_AGAIN)
     while driver.is_cancelling(connection):

@@ -11,34 +11,34 @@ from tenantry.tenant import TenantId
 #: added to the fence's own tens of milliseconds; an attempt costs the server one refused bind.
 FIRST, LONGEST = 0.005, 0.02
 
-PROBER: Final = "prober"
-GUEST: Final = "guest"
+LEADER: Final = "leader"
+FOLLOWER: Final = "follower"
 
 
-class Place:
+class Waiters:
     """The callers parked for one tenant."""
 
-    __slots__ = ("lifted", "pause")
+    __slots__ = ("pause", "released")
 
     def __init__(self) -> None:
-        self.lifted = asyncio.Event()
+        self.released = asyncio.Event()
         self.pause = FIRST
 
 
-class Parking:
+class FenceWait:
     """One caller per fenced tenant tries again at short intervals; the others wait for its word.
 
-    A fence that is given up changes nothing in the directory, so somebody has to try. The prober's turn
+    A fence that is given up changes nothing in the directory, so somebody has to try. The leader's turn
     always ends with `leave`, whatever becomes of it, and then the next of those still parked probes.
     """
 
-    # Mutable state: _places, by tenant, while somebody probes.
+    # Mutable state: _waiters, by tenant, while somebody probes.
 
     def __init__(self) -> None:
-        self._places: dict[TenantId, Place] = {}
+        self._waiters: dict[TenantId, Waiters] = {}
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._waiters)
 
     async def wait(self, tenant: TenantId, role: str | None, deadline: float) -> str | None:
         """Wait until it is worth trying again.
@@ -48,44 +48,44 @@ class Parking:
             deadline: loop time in seconds.
 
         Returns:
-            PROBER, and the caller must call `leave` in the end; GUEST; or None: the deadline has passed.
+            LEADER, and the caller must call `leave` in the end; FOLLOWER; or None: the deadline has passed.
         """
         loop = asyncio.get_running_loop()
-        place = self._places.get(tenant)
-        if place is None:
-            place = self._places[tenant] = Place()
-            role = PROBER
-        elif role != PROBER:
-            role = GUEST
-        if role == PROBER:
-            place.lifted.clear()  # it may be set by a change that did not help
+        waiters = self._waiters.get(tenant)
+        if waiters is None:
+            waiters = self._waiters[tenant] = Waiters()
+            role = LEADER
+        elif role != LEADER:
+            role = FOLLOWER
+        if role == LEADER:
+            waiters.released.clear()  # it may be set by a change that did not help
         try:
             left = deadline - loop.time()
-            if role == PROBER:
-                left, place.pause = min(left, place.pause), min(LONGEST, place.pause * 2)
+            if role == LEADER:
+                left, waiters.pause = min(left, waiters.pause), min(LONGEST, waiters.pause * 2)
             async with asyncio.timeout(max(left, 0.0)):
-                await place.lifted.wait()
+                await waiters.released.wait()
         except TimeoutError:
             pass
         except BaseException:
-            if role == PROBER:
+            if role == LEADER:
                 self.leave(tenant)
             raise
         if loop.time() >= deadline:
-            if role == PROBER:
+            if role == LEADER:
                 self.leave(tenant)
             return None
         return role
 
     def leave(self, tenant: TenantId) -> None:
-        """The prober is through: everybody may try."""
-        place = self._places.pop(tenant, None)
-        if place is not None:
-            place.lifted.set()
+        """The leader is through: everybody may try."""
+        waiters = self._waiters.pop(tenant, None)
+        if waiters is not None:
+            waiters.released.set()
 
     def wake(self, tenant: TenantId | None) -> None:
         """The directory changed for this tenant (None: for any): its callers may try now."""
-        places = self._places.values() if tenant is None else [self._places.get(tenant)]
-        for place in places:
-            if place is not None:
-                place.lifted.set()
+        groups = self._waiters.values() if tenant is None else [self._waiters.get(tenant)]
+        for waiters in groups:
+            if waiters is not None:
+                waiters.released.set()

@@ -1,0 +1,135 @@
+"""Signing tenants up: the directory's row first, then the placement in the tenant's own database."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from tenantry.directory import Directory, Entry
+from tenantry.errors import ConfigError, DatabaseUnavailable, UnknownTenant
+from tenantry.proof import enroll_proof
+from tenantry.router import driver
+from tenantry.router.pools import Limits, Pools
+from tenantry.tenant import Kind, TenantId
+
+
+class Enrollment:
+    """Finds a tenant's entry, and makes one for a tenant that is new."""
+
+    # No mutable state.
+
+    def __init__(self, directory: Directory, pools: Pools, limits: Limits, default_database: str | None) -> None:
+        """Args:
+        default_database: where tenants live that the directory doesn't know; None: they are refused.
+        """
+        self._directory = directory
+        self._pools = pools
+        self._limits = limits
+        self._default_database = default_database
+
+    async def find(self, tenant: TenantId, deadline: float, *, refresh: bool = False) -> Entry:
+        """The tenant's directory entry; placed in the default database if it is new and there is one.
+
+        Args:
+            deadline: loop time in seconds.
+            refresh: ask the control database even when the entry is cached.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                try:
+                    if refresh:
+                        return await self._directory.refresh(tenant)
+                    return await self._directory.lookup(tenant)
+                except UnknownTenant:
+                    if self._default_database is None:
+                        raise
+                await self.add(tenant)
+                return await self._directory.lookup(tenant)
+        except TimeoutError:
+            raise DatabaseUnavailable("control", "no answer within the deadline") from None
+
+    async def add(
+        self,
+        tenant: TenantId,
+        *,
+        plan: str | None = None,
+        database: str | None = None,
+        weight: float = 1.0,
+        limits: dict[str, int] | None = None,
+    ) -> Entry:
+        """Write a new tenant down, in the directory and in its database. See `TenantRouter.add_tenant`."""
+        home = database or self.home_for_new()
+        try:
+            row = await self._directory.store.add_tenant(
+                str(tenant), home, plan=plan, weight=weight, limits=limits
+            )
+        except LookupError:
+            raise ConfigError(
+                f"no database {home} in the directory; `tenantry apply` writes the configured ones to it",
+                key="database",
+            ) from None
+        entry = self._directory.keep(row)
+        await self._write_placement(entry)
+        return entry
+
+    def home_for_new(self) -> str:
+        """The database where a new tenant lives that names none.
+
+        Raises:
+            ConfigError: the configuration leaves it open.
+        """
+        if self._default_database is not None:
+            return self._default_database
+        shared = [spec.name for spec in self._pools.known().values() if spec.kind is Kind.SHARED]
+        if len(shared) != 1:
+            raise ConfigError(
+                f"{len(shared)} shared databases are configured: say database=, or set tenancy.default_database",
+                key="tenancy.default_database",
+            )
+        return shared[0]
+
+    async def complete(self, entry: Entry, refusal: asyncpg.PostgresError) -> None:
+        """Finish a sign-up that died half-way: the database has never heard of the tenant that the directory
+        places there.
+
+        Only the first placement of a tenant is ever written this way, later ones are a move's to write.
+
+        Raises:
+            DatabaseUnavailable: it is not the tenant's first placement.
+        """
+        placement = entry.profile.placement
+        if placement.epoch != 1:
+            raise DatabaseUnavailable(
+                placement.database,
+                f"it does not know tenant {entry.text}, which the directory places there since epoch "
+                f"{placement.epoch}; was it restored from a backup?",
+            ) from refusal
+        await self._write_placement(entry)
+
+    async def _write_placement(self, entry: Entry) -> None:
+        """Tell the tenant's database that the tenant lives there, on a connection of its own."""
+        placement = entry.profile.placement
+        spec = await self._pools.spec(placement.database)
+        async with self._pools.permit(spec.name):
+            try:
+                connection, context = await self._pools.dial(spec)
+            except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
+                raise DatabaseUnavailable(spec.name, type(error).__name__) from error
+            try:
+                await connection.execute(
+                    "SELECT tenantry.enroll($1, $2, $3)",
+                    entry.text,
+                    placement.epoch,
+                    spec.key and enroll_proof(spec.key, context.backend, entry.text, placement.epoch),
+                    timeout=self._limits.connect_timeout,
+                )
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != "TN001":
+                    raise
+                raise ConfigError(
+                    f"database {spec.name} is stamped for another tenant; place {entry.text} elsewhere",
+                    key=f"databases.{spec.name}.tenant",
+                ) from error
+            finally:
+                await driver.close(connection)
