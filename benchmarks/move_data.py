@@ -24,15 +24,15 @@ import asyncpg
 from benchmarks.contract import Options, Row, verdict
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Limits
-from tenantry.move.copy import copy_table
-from tenantry.move.endpoint import session
+from tenantry.move.context import Work
 from tenantry.move.journal import Journal
 from tenantry.move.lease import Lease
 from tenantry.move.plan import MovePlan
 from tenantry.move.progress import silence
-from tenantry.move.publish import drop_publication, drop_slot, drop_subscription
-from tenantry.move.verify import compare_table
-from tenantry.move.work import Work
+from tenantry.move.replication import drop_publication, drop_slot, drop_subscription
+from tenantry.move.session import session
+from tenantry.move.steps.copy import copy_table
+from tenantry.move.steps.verify import compare_table
 from tests.support.estate import Estate, fill
 
 _PIPE: Final = "psql | psql, binary"

@@ -10,8 +10,8 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import LeaseLost, State
-from tenantry.move.endpoint import BROKEN
 from tenantry.move.lease import lease
+from tenantry.move.session import BROKEN
 from tests.faults.test_crashes import LAZY
 from tests.faults.test_f18_two_movers import END_SESSIONS, frozen
 from tests.support.estate import Estate

@@ -9,16 +9,7 @@ from typing import Any
 
 import pytest
 
-from tenantry.move import (
-    Endpoint,
-    FenceTried,
-    Limits,
-    MoveStopped,
-    Progress,
-    Retrying,
-    State,
-    StepStarted,
-)
+from tenantry.move import Endpoint, FenceTried, Limits, MoveStopped, Progress, Retrying, State, StepStarted
 from tests.support.estate import LIMITS, Estate
 from tests.support.load import check, load
 from tests.support.process import MoverProcess

@@ -17,12 +17,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tenantry.move import Limits, State, switch
-from tenantry.move import fence as fencing
-from tenantry.move.endpoint import session
+from tenantry.move import Limits, State
+from tenantry.move.context import Work
 from tenantry.move.journal import Journal
 from tenantry.move.progress import silence
-from tenantry.move.work import Work
+from tenantry.move.session import session
+from tenantry.move.steps import fence as fencing
+from tenantry.move.steps import fence_timeout
 from tests.support.estate import LIMITS, Estate
 from tests.support.process import MoverProcess
 from tests.support.until import until
@@ -78,13 +79,13 @@ async def test_what_the_fence_leaves_the_server_is_the_rest_of_the_cap(estate: E
     """Whatever it has waited for counts: lock, statements, silence. A busy machine only leaves it less."""
     limits = Limits(pause=20.1, lock=15.0)
     work = await work_of(estate, limits)
-    cap = switch.cap(limits) * 1000
+    cap = fence_timeout.cap(limits) * 1000
     assert cap == 20_000
     async with held_after_a_wait(work, estate, 0.3) as holder:
         idle = "idle_in_transaction_session_timeout"
         for name in (idle, "statement_timeout"):
             assert 0 < await milliseconds(holder, name) <= cap - 300
-        await holder.execute(f"SELECT pg_sleep(0.4); {switch.rest(limits)}")
+        await holder.execute(f"SELECT pg_sleep(0.4); {fence_timeout.rest(limits)}")
         for name in (idle, "statement_timeout"):
             assert 0 < await milliseconds(holder, name) <= cap - 700
         if holder.get_server_version().major >= 17:
@@ -106,8 +107,8 @@ async def test_a_silent_fence_is_ended_by_the_server(estate: Estate) -> None:
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(pause=0.1), Limits(pause=30.0)])
 def test_the_clients_have_their_part_of_the_pause(limits: Limits) -> None:
-    assert 0 < switch.cap(limits) < limits.pause
-    assert limits.lock < switch.cap(limits) or limits.pause < Limits().pause
+    assert 0 < fence_timeout.cap(limits) < limits.pause
+    assert limits.lock < fence_timeout.cap(limits) or limits.pause < Limits().pause
 
 
 # -- what the server then does ---------------------------------------------------------------------------
@@ -141,7 +142,7 @@ async def capped_cell(estate: Estate, point: str) -> None:
     process = MoverProcess(estate, "move", str(estate.tenant), failpoints=f"{point}=stop", attempts=3)
     try:
         await process.stopped()
-        timeout = switch.cap(limits)
+        timeout = fence_timeout.cap(limits)
         witnesses = [await asyncpg.connect(estate.near.dsn(estate.shared)) for _ in range(WITNESSES)]
         for one in witnesses:
             await one.execute(f"SET idle_in_transaction_session_timeout = {timeout * 1000:.0f}")

@@ -19,8 +19,8 @@ from tenantry.cli.session import Session
 from tenantry.cli.summary import show
 from tenantry.errors import DatabaseUnavailable
 from tenantry.move import Interrupt, MoveInterrupted, MovePlan, Mover, MoveRecord, MoveStopped
-from tenantry.move.endpoint import BROKEN
 from tenantry.move.progress import Tell
+from tenantry.move.session import BROKEN
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from tenantry.cli.render import Renderer
-from tenantry.move import Mechanism, MovePlan, MoveRecord, MoveSummary, PlanUnreadable, State, consented, run
+from tenantry.move import Mechanism, MovePlan, MoveRecord, MoveSummary, PlanUnreadable, State
 from tenantry.move.errors import in_words
+from tenantry.move.steps import offline, procedure
 
 #: What can be done with a move, by its state: command and what it does.
 _NEXT: Final[dict[State, tuple[tuple[str, str], ...]]] = {
@@ -19,7 +20,7 @@ _NEXT: Final[dict[State, tuple[tuple[str, str], ...]]] = {
     State.ABORTING: (("resume", "goes on cleaning up"),),
 }
 _KEPT: Final = (("abort", "deletes the rows that were kept at the target"),)
-_ORDER: Final = [step.name for step in (*consented.PROCEDURE[:-2], *run.PROCEDURE)]
+_ORDER: Final = [step.name for step in (*offline.PROCEDURE[:-2], *procedure.PROCEDURE)]
 #: Steps after which a flipped move has nothing left to do.
 _LAST: Final = {Mechanism.REPLICATION: "audit", Mechanism.COPY: "settle"}
 

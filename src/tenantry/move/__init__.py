@@ -3,7 +3,6 @@
 Read `run.py` first: the list of steps is the procedure. `fence.py` has the one commit that matters.
 """
 
-from tenantry.move.endpoint import Endpoint
 from tenantry.move.errors import (
     AlreadyThere,
     DataDiffers,
@@ -36,6 +35,7 @@ from tenantry.move.progress import (
     StepEnded,
     StepStarted,
 )
+from tenantry.move.session import Endpoint
 from tenantry.move.states import State
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from tenantry import sql
-from tenantry.move.endpoint import Connection
+from tenantry.move.session import Connection
 
 _ORIGINS: Final = "SELECT count(*) FROM pg_show_replication_origin_status()"
 

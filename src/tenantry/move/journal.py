@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry import sql
-from tenantry.move.endpoint import Connection, connect
 from tenantry.move.errors import Finding, MoveBusy, MoveRefused, PlanUnreadable, UnknownMove
 from tenantry.move.plan import MovePlan
 from tenantry.move.plan_format import Unreadable
+from tenantry.move.session import Connection, connect
 from tenantry.move.states import SUCCESSORS, TURNS, State
 
 _COLUMNS: Final = "id, tenant, source, target, state, step, error, created_at, changed_at, flipped_at, ended_at"

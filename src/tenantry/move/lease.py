@@ -9,8 +9,8 @@ from typing import Final
 import asyncpg
 
 from tenantry.lifecycle import to_the_end
-from tenantry.move.endpoint import BROKEN, CLOSE_SECONDS, Connection, close, connect
 from tenantry.move.errors import LeaseLost, MoveBusy
+from tenantry.move.session import BROKEN, CLOSE_SECONDS, Connection, close, connect
 
 _TAKE: Final = "SELECT pg_try_advisory_lock(tenantry.move_lock_space(), hashtext($1))"
 _STANDING: Final = "SELECT state, step FROM tenantry.move WHERE id = $1"

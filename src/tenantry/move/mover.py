@@ -9,8 +9,9 @@ from dataclasses import replace
 import asyncpg
 
 from tenantry.errors import UnknownTenant
-from tenantry.move import endings, failpoints, fence
-from tenantry.move.endpoint import BROKEN, Endpoint, session
+from tenantry.move import failpoints
+from tenantry.move.context import Work
+from tenantry.move.endings import completion
 from tenantry.move.errors import (
     AlreadyThere,
     DataDiffers,
@@ -29,14 +30,15 @@ from tenantry.move.journal import INTERRUPTED, Journal, Leftover, MoveRecord, Mo
 from tenantry.move.lease import lease
 from tenantry.move.limits import Limits
 from tenantry.move.plan import Mechanism, MovePlan, Rule, in_block
-from tenantry.move.preflight_tables import no_ids
+from tenantry.move.preflight.rules_source import no_ids
+from tenantry.move.preflight.survey import survey
 from tenantry.move.progress import Tell, silence
-from tenantry.move.run import run
+from tenantry.move.session import BROKEN, Endpoint, session
 from tenantry.move.states import State, begin
-from tenantry.move.survey import survey
-from tenantry.move.target import find_pg_dump
+from tenantry.move.steps import fence
+from tenantry.move.steps.prepare_target import find_pg_dump
+from tenantry.move.steps.procedure import run
 from tenantry.move.throttle import Throttle
-from tenantry.move.work import Work
 
 
 class Mover:
@@ -154,9 +156,9 @@ class Mover:
             if record.state in (State.RUNNING, State.FLIPPED):
                 await self._forward(work, record)
             elif record.state is State.ROLLING_BACK:
-                await endings.go_back(work, record)
+                await completion.go_back(work, record)
             else:
-                await endings.finish(work, record.state)
+                await completion.finish(work, record.state)
         return await self.show(move)
 
     async def abort(self, move: str, progress: Tell = silence) -> MoveRecord:
@@ -190,8 +192,8 @@ class Mover:
                 if wish == "aborted":
                     return await self.show(move)
                 record = await self.show(move)
-            if wish == "aborted" and await endings.may_leave(work, record):
-                await endings.clean_again(work, record.state)
+            if wish == "aborted" and await completion.may_leave(work, record):
+                await completion.clean_again(work, record.state)
                 return await self.show(move)
             if record.state is State.RUNNING and wish == "aborted":
                 await self._journal.enter(work.plan, State.ABORTING)
@@ -199,15 +201,15 @@ class Mover:
             if state is not None:
                 self._mechanism_allows(work.plan, state)
                 if state is State.ROLLING_BACK:
-                    await endings.go_back(work, record, compared=audited)
+                    await completion.go_back(work, record, compared=audited)
                 else:
                     await self._journal.enter(work.plan, state)
-                    await endings.finish(work, state)
+                    await completion.finish(work, state)
         return await self.show(move)
 
     async def _up_to_date(self, work: Work, record: MoveRecord, wish: str) -> bool:
         """Do what the last mover left undone after the flip. True if that was the audit, and all is equal."""
-        if record.step == endings.procedure(work.plan)[-1].name:
+        if record.step == completion.procedure(work.plan)[-1].name:
             return False
         try:
             await self._forward(work, record)
@@ -231,11 +233,11 @@ class Mover:
     async def _forward(self, work: Work, record: MoveRecord) -> None:
         """Run what remains; a failed audit takes the tenant back by itself, and keeps the target's rows."""
         try:
-            await run(work, endings.procedure(work.plan), await _reached(work, record))
+            await run(work, completion.procedure(work.plan), await _reached(work, record))
         except DataDiffers as error:
             await self._journal.fail(work.plan.id, error.reason)
             if (await self.show(work.plan.id)).state is State.FLIPPED:
-                await endings.take_back(work, error)
+                await completion.take_back(work, error)
             raise
         except MoveStopped as error:
             await self._journal.fail(work.plan.id, error.reason)
@@ -298,7 +300,7 @@ async def _reached(work: Work, record: MoveRecord) -> str | None:
     if record.step is None:
         return record.step
     if record.state is State.FLIPPED:
-        names = [step.name for step in endings.procedure(work.plan)]
+        names = [step.name for step in completion.procedure(work.plan)]
         if names.index(record.step) >= names.index("flip"):
             return record.step
     elif record.state is not State.RUNNING or not await fence.decided(work, work.out):

@@ -22,7 +22,7 @@ from tenantry import sql
 from tenantry.config import BackupSection, Config, ResolvedDatabase, resolve_all
 from tenantry.directory import Store
 from tenantry.lifecycle import stop, to_the_end
-from tenantry.move.endpoint import libpq_environment
+from tenantry.move.session import libpq_environment
 from tenantry.server.away import AWAY
 
 logger = logging.getLogger("tenantry")

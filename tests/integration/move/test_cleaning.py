@@ -12,8 +12,9 @@ import pytest
 
 from tenantry import kits
 from tenantry.directory.schema import install_data
-from tenantry.move import Endpoint, MoveError, MoveRecord, MoveStopped, State, cleaning, rollback
-from tenantry.move.work import Work
+from tenantry.move import Endpoint, MoveError, MoveRecord, MoveStopped, State, teardown
+from tenantry.move.context import Work
+from tenantry.move.endings import rollback
 from tenantry.tenant import IdType, Kind
 from tests.support.databases import database, drop_database
 from tests.support.estate import LIMITS, SCHEMA, SETTING, Estate
@@ -232,7 +233,7 @@ async def test_a_tenant_that_leaves_for_another_shared_database_leaves_no_link_b
         await mover.release(record.id)
         assert [len(found) for found in await links(estate18)] == [1, 1]
         away = await mover.run(await mover.plan(estate18.tenant, "third"))
-        take_down = cleaning.take_down
+        take_down = teardown.take_down
         broken: list[str] = []
 
         async def breaks(work: Work, place: Endpoint, *rest: Any, **more: Any) -> None:
@@ -241,7 +242,7 @@ async def test_a_tenant_that_leaves_for_another_shared_database_leaves_no_link_b
                 raise ConnectionResetError
             await take_down(work, place, *rest, **more)
 
-        monkeypatch.setattr(cleaning, "take_down", breaks)
+        monkeypatch.setattr(teardown, "take_down", breaks)
         assert (await mover.release(away.id)).state is State.RELEASED
         assert broken == ["shared"]
         assert [len(found) for found in await links(estate18)] == [0, 0]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tenantry.move import CopyProgressed, State, StepEnded, StepStarted, copy, mover
+from tenantry.move import CopyProgressed, State, StepEnded, StepStarted, mover
+from tenantry.move.steps import copy
 from tenantry.move.throttle import Throttle
 from tests.support.estate import LIMITS, Estate
 

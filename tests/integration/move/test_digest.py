@@ -14,14 +14,14 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Endpoint, Limits, MovePlan, Progress
 from tenantry.move.catalog import Side, read_side
-from tenantry.move.copy import copy_table
-from tenantry.move.endpoint import Connection, session
+from tenantry.move.context import Way, Work
 from tenantry.move.journal import Journal
 from tenantry.move.lease import Lease
 from tenantry.move.plan import Mechanism, TablePlan, select, table_plan
 from tenantry.move.progress import Compared
-from tenantry.move.verify import compare_table
-from tenantry.move.work import Way, Work
+from tenantry.move.session import Connection, session
+from tenantry.move.steps.copy import copy_table
+from tenantry.move.steps.verify import compare_table
 from tenantry.tenant import Kind, literal
 from tests.support.databases import drop_database, new_database
 from tests.support.every_type import NOT_STORED, TYPES, VALUES, WITHOUT_BINARY

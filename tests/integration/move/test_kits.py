@@ -9,7 +9,9 @@ import pytest
 
 from tenantry import Router, kits
 from tenantry.move import State
-from tenantry.move.work import Way, Work
+from tenantry.move.context import Way, Work
+from tenantry.move.steps import fence, finalize
+from tenantry.move.steps import kits as steps_kits
 from tests.support.estate import Estate
 
 ENTRY = (
@@ -92,8 +94,6 @@ async def test_entries_written_while_it_moves_are_not_left_behind(
     kitted: Estate, router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the first reading of the log and the flip."""
-    from tenantry.move import fence
-
     flip = fence.flip
 
     async def late(work: object, way: object) -> object:
@@ -166,16 +166,14 @@ async def test_a_plan_changed_right_before_a_flip_is_not_left_behind(
     kitted: Estate, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """After the plan was brought, and before the fence: nothing holds an operator off then."""
-    from tenantry.move import kit_state
-
     old, new, move = await moving(kitted, way)
-    bring = kit_state.bring_limits
+    bring = steps_kits.bring_limits
 
     async def early(work: Work, way: Way) -> None:
         await bring(work, way)
         await change_plan(kitted, old, "bigger")
 
-    monkeypatch.setattr(kit_state, "bring_limits", early)
+    monkeypatch.setattr(steps_kits, "bring_limits", early)
     await move()
     assert await plan_at(kitted, new) == "bigger"
 
@@ -185,10 +183,8 @@ async def test_a_plan_changed_at_the_new_home_stays(
     kitted: Estate, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """Between the flip and its settling, whatever the old home says, and when the step is repeated."""
-    from tenantry.move import settle
-
     old, new, move = await moving(kitted, way)
-    settled = settle.settle
+    settled = finalize.settle
     broken: list[bool] = []
 
     async def late(work: Work, way: Way) -> None:
@@ -199,6 +195,6 @@ async def test_a_plan_changed_at_the_new_home_stays(
             raise ConnectionResetError
         await settled(work, way)
 
-    monkeypatch.setattr(settle, "settle", late)
+    monkeypatch.setattr(finalize, "settle", late)
     await move()
     assert await plan_at(kitted, new) == "newest"

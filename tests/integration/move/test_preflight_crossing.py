@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tenantry.move import Finding, MovePlan, crossing
+from tenantry.move import Finding, MovePlan
+from tenantry.move.preflight import read_foreign_keys
 from tests.support.estate import Estate
 
 #: Foreign keys that do not pair the tenant columns: the tables, the referencing one, the referenced one.
@@ -119,7 +120,7 @@ async def test_a_parent_of_nobody_stays_behind_too(shop: Estate) -> None:
 async def test_a_key_that_pairs_the_tenants_is_not_looked_at(
     shop: Estate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crossing, "PATIENCE", 0.001)
+    monkeypatch.setattr(read_foreign_keys, "PATIENCE", 0.001)
     shop.near.psql(
         "CREATE TABLE parcel (tenant_id uuid NOT NULL, id int, PRIMARY KEY (tenant_id, id));"
         "CREATE TABLE label (tenant_id uuid NOT NULL, id int, parcel int, PRIMARY KEY (tenant_id, id),"
@@ -167,11 +168,11 @@ async def test_a_look_that_takes_too_long_is_given_up_and_said(
     assert patient.refusals == ()
     assert _found(patient, "references-unchecked") == []
 
-    monkeypatch.setattr(crossing, "ALTOGETHER", 0.0)
+    monkeypatch.setattr(read_foreign_keys, "ALTOGETHER", 0.0)
     assert len(_found(await _plan(shop), "references-unchecked")) == 2
     monkeypatch.undo()
 
-    monkeypatch.setattr(crossing, "PATIENCE", 0.001)
+    monkeypatch.setattr(read_foreign_keys, "PATIENCE", 0.001)
     hasty = await _plan(shop)
     assert hasty.refusals == ()
     said = _found(hasty, "references-unchecked")

@@ -10,9 +10,10 @@ import pytest
 
 from tenantry import Router, TenantSuspended
 from tenantry.embedded import EmbeddedServer
-from tenantry.move import Mechanism, State, consented, failpoints, settle
-from tenantry.move.endpoint import Connection
-from tenantry.move.work import Way, Work
+from tenantry.move import Mechanism, State, failpoints
+from tenantry.move.context import Way, Work
+from tenantry.move.session import Connection
+from tenantry.move.steps import finalize, offline
 from tests.support.estate import LIMITS, Estate
 
 #: Moments of a move, by its failpoints: before the slot and after it, and under the fence before and after the
@@ -124,7 +125,7 @@ async def test_its_standing_comes_along_with_a_copy_under_the_fence(
     with EmbeddedServer.start(16, settings={"wal_level": "replica"}) as plain:
         estate = await Estate.make(plain, far16)
         await estate.fetch("shared", SUSPEND.format(not wish, estate.tenant))
-        carry, admit_anew = consented._carry, settle.admit_anew
+        carry, admit_anew = offline._carry, finalize.admit_anew
         told: list[bool] = []
 
         async def carried(work: Work, beside: Connection, there: Connection) -> dict[str, Any]:
@@ -136,8 +137,8 @@ async def test_its_standing_comes_along_with_a_copy_under_the_fence(
             told.append(await suspended(estate, "acme"))
             await admit_anew(work, way)
 
-        monkeypatch.setattr(consented, "_carry", carried)
-        monkeypatch.setattr(settle, "admit_anew", settled)
+        monkeypatch.setattr(offline, "_carry", carried)
+        monkeypatch.setattr(finalize, "admit_anew", settled)
         mover = estate.mover()
         plan = await mover.plan(estate.tenant, "acme", consent=8.0)
         assert plan.mechanism is Mechanism.COPY

@@ -7,15 +7,7 @@ from typing import Any
 
 import pytest
 
-from tenantry.move import (
-    DataDiffers,
-    MoveRecord,
-    MoveStopped,
-    Progress,
-    SchemaChanged,
-    State,
-    StepStarted,
-)
+from tenantry.move import DataDiffers, MoveRecord, MoveStopped, Progress, SchemaChanged, State, StepStarted
 from tests.support.estate import Estate
 from tests.support.load import check, load
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.move import Compared, DataDiffers, Progress, State, copy
+from tenantry.move import Compared, DataDiffers, Progress, State
+from tenantry.move.steps import copy
 from tests.integration.move.rated import CORRUPTIONS, CURRENCY, QUIET, RATE, at, at_home, carrier
 from tests.support.estate import Estate
 from tests.support.process import MoverProcess

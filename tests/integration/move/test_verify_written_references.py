@@ -10,8 +10,9 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
-from tenantry.move import Compared, DataDiffers, MoveStopped, Progress, Retrying, State, references
-from tenantry.move.endpoint import SETTINGS
+from tenantry.move import Compared, DataDiffers, MoveStopped, Progress, Retrying, State
+from tenantry.move.session import SETTINGS
+from tenantry.move.steps import verify_references
 from tests.integration.move.rated import (
     CORRUPTIONS,
     CURRENCY,
@@ -92,7 +93,7 @@ async def test_a_change_between_the_two_snapshots_of_every_attempt_refuses_the_f
 ) -> None:
     mover = carrier(rated, attempts=3)
     plan = await mover.plan(rated.tenant, "acme")
-    real, told = references.writers, list[Retrying]()
+    real, told = verify_references.writers, list[Retrying]()
 
     async def writers(*args: Any) -> Sequence[str]:
         # Under the target's lock. Whoever writes at the source is not made to wait, not even now.
@@ -104,7 +105,7 @@ async def test_a_change_between_the_two_snapshots_of_every_attempt_refuses_the_f
             told.append(event)
 
     with monkeypatch.context() as patched:
-        patched.setattr(references, "writers", writers)
+        patched.setattr(verify_references, "writers", writers)
         with pytest.raises(MoveStopped) as caught:
             await mover.run(plan, tell)
     assert not isinstance(caught.value, DataDiffers)
@@ -161,9 +162,9 @@ async def test_a_commit_that_the_target_has_and_the_source_does_not_show_yet_is_
             await in_target(rated, "SELECT 1 FROM currency WHERE name LIKE 'Euro at %'")
         return await real(*args)
 
-    real = references.writers
+    real = verify_references.writers
     monkeypatch.setitem(cast("dict[str, str]", SETTINGS), "synchronous_commit", "local")
-    monkeypatch.setattr(references, "writers", writers)
+    monkeypatch.setattr(verify_references, "writers", writers)
     try:
         record = await mover.run(plan, tell)
         await writing[0]
@@ -187,7 +188,7 @@ async def test_an_open_transaction_that_writes_does_not_hinder_the_comparison(
     mover = carrier(rated, attempts=1)
     plan = await mover.plan(rated.tenant, "acme")
     writer = await asyncpg.connect(rated.endpoints["shared"].dsn)
-    real, found, begun = references.writers, list[Sequence[str]](), list[asyncio.Task[Any]]()
+    real, found, begun = verify_references.writers, list[Sequence[str]](), list[asyncio.Task[Any]]()
 
     async def writers(*args: Any) -> Sequence[str]:
         if not begun:
@@ -197,7 +198,7 @@ async def test_an_open_transaction_that_writes_does_not_hinder_the_comparison(
         found.append(await real(*args))
         return found[-1]
 
-    monkeypatch.setattr(references, "writers", writers)
+    monkeypatch.setattr(verify_references, "writers", writers)
     try:
         record = await mover.run(plan)
     finally:

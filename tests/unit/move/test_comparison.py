@@ -8,8 +8,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.move.digest import Chunks, Digest, Seen
-from tenantry.move.verify import differing, tell_apart
+from tenantry.move.steps.digest import Chunks, Digest, Seen
+from tenantry.move.steps.verify import differing, tell_apart
 
 PLACES = ("shared", "acme")
 ROWS = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 2)), max_size=8)

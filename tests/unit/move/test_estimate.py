@@ -13,16 +13,16 @@ import pytest
 
 from tenantry.move import Interrupt, Limits, MoveStopped
 from tenantry.move.catalog import Side
-from tenantry.move.endpoint import Endpoint, blaming
-from tenantry.move.estimate import COPY_RATE, FIXED, VERIFY_RATE, estimate
-from tenantry.move.facts import Facts
+from tenantry.move.context import Work
 from tenantry.move.plan import Creation, Mechanism, Room, Selection
-from tenantry.move.preflight import SAFE_MINORS, servers
-from tenantry.move.preflight_target import creation, extensions
-from tenantry.move.room import free_space
-from tenantry.move.run import Step, persist
-from tenantry.move.tune import parameters
-from tenantry.move.work import Work
+from tenantry.move.preflight.estimate import COPY_RATE, FIXED, VERIFY_RATE, estimate
+from tenantry.move.preflight.facts import Facts
+from tenantry.move.preflight.read_disk_space import free_space
+from tenantry.move.preflight.rules_general import SAFE_MINORS, servers
+from tenantry.move.preflight.rules_target import creation, extensions
+from tenantry.move.session import Endpoint, blaming
+from tenantry.move.steps.autovacuum import parameters
+from tenantry.move.steps.procedure import Step, persist
 from tenantry.tenant import Kind
 
 MOVE = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tenantry.move.cleaning import needless
 from tenantry.move.journal import Link
+from tenantry.move.teardown import needless
 
 
 def link(publisher: str, subscriber: str, *, released: bool = True) -> Link:

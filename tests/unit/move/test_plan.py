@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tenantry.move import Finding, MovePlan, State, WrongState
 from tenantry.move.catalog import Column, Generator, Key, Reference, Table
-from tenantry.move.endpoint import Endpoint, conninfo, keywords
 from tenantry.move.plan import (
     Mechanism,
     Rule,
@@ -21,8 +20,9 @@ from tenantry.move.plan import (
     sequence_plan,
     table_plan,
 )
-from tenantry.move.run import PROCEDURE, remaining
+from tenantry.move.session import Endpoint, conninfo, keywords
 from tenantry.move.states import SUCCESSORS, begin
+from tenantry.move.steps.procedure import PROCEDURE, remaining
 from tenantry.tenant import Kind
 
 

@@ -13,7 +13,7 @@ MADE = {"no-slots", "no-senders", "no-workers"}
 
 def test_every_code_of_preflight_is_in_the_runbook_and_no_other() -> None:
     said = set(MADE)
-    for path in (ROOT / "src/tenantry/move").glob("*.py"):
+    for path in (ROOT / "src/tenantry/move").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
                 code = node.args[0]

@@ -1,0 +1,1 @@
+"""How a move ends: completed, aborted, rolled back, released."""

@@ -1,0 +1,1 @@
+"""What is looked at and judged before a move touches anything."""

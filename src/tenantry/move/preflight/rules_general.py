@@ -1,0 +1,322 @@
+"""Everything that would stop or harm a move, named before anything is touched. Pure rules over catalog values.
+
+Each rule yields findings: a problem and its mend. The list `RULES` is the whole of preflight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from tenantry.move.catalog import Side
+from tenantry.move.errors import Finding
+from tenantry.move.plan import Mechanism
+from tenantry.move.preflight.facts import Facts
+from tenantry.move.preflight.read_foreign_keys import crossing
+from tenantry.move.preflight.read_hardening import hardening
+from tenantry.move.preflight.rules_privileges import access
+from tenantry.move.preflight.rules_publications import published
+from tenantry.move.preflight.rules_source import ids, tables
+from tenantry.move.preflight.rules_target import (
+    creation,
+    disk,
+    emptiness,
+    extensions,
+    feeding,
+    roles,
+    target_schema,
+)
+from tenantry.move.steps.kits import kit_rules
+
+#: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
+#: changes of concurrent transactions lost when a table is added to a publication, fixed in August 2025's minors
+#: of 13-17 and in 18.0).
+SAFE_MINORS: Final[Mapping[int, int]] = {15: 150013, 16: 160009, 17: 170005, 18: 180000}
+
+
+Check = Callable[[Facts], Iterator[Finding]]
+
+
+def judge(facts: Facts) -> tuple[Finding, ...]:
+    """Run every rule."""
+    return tuple(finding for rule in RULES for finding in rule(facts))
+
+
+def _ends(facts: Facts) -> Iterator[tuple[str, Side]]:
+    yield facts.source_name, facts.source
+    yield facts.target_name, facts.target
+
+
+def pooler(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        if side.pooled:
+            yield Finding("pooler", f"a pooler stands before {name}", "give the mover the database's direct DSN")
+
+
+def standby(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        if side.server["standby"]:
+            yield Finding(
+                "standby",
+                f"{name} is on a standby, which takes no writes",
+                "give the mover its primary's DSN, or promote it with SELECT pg_promote()",
+            )
+
+
+def placement(facts: Facts) -> Iterator[Finding]:
+    if facts.source.local is None:
+        yield Finding("not-installed", f"{facts.source_name} has no tenantry schema", "run `tenantry init`")
+    elif facts.source_home is None or facts.source_home[0] != facts.source.local.name:
+        yield Finding(
+            "not-here",
+            f"tenant {facts.tenant} does not live in {facts.source_name}",
+            "check the directory with `tenantry tenants show`",
+        )
+    if facts.source.local is not None and facts.source.local.name != facts.source_name:
+        yield Finding(
+            "wrong-name",
+            f"the database behind {facts.source_name} calls itself {facts.source.local.name}",
+            "correct the DSN",
+        )
+
+
+def target_identity(facts: Facts) -> Iterator[Finding]:
+    local = facts.target.local
+    if local is None:
+        return
+    if local.name != facts.target_name:
+        yield Finding(
+            "wrong-name",
+            f"the database behind {facts.target_name} calls itself {local.name}",
+            "correct the DSN",
+        )
+    if local.tenant not in (None, facts.tenant):
+        yield Finding(
+            "foreign-stamp",
+            f"{facts.target_name} is stamped for tenant {local.tenant}",
+            "choose a database of its own for this tenant",
+        )
+    here = facts.source.local
+    if here and (local.setting, local.id_type) != (here.setting, here.id_type):
+        yield Finding(
+            "tenancy-differs",
+            f"{facts.target_name} tells tenants apart by {local.setting} ({local.id_type}), "
+            f"{facts.source_name} by {here.setting} ({here.id_type})",
+            "install both with the same tenancy settings",
+        )
+
+
+def privileges(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        role = side.server["role"]
+        if side.server["superuser"]:
+            continue
+        if not side.server["bypasses"]:
+            yield Finding(
+                "no-bypassrls",
+                f"role {role} on {name} would see no rows of tables with row-level security",
+                f'ALTER ROLE "{role}" BYPASSRLS',
+            )
+        if not side.server["quiets_triggers"]:
+            yield Finding(
+                "no-replica-role",
+                f"role {role} on {name} can't keep triggers from firing on copied rows",
+                f'GRANT SET ON PARAMETER session_replication_role TO "{role}"',
+            )
+        if facts.mechanism is Mechanism.REPLICATION and not side.server["subscribes"]:
+            yield Finding(
+                "no-subscription",
+                f"role {role} may not subscribe in {name}",
+                f'GRANT pg_create_subscription TO "{role}" (16 and newer), or ALTER ROLE "{role}" SUPERUSER',
+            )
+        if not side.server["replicates"] and facts.mechanism is Mechanism.REPLICATION:
+            yield Finding(
+                "no-replication",
+                f"role {role} on {name} may not make replication slots",
+                f'ALTER ROLE "{role}" REPLICATION',
+            )
+        if not side.server["may_create"]:
+            yield Finding(
+                "no-create",
+                f"role {role} may not create in {name}",
+                f'GRANT CREATE ON DATABASE … TO "{role}"',
+            )
+
+
+def servers(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        version = side.server["version"]
+        if version < 150000:
+            yield Finding("too-old", f"{name} runs PostgreSQL {version // 10000}", "upgrade it to 15 or newer")
+        elif version < SAFE_MINORS.get(version // 10000, 0):
+            yield Finding(
+                "unsafe-minor",
+                f"{name} runs {version // 10000}.{version % 10000}, whose logical replication can lose changes",
+                f"update it to {version // 10000}.{SAFE_MINORS[version // 10000] % 10000} or newer",
+            )
+    source, target = facts.source.server, facts.target.server
+    if source["encoding"] != target["encoding"]:
+        yield Finding(
+            "encoding-differs",
+            f"encodings differ: {source['encoding']} and {target['encoding']}",
+            f"make the target with ENCODING '{source['encoding']}' TEMPLATE template0",
+        )
+    if _order(source) != _order(target):
+        yield Finding(
+            "collation-differs",
+            f"collations differ: {' '.join(_order(source))} and {' '.join(_order(target))}",
+            f"make the target with LOCALE '{source['collate']}' TEMPLATE template0 and the same provider",
+        )
+
+
+def _order(server: Mapping[str, Any]) -> tuple[str, ...]:
+    """What decides how text sorts, and which characters are letters."""
+    provider = {"c": "libc", "i": "icu", "b": "builtin"}.get(server["provider"], server["provider"])
+    return tuple(filter(None, (provider, server["collate"], server["ctype"], server["locale"])))
+
+
+def resources(facts: Facts) -> Iterator[Finding]:
+    if facts.mechanism is not Mechanism.REPLICATION:
+        return
+    wanted = 2 if facts.selection.reference else 1
+    for name, side in _ends(facts):
+        server = side.server
+        if server["wal_level"] != "logical":
+            yield Finding(
+                "wal-level",
+                f"{name} has wal_level = {server['wal_level']}",
+                "ALTER SYSTEM SET wal_level = 'logical' and restart, or consent to a pause",
+            )
+        for what, setting in (
+            ("slots", "max_replication_slots"),
+            ("senders", "max_wal_senders"),
+            ("workers", "max_logical_replication_workers"),
+        ):
+            free = server[what] - server[f"{what}_used"]
+            if free < wanted:
+                yield Finding(
+                    f"no-{what}",
+                    f"{name} has {free} of {setting} left, the move needs {wanted}",
+                    f"ALTER SYSTEM SET {setting} = {server[what] + wanted} and restart",
+                )
+
+
+def subscriptions(facts: Facts) -> Iterator[Finding]:
+    """Whether the target's server can run the move's subscriptions, and the source's the one of the way back."""
+    if facts.mechanism is not Mechanism.REPLICATION:
+        return
+    wanted = 2 if facts.selection.reference else 1
+    target, source = facts.target.server, facts.source.server
+    ends = [(facts.target_name, target, wanted, wanted), (facts.source_name, source, 1, 1)]
+    if target["cluster"] == source["cluster"]:  # the move's own is disabled when the way back starts, and is kept
+        ends = [(facts.target_name, target, wanted, wanted + 1)]
+    for name, server, processes, origins in ends:
+        free = server["processes"] - server["processes_used"]
+        if free < processes:
+            yield Finding(
+                "no-worker-processes",
+                f"{name} has {free} of max_worker_processes left, the move needs {processes}",
+                f"ALTER SYSTEM SET max_worker_processes = {server['processes'] + processes} and restart, "
+                "its standbys first",
+            )
+        yield from _origins(name, server, origins)
+
+
+def _origins(name: str, server: Mapping[str, Any], wanted: int) -> Iterator[Finding]:
+    free = max(server["origins"] - server["origins_used"], 0)
+    if free >= wanted:
+        return
+    setting = "max_active_replication_origins" if server["version"] >= 180000 else "max_replication_slots"
+    mend = f"ALTER SYSTEM SET {setting} = {server['origins'] + wanted} and restart, or drop what is not needed"
+    if not server["sees_origins"]:
+        mend = (
+            f'GRANT EXECUTE ON FUNCTION pg_show_replication_origin_status() TO "{server["role"]}"; '
+            f"without, those that are not in use are counted too. If it is true: {mend}"
+        )
+    yield Finding("no-origins", f"{name} has {free} of {setting} left, the move needs {wanted}", mend)
+
+
+def hidden(facts: Facts) -> Iterator[Finding]:
+    for name, side in _ends(facts):
+        role, count = side.server["role"], side.server["sessions_hidden"]
+        if count:
+            yield Finding(
+                "sessions-hidden",
+                f"role {role} may not see what {count} sessions on {name} are: whether they write past the fence, "
+                "or take the last of max_worker_processes, can't be told",
+                f'GRANT pg_monitor TO "{role}"',
+                refuses=False,
+            )
+
+
+def bypassing(facts: Facts) -> Iterator[Finding]:
+    for who in facts.bypassing:
+        yield Finding(
+            "bypassing-writer",
+            f"{who} writes the tenants' tables now, past row-level security and the fence",
+            "end it, or let it log in as a role without BYPASSRLS",
+        )
+    for who in facts.bypassing_open:
+        yield Finding(
+            "bypassing-session",
+            f"{who} has a session open, and could write past row-level security and the fence",
+            "end it if it writes tenants' rows, or let it log in as a role without BYPASSRLS",
+            refuses=False,
+        )
+
+
+def long_running(facts: Facts) -> Iterator[Finding]:
+    for gid in facts.source.server["prepared"]:
+        yield Finding(
+            "prepared-transaction",
+            f"prepared transaction {gid} holds up the slot until it ends",
+            "COMMIT PREPARED or ROLLBACK PREPARED it",
+        )
+    for who in facts.source.server["long_transactions"]:
+        yield Finding(
+            "long-transaction",
+            f"{who}: the slot waits for its end",
+            "let it end, or end it with pg_terminate_backend",
+            refuses=False,
+        )
+
+
+def consent(facts: Facts) -> Iterator[Finding]:
+    if facts.mechanism is not Mechanism.COPY:
+        return
+    if facts.consent is None or facts.consent < facts.estimate:
+        yield Finding(
+            "no-consent",
+            f"without logical replication the tenant pauses for about {facts.estimate:.1f} s",
+            f"make logical replication possible, or consent with pause={facts.estimate:.0f} or more",
+        )
+
+
+RULES: Final[tuple[Check, ...]] = (
+    pooler,
+    standby,
+    placement,
+    target_identity,
+    hardening,
+    kit_rules,
+    privileges,
+    servers,
+    resources,
+    subscriptions,
+    tables,
+    crossing,
+    published,
+    creation,
+    disk,
+    target_schema,
+    access,
+    extensions,
+    roles,
+    emptiness,
+    feeding,
+    hidden,
+    bypassing,
+    long_running,
+    ids,
+    consent,
+)

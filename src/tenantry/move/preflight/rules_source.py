@@ -1,0 +1,178 @@
+"""Rules of preflight about the source's tables: what replication can't carry, or would break. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tenantry.move.catalog import Table
+from tenantry.move.errors import Finding
+from tenantry.move.plan import Mechanism, fitting_identity
+from tenantry.move.preflight.facts import Facts
+
+
+def tables(facts: Facts) -> Iterator[Finding]:
+    if not facts.selection.tenant:
+        yield Finding(
+            "no-tables",
+            "no table has the tenant column",
+            "set tenancy.column, or a table's column under `tables:`",
+        )
+    for table in facts.selection.stranded:
+        yield Finding(
+            "tenant-column-missing",
+            f"{table.quoted} belongs to tenants by a foreign key only",
+            f"ALTER TABLE {table.quoted} ADD the tenant column, or map or ignore it under `tables:`",
+        )
+    for table, column in facts.selection.tenant:
+        yield from _table(facts, table, column)
+    for table in facts.selection.reference:
+        yield from _unreplicated(table)
+        yield from _unowned(facts, table)
+        if not table.identity_columns() and facts.mechanism is Mechanism.REPLICATION:
+            yield Finding(
+                "reference-without-key",
+                f"reference table {table.quoted} has no primary key",
+                f"ALTER TABLE {table.quoted} ADD PRIMARY KEY (…)",
+            )
+    for table in facts.selection.other:
+        yield Finding(
+            "not-carried",
+            f"{table.quoted} has no tenant column and nothing of the tenant needs it: not carried",
+            "list it as a reference table under `tables:` if the tenant reads it",
+            refuses=False,
+        )
+
+
+def _table(facts: Facts, table: Table, column: str) -> Iterator[Finding]:
+    yield from _unreplicated(table)
+    if table.kind == "f":
+        return
+    yield from _unowned(facts, table)
+    if table.inherits:
+        yield Finding(
+            "inheritance",
+            f"{table.quoted} is an inheritance child",
+            "turn the inheritance into declarative partitions",
+        )
+    if facts.mechanism is Mechanism.REPLICATION and fitting_identity(table, column) is None:
+        yield Finding(
+            "identity-without-tenant",
+            f"the replica identity of {table.quoted} lacks {column}: publishing it with a filter would make every "
+            "tenant's UPDATE and DELETE fail",
+            f"CREATE UNIQUE INDEX CONCURRENTLY ON {table.quoted} ({column}, …its key); all its columns NOT NULL",
+        )
+    if facts.mechanism is Mechanism.REPLICATION:
+        yield from _applied(facts, table, column)
+    if any(c.oid_type for c in table.columns) and facts.source.server["large_objects"]:
+        yield Finding(
+            "large-objects",
+            f"{table.quoted} has a column that may point to large objects, which are not carried",
+            "move them into bytea columns, or ignore the table",
+        )
+    if table.quoted in facts.null_tenants:
+        yield Finding(
+            "null-tenant",
+            f"{table.quoted} has rows without a tenant; they stay behind",
+            f"ALTER TABLE {table.quoted} ALTER {column} SET NOT NULL",
+            refuses=False,
+        )
+
+
+def _unreplicated(table: Table) -> Iterator[Finding]:
+    """Tables and partitions whose rows PostgreSQL does not write to its log, or does not have."""
+    for name, kind in ((table.quoted, "f" if table.kind == "f" else table.persistence), *table.odd):
+        if kind == "f":
+            yield Finding(
+                "foreign-table",
+                f"{name} is a foreign table and holds tenants' rows elsewhere",
+                f"make {name} an ordinary table, or ignore it under `tables:`",
+            )
+        elif kind == "u":
+            yield Finding(
+                "unlogged",
+                f"{name} is unlogged: its rows are not replicated",
+                f"ALTER TABLE {name} SET LOGGED",
+            )
+
+
+def _unowned(facts: Facts, table: Table) -> Iterator[Finding]:
+    if not table.ours:
+        role = facts.source.server["role"]
+        yield Finding(
+            "not-owner",
+            f"role {role} may neither read nor publish {table.quoted}, which belongs to {table.owner}",
+            f'GRANT "{table.owner}" TO "{role}"',
+        )
+
+
+def _applied(facts: Facts, table: Table, column: str) -> Iterator[Finding]:
+    """What keeps the target's server from applying changes, or the source's from making them."""
+    if any(c.name == column and not c.portable for c in table.columns):
+        yield Finding(
+            "tenant-column-type",
+            f"{table.quoted} is told apart by {column}, whose type is not PostgreSQL's own: row filters refuse it",
+            f"ALTER TABLE {table.quoted} ALTER {column} TYPE uuid, bigint or text",
+        )
+    generated = _identity_columns(table, column) & {c.name for c in table.columns if c.generated}
+    newest = max(facts.source.server["version"], facts.target.server["version"])
+    if column in generated or (generated and newest >= 180000):
+        name = min(generated)
+        yield Finding(
+            "identity-generated",
+            f"the replica identity of {table.quoted} has the generated column {name}, which is not replicated: "
+            "publishing the table would make every tenant's UPDATE and DELETE fail",
+            f"ALTER TABLE {table.quoted} ALTER {name} DROP EXPRESSION",
+        )
+    odd = [c.name for c in table.columns if not c.comparable]
+    if odd and not table.keys and table.identity == "f":
+        yield Finding(
+            "identity-not-comparable",
+            f"{table.quoted} has no key, and PostgreSQL can't compare its {', '.join(odd)}: changed rows would "
+            "not be found at the target",
+            f"ALTER TABLE {table.quoted} ADD PRIMARY KEY ({column}, …)",
+        )
+    for trigger in table.always:
+        yield Finding(
+            "trigger-always",
+            f"trigger {trigger} of {table.quoted} fires for replicated rows too, so it would act twice",
+            f'ALTER TABLE {table.quoted} ENABLE TRIGGER "{trigger}"',
+        )
+    key = next((key for key in table.keys if key.primary), None)
+    if table.kind == "p" and (key is None or column not in key.columns):
+        yield Finding(
+            "partition-identity",
+            f"a new partition of {table.quoted} would lack {column} in its replica identity: UPDATE and DELETE "
+            "in it would fail until the move is released",
+            "make the next partitions before, and none until the release",
+            refuses=False,
+        )
+
+
+def _identity_columns(table: Table, column: str) -> frozenset[str]:
+    """The columns of the replica identity that the move will need."""
+    name = fitting_identity(table, column)
+    if name == "":
+        return frozenset(c.name for c in table.columns)
+    return frozenset(c for key in table.keys if key.name == name for c in key.columns)
+
+
+def ids(facts: Facts) -> Iterator[Finding]:
+    down = {sequence.quoted for sequence in facts.source.sequences if sequence.increment < 0}
+    for name in facts.colliding:
+        if name in down:
+            yield Finding(
+                "sequence-descends",
+                f"{name} counts downwards, so it can't be given a range of its own",
+                f"ALTER SEQUENCE {name} INCREMENT 1, with a range above all ids",
+            )
+            continue
+        yield no_ids(name)
+
+
+def no_ids(sequence: str) -> Finding:
+    """There is no block of ids left that only this move would have."""
+    return Finding(
+        "ids-would-collide",
+        f"ids from {sequence} would meet ids of others when the tenant comes back",
+        "make the sequence and its column bigint, or put the tenant column into the key",
+    )

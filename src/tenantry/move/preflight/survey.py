@@ -1,0 +1,301 @@
+"""The survey: reads both ends and the journal, and hands values to the rules and the plan."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tenantry import sql
+from tenantry.move.catalog import Side, identifier, read_kin, read_shape, read_side, read_storage
+from tenantry.move.context import REFERENCE_NAMES
+from tenantry.move.journal import Journal
+from tenantry.move.plan import (
+    Creation,
+    Mechanism,
+    MovePlan,
+    Rule,
+    Selection,
+    SequencePlan,
+    TablePlan,
+    no_replication,
+    select,
+    sequence_plan,
+    table_plan,
+)
+from tenantry.move.preflight import estimate as estimating
+from tenantry.move.preflight import (
+    read_disk_space,
+    read_foreign_keys,
+    read_hardening,
+    rules_general,
+    rules_privileges,
+    rules_publications,
+)
+from tenantry.move.preflight.facts import Facts
+from tenantry.move.preflight.read_hardening import Hardening
+from tenantry.move.session import Connection, Endpoint, session
+from tenantry.move.steps import create_database, kits
+from tenantry.move.steps.catch_up import digest
+from tenantry.move.steps.prepare_target import find_pg_dump
+from tenantry.tenant import Kind, literal
+
+#: Bytes a second that a copy under the fence is taken to carry, indexes and comparison included, for the
+#: estimate of its pause.
+_COPY_RATE = 20_000_000
+_SMALLEST_PAUSE = 0.5
+_EXISTS = "SELECT to_regclass($1) IS NOT NULL"
+_FEEDS = "SELECT pubname::text AS name FROM pg_publication WHERE pubname ~ $1 ORDER BY 1"
+
+
+async def survey(
+    tenant: str,
+    source: Endpoint,
+    target: Endpoint,
+    journal: Journal,
+    *,
+    column: str,
+    overrides: Mapping[str, str],
+    consent: float | None,
+    pg_dump: str | None,
+    pause: float,
+) -> MovePlan:
+    """Read everything, judge it, and decide the plan. Touches nothing."""
+    exists = await create_database.is_there(target)
+    far = target if exists else create_database.server_of(target)
+    # A role that does not bypass row-level security can't look at rows, and is refused for it by name.
+    async with (
+        session(source, "preflight", row_security="on") as here,
+        session(far, "preflight", row_security="on") as there,
+    ):
+        ours, theirs = await read_side(here), await read_side(there)
+        creation = None if exists else await create_database.like(here, there, create_database.database_of(target))
+        if creation is not None:
+            theirs = _to_be(theirs, creation)
+        selection = select(ours.tables, column, overrides)
+        mechanism = Mechanism.COPY if _must_copy(ours, theirs, consent) else Mechanism.REPLICATION
+        tables = await _table_plans(here, tenant, selection, looks=_sees_rows(ours))
+        if mechanism is Mechanism.COPY:
+            tables = tuple(replace(table, identity=None) for table in tables)
+        references = tuple(table_plan(t, "", int(t.rows)) for t in selection.reference)
+        if target.kind is Kind.SHARED:
+            references = ()  # the shared database has its own
+        block = await journal.coming_block()
+        sequences, colliding = _sequences(ours, selection, target.kind, block)
+        if target.kind is Kind.SHARED:
+            colliding = await _collisions(
+                journal, tenant, source, target, there if exists else None, selection, sequences
+            )
+        names = [t.quoted for t in (*tables, *references)]
+        shape = await read_shape(here, names)
+        kin = await read_kin(here, [t.column for t in tables], [t.quoted for t in tables])
+        size = sum(t.bytes for t in (*tables, *references))
+        estimate = _SMALLEST_PAUSE + size / _COPY_RATE
+        looks = exists and _sees_rows(theirs)
+        guarded = (rules_privileges.Access(), rules_privileges.Access())
+        if exists:
+            guarded = await rules_privileges.look(
+                here, there, (ours, theirs), names, [s.quoted for s in sequences]
+            )
+        reads = _sees_rows(ours) and _owns_all(selection)
+        facts = Facts(
+            tenant=tenant,
+            source_name=source.name,
+            target_name=target.name,
+            target_kind=target.kind,
+            source=ours,
+            target=theirs,
+            selection=selection if target.kind is Kind.DEDICATED else selection._replace(reference=()),
+            mechanism=mechanism,
+            consent=consent,
+            estimate=estimate,
+            source_home=await _home(here, tenant, ours),
+            source_shape=frozenset(shape),
+            target_shape=frozenset(await read_shape(there, names) if exists else ()),
+            occupied=await _occupied(there, tenant, target.kind, tables, theirs) if looks else (),
+            bypassing=await _bypassing(here, names),
+            bypassing_open=tuple(row["who"] for row in await here.fetch(sql.query("move/bypassing_open"))),
+            colliding=colliding,
+            null_tenants=await _null_tenants(here, tables) if reads else (),
+            # A dedicated database has one tenant.
+            crossings=await read_foreign_keys.look(here, tenant, selection)
+            if reads and source.kind is Kind.SHARED
+            else (),
+            published=(
+                *await rules_publications.look(here, source.name, tables),
+                *(await rules_publications.look(there, target.name, tables) if exists else ()),
+            ),
+            feeds=tuple(row["name"] for row in await there.fetch(_FEEDS, REFERENCE_NAMES)) if exists else (),
+            source_access=guarded[0],
+            target_access=guarded[1],
+            pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
+            creation=creation,
+            source_kits=await kits.look(here, tenant),
+            target_kits=await kits.look(there, tenant) if exists else kits.Kits(),
+            source_hardening=await read_hardening.look(here, source),
+            target_hardening=await read_hardening.look(there, target)
+            if exists
+            else Hardening(has_key=bool(target.key)),
+            room=await read_disk_space.look(there, target, create_database.database_of(target), size),
+        )
+        storage = await read_storage(here, [t.quoted for t in tables])
+    consented = None if mechanism is Mechanism.REPLICATION else max(consent or 0.0, estimate)
+    home = facts.source_home
+    return MovePlan(
+        id="m" + secrets.token_hex(5),
+        tenant=tenant,
+        source=source.name,
+        target=target.name,
+        source_kind=source.kind,
+        target_kind=target.kind,
+        mechanism=mechanism,
+        epoch=home[1] if home else 0,
+        setting=ours.local.setting if ours.local else "",
+        id_type=ours.local.id_type if ours.local else "",
+        tables=tables,
+        references=references,
+        sequences=sequences,
+        load_schema=facts.load_schema,
+        shape=digest([*shape, *kin]),
+        storage=storage,
+        pause=pause if consented is None else consented,
+        findings=rules_general.judge(facts),
+        creation=creation,
+        room=facts.room,
+        estimate=estimating.estimate(
+            size,
+            sum(t.rows for t in (*tables, *references)),
+            await journal.history(source.name),
+            cap=pause,
+            consented=None if consented is None else estimate,
+        ),
+    )
+
+
+def _to_be(server: Side, creation: Creation) -> Side:
+    """The end that the target will be once it is made on this server: empty, and like its model."""
+    made: dict[str, Any] = {
+        "encoding": creation.encoding,
+        "collate": creation.collate,
+        "ctype": creation.ctype,
+        "provider": creation.provider,
+        "locale": creation.locale,
+        "may_create": True,
+        "extensions": [],
+        "named": False,
+        "installed": False,
+    }
+    return replace(server, server={**server.server, **made}, tables=(), sequences=(), local=None)
+
+
+def _must_copy(ours: Side, theirs: Side, consent: float | None) -> bool:
+    """Copy under the fence only where replication can't be had and the operator has said a pause."""
+    return consent is not None and (no_replication(ours) or no_replication(theirs)) is not None
+
+
+async def _table_plans(
+    here: Connection, tenant: str, selection: Selection, *, looks: bool
+) -> tuple[TablePlan, ...]:
+    plans = []
+    for table, column in selection.tenant:
+        if table.foreign or not looks or not table.ours:
+            plans.append(table_plan(table, column, int(table.rows)))
+            continue
+        where = f"{identifier(column)} = {literal(tenant)}"
+        explained = await here.fetchval(
+            f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table.quoted} WHERE {where}"  # noqa: S608  quoted
+        )
+        plans.append(table_plan(table, column, json.loads(explained)[0]["Plan"]["Plan Rows"]))
+    return tuple(plans)
+
+
+def _sequences(
+    ours: Side, selection: Selection, target_kind: Kind, block: int
+) -> tuple[tuple[SequencePlan, ...], tuple[str, ...]]:
+    tables = {table.oid: (table, column) for table, column in selection.tenant}
+    plans, colliding = [], []
+    for sequence in ours.sequences:
+        if sequence.feeds and not any(oid in tables for oid, _ in sequence.feeds):
+            continue
+        planned = sequence_plan(sequence, tables, target_kind, block)
+        if planned is None:
+            colliding.append(sequence.quoted)
+        else:
+            plans.append(planned)
+    return tuple(plans), tuple(colliding)
+
+
+async def _collisions(
+    journal: Journal,
+    tenant: str,
+    source: Endpoint,
+    target: Endpoint,
+    there: Connection | None,
+    selection: Selection,
+    sequences: tuple[SequencePlan, ...],
+) -> tuple[str, ...]:
+    """Sequences whose ids may meet others' in a shared target: unless the tenant came from there, where its low
+    ids were given out, and got ids from blocks of its own since; or the target's table is empty. `there` is None
+    if the target is to be made."""
+    if there is None or await journal.left_for_homes_of_its_own(tenant, target.name, source.name):
+        return ()
+    kept = {s.quoted for s in sequences if s.rule is Rule.KEEP}
+    busy = []
+    for table, column in selection.tenant:
+        exposed = any(column not in key.columns for key in (*table.keys, *table.uniques))
+        if not (exposed and kept and await there.fetchval(_EXISTS, table.quoted)):
+            continue
+        if await there.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted})"):  # noqa: S608  quoted
+            busy.append(table.quoted)
+    return tuple(busy)
+
+
+def _sees_rows(side: Side) -> bool:
+    return bool(side.server["superuser"] or side.server["bypasses"])
+
+
+def _owns_all(selection: Selection) -> bool:
+    return all(table.ours for table, _ in selection.tenant)
+
+
+async def _home(here: Connection, tenant: str, ours: Side) -> tuple[str, int, bool] | None:
+    if ours.local is None:
+        return None
+    row = await here.fetchrow("SELECT home, epoch, suspended FROM tenantry.placement WHERE tenant = $1", tenant)
+    return None if row is None else (row["home"], row["epoch"], row["suspended"])
+
+
+async def _occupied(
+    there: Connection, tenant: str, kind: Kind, tables: tuple[TablePlan, ...], theirs: Side
+) -> tuple[str, ...]:
+    known = {table.quoted for table in theirs.tables}
+    found = []
+    for table in tables:
+        if table.quoted not in known:
+            continue
+        where = "true" if kind is Kind.DEDICATED else table.where(tenant)
+        if await there.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {where})"):  # noqa: S608  quoted
+            found.append(table.quoted)
+    return tuple(found)
+
+
+async def _bypassing(here: Connection, names: list[str]) -> tuple[str, ...]:
+    rows = await here.fetch(sql.query("move/bypassing"), names)
+    return tuple(row["who"] for row in rows)
+
+
+async def _null_tenants(here: Connection, tables: tuple[TablePlan, ...]) -> tuple[str, ...]:
+    found = []
+    for table in tables:
+        nullable = await here.fetchval(
+            "SELECT NOT attnotnull FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2",
+            table.quoted,
+            table.column,
+        )
+        if nullable and await here.fetchval(
+            f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {identifier(table.column)} IS NULL)"  # noqa: S608  quoted
+        ):
+            found.append(table.quoted)
+    return tuple(found)

@@ -1,0 +1,259 @@
+"""Publications, slots and subscriptions of a move: made once, found again, taken away. All idempotent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import asyncpg
+
+from tenantry import sql
+from tenantry.move.catalog import identifier
+from tenantry.move.context import Way, Work
+from tenantry.move.errors import MoveError, MoveStopped
+from tenantry.move.progress import Retrying
+from tenantry.move.session import Connection, Endpoint, connect, conninfo, session
+from tenantry.tenant import literal
+
+#: Settings of the publisher's side of a subscription; what operators set for roles must not end it.
+_PUBLISHER_OPTIONS: Final = " ".join(
+    f"-c {name}=0" for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+)
+#: What an open publication carries. TRUNCATE is not: it isn't filtered, so it would empty everybody's rows.
+#: That one happened is told by the tables' files (sql/move/storage.sql).
+CARRIED: Final = "insert, update, delete"
+#: What the link of the reference tables carries: they are published whole, and some reload them by TRUNCATE and
+#: INSERT. Where rows of tenants reference one, the target refuses its TRUNCATE as the source does.
+CARRIED_WHOLE: Final = "insert, update, delete, truncate"
+#: A publication with nothing to say yet. Opening it later takes no lock on any table.
+NOTHING: Final = ""
+
+
+async def publish(work: Work, way: Way, connection: Connection, publish: str) -> None:
+    """Make this way's publication: the tenant's rows, the markers, and the tenant's placement.
+
+    The placement travels with the rows, so the flip itself makes the new home admit the tenant, whether or not
+    the mover lives to see it, and not a moment before the flip is committed.
+    """
+    name, tenant = work.name(way), literal(work.plan.tenant)
+    entries = [f"{table.quoted} WHERE {table.where(work.plan.tenant)}" for table in work.plan.tables]
+    entries.append(
+        f"tenantry.move_marker WHERE (move = {literal(work.plan.id)} AND direction = {literal(way.direction)})"
+    )
+    entries.append(f"tenantry.placement WHERE (tenant = {tenant})")
+    await make_publication(connection, name, entries, publish)
+
+
+async def publish_reference(work: Work, connection: Connection) -> None:
+    """Make the publication of the reference tables, whole."""
+    entries = [table.quoted for table in work.plan.references]
+    await make_publication(connection, work.reference_name, entries, CARRIED_WHOLE)
+
+
+async def make_publication(connection: Connection, name: str, entries: Sequence[str], publish: str) -> None:
+    """Make a publication, or find it."""
+    if await connection.fetchval("SELECT 1 FROM pg_publication WHERE pubname = $1", name):
+        return
+    with contextlib.suppress(asyncpg.DuplicateObjectError):
+        await connection.execute(
+            f"CREATE PUBLICATION {identifier(name)} FOR TABLE {', '.join(entries)} "
+            f"WITH (publish = {literal(publish)}, publish_via_partition_root = true)"
+        )
+
+
+async def set_carried(connection: Connection, name: str, publish: str) -> None:
+    """Open or close a publication. Takes no lock on the tables."""
+    await connection.execute(f"ALTER PUBLICATION {identifier(name)} SET (publish = {literal(publish)})")
+
+
+async def identities(work: Work, connection: Connection) -> None:
+    """Make the replica identities hold the tenant column, where they don't yet: of tables and their partitions.
+
+    Before the publication: with a filter on a column outside the identity, UPDATE and DELETE fail for every
+    tenant at once. The lock is exclusive but brief.
+
+    Raises:
+        MoveStopped: somebody has used a table for longer than the limits' patience.
+    """
+    for table in work.plan.tables:
+        if table.identity is None:
+            continue
+        index = f"{identifier(table.schema)}.{identifier(table.identity)}" if table.identity else None
+        while parts := await connection.fetch(sql.query("move/identities"), table.quoted, index):
+            part = parts[0]
+            if index is not None and part["index"] is None:
+                raise MoveError(
+                    f"index {index} is gone since the move was planned; abort the move and plan it anew"
+                )
+            identity = "FULL" if index is None else f"USING INDEX {identifier(part['index'])}"
+            await _alter(work, connection, part["part"], f"REPLICA IDENTITY {identity}")
+
+
+async def _alter(work: Work, connection: Connection, table: str, change: str) -> None:
+    """Alter a table without holding up those who use it.
+
+    Whoever comes behind a lock that is waited for waits too. So nothing is asked for while somebody is seen who
+    has had the table for longer than a second, and looked for more and more seldom; else it is asked for 100 ms at
+    a time.
+    """
+    deadline = time.monotonic() + work.limits.patience
+    wait = 0.2
+    while True:
+        users = await connection.fetch(sql.query("move/users"), table)
+        long = any(user["long"] for user in users)
+        if not long:
+            try:
+                await connection.execute(
+                    f"BEGIN; SET LOCAL lock_timeout = '100ms'; ALTER TABLE {table} {change}; COMMIT"
+                )
+            except asyncpg.LockNotAvailableError:
+                await connection.execute("ROLLBACK")
+            else:
+                return
+        if time.monotonic() + wait > deadline:
+            who = ", ".join(user["who"] for user in users[:5]) or "transactions that have ended since"
+            raise MoveStopped(
+                work.plan.id,
+                f"the replica identity of {table} had to wait too long for: {who}; "
+                "end what is idle there, or go on when it is quieter",
+            )
+        work.tell(Retrying(work.plan.id, f"identity of {table}", _names(users), wait))
+        await asyncio.sleep(wait)  # lets those pass who queued behind us
+        wait = min(wait * 2, 5.0) if long else 0.4
+
+
+def _names(users: Sequence[asyncpg.Record]) -> str:
+    return "it is in use by " + (", ".join(user["who"] for user in users[:3]) or "many, briefly")
+
+
+@contextlib.asynccontextmanager
+async def slot_with_snapshot(work: Work, way: Way) -> AsyncIterator[str]:
+    """Make the slot and yield a snapshot of exactly its starting point; the snapshot ends with the context.
+
+    The slot comes before the subscription: CREATE SUBSCRIPTION that makes its own slot hangs for ever when both
+    ends are one cluster. Making it waits for every transaction with an xid in the whole cluster.
+    """
+    name = work.name(way)
+    connection = await connect(way.here.dsn, f"slot {work.plan.id}", replication="database")
+    try:
+        try:
+            await connection.execute(
+                f"CREATE_REPLICATION_SLOT {identifier(name)} LOGICAL pgoutput (SNAPSHOT 'export')",
+                timeout=work.limits.patience,
+            )
+        except TimeoutError:
+            raise MoveStopped(work.plan.id, await _who_delays(way.here)) from None
+        async with session(way.here, f"snapshot {work.plan.id}") as beside:
+            snapshot = await _exported(beside, connection.get_server_pid())
+            if work.plan.references:
+                # A copy of the slot starts at the same point, so one snapshot serves both.
+                await beside.execute(
+                    f"SELECT pg_copy_logical_replication_slot({literal(name)}, {literal(work.reference_name)})"
+                )
+        yield snapshot
+    finally:
+        connection.terminate()
+
+
+async def _exported(beside: Connection, pid: int) -> str:
+    # asyncpg gives no rows of replication commands, but an exported snapshot is named after its transaction
+    # (snapmgr.c, ExportSnapshot): backend and local transaction id in hexadecimal, and a count.
+    virtual = await beside.fetchval(
+        "SELECT virtualtransaction FROM pg_locks WHERE pid = $1 AND locktype = 'virtualxid' LIMIT 1", pid
+    )
+    backend, local = str(virtual).split("/")
+    return f"{int(backend):08X}-{int(local):08X}-1"
+
+
+async def _who_delays(endpoint: Endpoint) -> str:
+    async with session(endpoint, "diagnosis") as connection:
+        # The oldest first: among many short ones it is the one that was waited for.
+        rows = await connection.fetch(
+            "SELECT format('pid %s (%s on %s, %s for %s s)', pid, usename, datname, state, "
+            "round(extract(epoch FROM clock_timestamp() - xact_start))) AS who, xact_start AS since "
+            "FROM pg_stat_activity WHERE backend_xid IS NOT NULL UNION ALL "
+            "SELECT format('prepared transaction %s', gid), prepared FROM pg_prepared_xacts ORDER BY since LIMIT 5"
+        )
+    who = ", ".join(row["who"] for row in rows) or "a transaction that has ended since"
+    return f"the slot had to wait too long for: {who}"
+
+
+async def make_slot(work: Work, place: Endpoint, connection: Connection, name: str) -> None:
+    """Make a logical slot at `place` that starts now, or find it. `connection` is to there.
+
+    Raises:
+        MoveStopped: a transaction of that cluster would not end.
+    """
+    if await connection.fetchval("SELECT 1 FROM pg_replication_slots WHERE slot_name = $1", name):
+        return
+    make = f"SELECT pg_create_logical_replication_slot({literal(name)}, 'pgoutput')"
+    try:
+        with contextlib.suppress(asyncpg.DuplicateObjectError):
+            await connection.execute(make, timeout=work.limits.patience)
+    except TimeoutError:
+        raise MoveStopped(work.plan.id, await _who_delays(place)) from None
+
+
+async def subscribe(connection: Connection, publisher: Endpoint, name: str, *, origin: str) -> None:
+    """Make a subscription to the publication and slot of the same name, disabled, without copying.
+
+    synchronous_commit: what the other side has confirmed is on its disk. A subscription commits asynchronously
+    by default, and a crash would lose what was applied.
+    """
+    if await connection.fetchval("SELECT 1 FROM pg_subscription WHERE subname = $1", name):
+        return
+    options = {
+        "create_slot": "false",
+        "copy_data": "false",
+        "enabled": "false",
+        "slot_name": literal(name),
+        "synchronous_commit": "'on'",
+        "streaming": "'off'",
+    }
+    if connection.get_server_version().major >= 16:
+        options |= {"run_as_owner": "true", "origin": origin}
+    info = conninfo(publisher.peer_dsn or publisher.dsn, options=_PUBLISHER_OPTIONS, application_name=name)
+    listed = ", ".join(f"{key} = {value}" for key, value in options.items())
+    with contextlib.suppress(asyncpg.DuplicateObjectError):
+        await connection.execute(
+            f"CREATE SUBSCRIPTION {identifier(name)} CONNECTION {literal(info)} "
+            f"PUBLICATION {identifier(name)} WITH ({listed})"
+        )
+
+
+async def enable(connection: Connection, name: str) -> None:
+    """Let a subscription run."""
+    await connection.execute(f"ALTER SUBSCRIPTION {identifier(name)} ENABLE")
+
+
+async def drop_subscription(connection: Connection, name: str) -> None:
+    """Take a subscription away, its slot not: the publisher may be gone."""
+    if not await connection.fetchval("SELECT 1 FROM pg_subscription WHERE subname = $1", name):
+        return
+    quoted = identifier(name)
+    await connection.execute(f"ALTER SUBSCRIPTION {quoted} DISABLE")
+    await connection.execute(f"ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE)")
+    await connection.execute(f"DROP SUBSCRIPTION {quoted}")
+
+
+async def drop_slot(connection: Connection, name: str) -> None:
+    """Take a slot away, ending whoever streams from it."""
+    state = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1"
+    for _ in range(200):
+        rows = await connection.fetch(state, name)
+        if not rows:
+            return
+        if rows[0]["active_pid"] is not None:
+            await connection.execute(f"SELECT pg_terminate_backend({rows[0]['active_pid']}, 2000)")
+        with contextlib.suppress(asyncpg.ObjectInUseError, asyncpg.UndefinedObjectError):
+            await connection.execute(f"SELECT pg_drop_replication_slot({literal(name)})")
+        await asyncio.sleep(0.02)
+    raise TimeoutError(f"slot {name} would not go")
+
+
+async def drop_publication(connection: Connection, name: str) -> None:
+    """Take a publication away."""
+    await connection.execute(f"DROP PUBLICATION IF EXISTS {identifier(name)}")

@@ -1,0 +1,56 @@
+"""The audit after the flip: all rows of the new home against the old one, which the way back keeps current.
+
+Going back asks the same: whoever bypasses row-level security may have changed the old home since, and once the
+tenant is there its rows at the new one are deleted.
+"""
+
+from __future__ import annotations
+
+from tenantry.move import failpoints
+from tenantry.move.catalog import read_kin
+from tenantry.move.context import Work
+from tenantry.move.errors import SchemaChanged
+from tenantry.move.session import session
+from tenantry.move.steps import catch_up
+from tenantry.move.steps.verify import verify
+
+
+async def audit(work: Work) -> int:
+    """Compare both sides in the other direction. Returns the rows.
+
+    Raises:
+        DataDiffers: they differ; the caller takes the tenant back.
+        SchemaChanged: the old home got a table in the moment between the fence's look at it and the flip.
+    """
+    failpoints.reach("K15")
+    await _nothing_new(work)
+    await catch_up.catch_up(work, work.back)
+    return await verify(work, work.back)
+
+
+async def compare_back(work: Work) -> dict[str, int]:
+    """Compare both sides before the way back's flip. Returns the rows, for the journal.
+
+    Raises:
+        DataDiffers: they differ; the tenant stays where it is.
+        SchemaChanged: their tables do.
+        SlotLost: nothing brings the tenant's writes to the old home any more.
+    """
+    await catch_up.catch_up(work, work.back)
+    return {"verified_back_rows": await verify(work, work.back)}
+
+
+async def _nothing_new(work: Work) -> None:
+    """Under the fence the tables that travel are locked, but nothing keeps a new one from being made."""
+    plan = work.plan
+    if not plan.load_schema:
+        return  # tables that the operator has left out may be missing there
+    columns, names = [table.column for table in plan.tables], [table.quoted for table in plan.tables]
+    async with (
+        session(work.source, f"audit {plan.id}") as source,
+        session(work.target, f"audit {plan.id}") as target,
+    ):
+        here, there = await read_kin(source, columns, names), await read_kin(target, columns, names)
+    if new := sorted(set(here) - set(there)):
+        tables = ", ".join(line.removeprefix("kin ") for line in new)
+        raise SchemaChanged(plan.id, f"{plan.target} lacks {tables}, made at {plan.source} at the very flip")

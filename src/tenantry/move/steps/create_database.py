@@ -1,0 +1,194 @@
+"""The target as a database of its own that is not there yet: made by the move, taken away by its abort.
+
+It is made under a name that carries the move's id, stamped, and only then renamed. So at every instant either its
+name or its stamp says whose it is, and whatever has the wanted name without the stamp is somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Final
+
+import asyncpg
+
+from tenantry import sql
+from tenantry.move import failpoints
+from tenantry.move.catalog import identifier
+from tenantry.move.context import Work
+from tenantry.move.errors import MoveStopped
+from tenantry.move.plan import Creation, MovePlan
+from tenantry.move.session import Connection, Endpoint, keywords, session
+from tenantry.tenant import literal
+
+#: Providers of locales, as pg_database spells them, and their keywords of CREATE DATABASE.
+_PROVIDERS: Final = {"c": ("libc", ""), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
+#: Settings that are lists of names: their stored value is quoted already (pg_dump, variable_is_guc_list_quote).
+_LISTS: Final = ("search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries")
+_OURS: Final = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1"
+_STRANGERS: Final = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name NOT LIKE 'tenantry%'
+    AND backend_type = 'client backend'
+"""
+
+
+def server_of(endpoint: Endpoint) -> Endpoint:
+    """The database on the same server that is always there, from which others are made."""
+    return dataclasses.replace(endpoint, dsn=endpoint.server_dsn or endpoint.dsn)
+
+
+async def is_there(endpoint: Endpoint) -> bool:
+    """Whether the database exists. Asked of its server only where the mover may make it."""
+    if endpoint.server_dsn is None:
+        return True
+    async with session(server_of(endpoint), "look", row_security="on") as there:
+        return await _has(there, database_of(endpoint))
+
+
+def database_of(endpoint: Endpoint) -> str:
+    """What the database is called on its server."""
+    return keywords(endpoint.dsn).get("dbname", endpoint.name)
+
+
+async def like(here: Connection, there: Connection, name: str) -> Creation:
+    """How the database has to be made to be like the one of `here`, on the server of `there`."""
+    model = (await here.fetch(sql.query("move/database")))[0]
+    roles = {row["rolname"] for row in await there.fetch("SELECT rolname::text FROM pg_roles")}
+    me = await there.fetchrow("SELECT rolname::text AS name, rolsuper FROM pg_roles WHERE rolname = current_user")
+    assert me is not None
+    owner = model["owner"] if me["rolsuper"] and model["owner"] in roles else me["name"]
+    return Creation(
+        name=name,
+        owner=owner,
+        encoding=model["encoding"],
+        collate=model["collate"],
+        ctype=model["ctype"],
+        provider=model["provider"],
+        locale=model["locale"],
+        rules=model["rules"],
+        guarded=model["guarded"],
+        grants=tuple((role, privilege) for role, privilege in model["grants"] if role in roles or not role),
+        settings=tuple(model["settings"]),
+    )
+
+
+async def create(work: Work) -> None:
+    """Make the target, or find what this move has made of it."""
+    plan, made = work.plan, work.plan.creation
+    if made is None:
+        return
+    await work.journal.mean(plan.id, plan.target, "database", made.name)
+    async with session(server_of(work.target), f"create {plan.id}", row_security="on") as server:
+        if await _has(server, made.name):
+            if await server.fetchval(_OURS, made.name) != stamp(plan):
+                raise MoveStopped(
+                    plan.id,
+                    f"a database {made.name} has appeared on the server of {plan.target} that this move did not "
+                    "make; rename it, or abort and plan anew",
+                )
+            return
+        building = _building(plan)
+        if not await _has(server, building):
+            # A mover that was killed here has left its server process behind, which went on.
+            with contextlib.suppress(asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
+                await server.execute(_create_sql(building, made))
+        failpoints.reach("K2.made")
+        for statement in _dress_sql(building, made, stamp(plan)):
+            await server.execute(statement)
+        await server.execute(f"ALTER DATABASE {identifier(building)} RENAME TO {identifier(made.name)}")
+    failpoints.reach("K2.named")
+
+
+async def is_ours(work: Work) -> bool:
+    """Whether the target that is there was made by this move; what is there otherwise is not to be touched."""
+    made = work.plan.creation
+    assert made is not None
+    async with session(server_of(work.target), f"abort {work.plan.id}", row_security="on") as server:
+        return bool(await server.fetchval(_OURS, made.name) == stamp(work.plan))
+
+
+async def forget(work: Work) -> None:
+    """Take away what was being made under the move's own name; nothing else of it is at the target."""
+    plan = work.plan
+    async with session(server_of(work.target), f"abort {plan.id}", row_security="on") as server:
+        await server.execute(f"DROP DATABASE IF EXISTS {identifier(_building(plan))}")
+    for kind, name in await work.journal.objects(plan.id, plan.target):
+        await work.journal.gone(plan.id, plan.target, kind, name)
+
+
+async def take_away(work: Work) -> bool:
+    """Drop the target that this move has made (`is_ours`), for an abort. False: it stays, and in the journal.
+
+    It goes only while it is provably this move's alone: no tenant lives in it, it holds nothing but what the move
+    brought, and nobody else is connected to it.
+    """
+    made = work.plan.creation
+    assert made is not None
+    if await _is_used(work):
+        return False
+    async with session(server_of(work.target), f"abort {work.plan.id}", row_security="on") as server:
+        if await server.fetchval(_STRANGERS, made.name):
+            return False
+        await server.execute(f"DROP DATABASE {identifier(made.name)} WITH (FORCE)")
+    await forget(work)
+    return True
+
+
+async def _is_used(work: Work) -> bool:
+    """Whether the database holds what the move did not bring."""
+    plan = work.plan
+    carried = {table.quoted for table in (*plan.tables, *plan.references)}
+    async with session(work.target, f"abort {plan.id}") as there:
+        if await there.fetchval("SELECT to_regclass('tenantry.placement') IS NOT NULL"):
+            query = (
+                "SELECT EXISTS (SELECT FROM tenantry.placement AS p, tenantry.local AS l WHERE p.home = l.name)"
+            )
+            if await there.fetchval(query):
+                return True
+        for table in await there.fetch(sql.query("move/tables")):
+            name = f"{identifier(table['schema'])}.{identifier(table['name'])}"
+            if name in carried:
+                continue
+            if await there.fetchval(f"SELECT EXISTS (SELECT FROM {name})"):  # noqa: S608  quoted
+                return True
+    return False
+
+
+def stamp(plan: MovePlan) -> str:
+    """The comment that tells whose a database is."""
+    return f"made by tenantry's move {plan.id} for tenant {plan.tenant}"
+
+
+def _building(plan: MovePlan) -> str:
+    return f"tenantry_{plan.id}"
+
+
+async def _has(server: Connection, name: str) -> bool:
+    return bool(await server.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name))
+
+
+def _create_sql(name: str, made: Creation) -> str:
+    """From template0: it has nothing of its own, and takes any encoding and locale."""
+    provider, keyword = _PROVIDERS[made.provider]
+    more = f" {keyword} = {literal(made.locale)}" if keyword and made.locale else ""
+    more += f" ICU_RULES = {literal(made.rules)}" if made.rules else ""
+    return (
+        f"CREATE DATABASE {identifier(name)} OWNER = {identifier(made.owner)} TEMPLATE = template0 "
+        f"ENCODING = {literal(made.encoding)} LC_COLLATE = {literal(made.collate)} "
+        f"LC_CTYPE = {literal(made.ctype)} LOCALE_PROVIDER = {provider}{more}"
+    )
+
+
+def _dress_sql(name: str, made: Creation, comment: str) -> Iterator[str]:
+    """What the source's database has and a dump of its schema does not bring: who may come in, and settings."""
+    quoted = identifier(name)
+    yield f"COMMENT ON DATABASE {quoted} IS {literal(comment)}"
+    if made.guarded:
+        yield f"REVOKE ALL ON DATABASE {quoted} FROM PUBLIC"
+    for role, privilege in made.grants:
+        yield f"GRANT {privilege} ON DATABASE {quoted} TO {identifier(role) if role else 'PUBLIC'}"
+    for setting in made.settings:
+        key, _, value = setting.partition("=")
+        if value:
+            yield f"ALTER DATABASE {quoted} SET {key} TO {value if key in _LISTS else literal(value)}"

@@ -1,0 +1,66 @@
+"""After a flip: tell everybody, and turn the replication round. All of it goes forward only, and is idempotent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final, cast
+
+from tenantry.move import failpoints, replication
+from tenantry.move.context import Way, Work
+from tenantry.move.session import BROKEN, Connection, session
+from tenantry.move.teardown import take_down_way
+
+#: How long the old home of a tenant that was flipped is asked about it. Seconds.
+_ASK_SECONDS: Final = 2.0
+
+
+async def admit(work: Work, way: Way, there: Connection, suspended: bool | None) -> None:
+    """Let the new home admit the tenant now, unless it is `suspended`; None: as this side has it.
+
+    The flip's own transaction says so too, by replication; whichever comes first. The data is there: the marker
+    was. The epoch keeps a late one from undoing what came after it.
+    """
+    await there.execute(
+        "UPDATE tenantry.placement SET home = $2, epoch = $3, suspended = coalesce($4, suspended), "
+        "changed_at = now() WHERE tenant = $1 AND epoch < $3",
+        work.plan.tenant,
+        way.there.name,
+        way.epoch + 1,
+        suspended,
+    )
+
+
+async def standing(work: Work, here: Connection) -> bool | None:
+    """Whether the tenant is suspended, as one side has it."""
+    found = "SELECT suspended FROM tenantry.placement WHERE tenant = $1"
+    return cast(bool | None, await here.fetchval(found, work.plan.tenant))
+
+
+async def admit_anew(work: Work, way: Way) -> None:
+    """The same in sessions of its own, for a mover that comes later."""
+    suspended = None
+    # The old home knows whether the tenant is suspended; but it may be what has died, and the tenant waits.
+    with contextlib.suppress(*BROKEN):
+        async with asyncio.timeout(_ASK_SECONDS), session(way.here, f"admit {work.plan.id}") as here:
+            suspended = await standing(work, here)
+    async with session(way.there, f"admit {work.plan.id}") as there:
+        await admit(work, way, there, suspended)
+
+
+async def settle(work: Work, way: Way) -> None:
+    """Tell the directory, and take this way's replication down.
+
+    Routers with an old placement are corrected by the old home's refusal, which names the new one; so the
+    directory may be late, and is told after the new home.
+    """
+    await admit_anew(work, way)
+    await work.journal.place(work.plan.tenant, way.there.name, way.epoch + 1)
+    failpoints.reach("K14")
+    await take_down_way(work, way)
+
+
+async def turn_round(work: Work) -> None:
+    """Start the way back, after the way out is down: both at once would send rows round in circles on 15."""
+    async with session(work.source, f"way back {work.plan.id}") as source:
+        await replication.enable(source, work.name(work.back))

@@ -1,0 +1,69 @@
+"""The gate: the one row that decides a move, in the database where the tenant lives.
+
+Flip and abort (and, on the way back, rollback and release) both change the row from 'open'. The row's lock
+serialises them and the loser finds it changed, so a mover that was cut off, frozen or replaced can't flip a move
+that somebody else has aborted, nor the other way round.
+"""
+
+from __future__ import annotations
+
+from tenantry.move.context import Way, Work
+from tenantry.move.session import Connection
+from tenantry.tenant import literal
+
+OPEN, FLIPPED, CLOSED = "open", "flipped", "closed"
+
+
+async def put(work: Work, way: Way, here: Connection) -> None:
+    """Make the gate, open; leave it if it is there."""
+    await here.execute(
+        "INSERT INTO tenantry.move_gate (move, direction, tenant) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        work.plan.id,
+        way.direction,
+        work.plan.tenant,
+    )
+
+
+async def read(work: Work, way: Way, here: Connection) -> str | None:
+    """The gate's state; None: there is no gate. Waits for a flip that is just being decided."""
+    row = await here.fetchrow(
+        "SELECT state FROM tenantry.move_gate WHERE move = $1 AND direction = $2 FOR UPDATE",
+        work.plan.id,
+        way.direction,
+    )
+    return None if row is None else str(row["state"])
+
+
+async def close(work: Work, way: Way, here: Connection) -> bool:
+    """Close the gate for good. False: the flip came first. A gate that was never made is made closed."""
+    await here.execute(
+        "INSERT INTO tenantry.move_gate (move, direction, tenant, state) VALUES ($1, $2, $3, 'closed') "
+        "ON CONFLICT (move, direction) DO UPDATE SET state = 'closed', changed_at = now() "
+        "WHERE move_gate.state = 'open'",
+        work.plan.id,
+        way.direction,
+        work.plan.tenant,
+    )
+    return await read(work, way, here) == CLOSED
+
+
+def flip_sql(work: Work, way: Way) -> str:
+    """The statements that flip, for the fence's transaction: they fail unless the gate is open and the tenant
+    lives here at this way's epoch."""
+    move, tenant = literal(work.plan.id), literal(work.plan.tenant)
+    here, there = literal(way.here.name), literal(way.there.name)
+    return f"""
+    DO $flip$
+    BEGIN
+        UPDATE tenantry.move_gate SET state = 'flipped', changed_at = clock_timestamp()
+            WHERE move = {move} AND direction = '{way.direction}' AND state = 'open';
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the gate of move % is not open', {move};
+        END IF;
+        UPDATE tenantry.placement SET home = {there}, epoch = {way.epoch + 1}, changed_at = clock_timestamp()
+            WHERE tenant = {tenant} AND home = {here} AND epoch = {way.epoch};
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'tenant % does not live here at epoch {way.epoch}', {tenant};
+        END IF;
+    END
+    $flip$"""  # noqa: S608  quoted

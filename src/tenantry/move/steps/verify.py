@@ -1,0 +1,160 @@
+"""Verification: all the tenant's rows on both sides, down to the differing row.
+
+Both sides are read under snapshots that show the same state (`fence.aligned`), so the comparison runs at leisure
+while the tenant works. Each side digests its rows at its own pace, page by page, and the digests' sums are
+compared: see `digest` for how far an equal sum can be trusted. Where they differ, the rows are digested again by
+buckets of the key, and the buckets that differ are listed. A dedicated target has to hold the tenant's rows and no
+others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tenantry.move.catalog import read_shape
+from tenantry.move.context import Way, Work
+from tenantry.move.errors import DataDiffers, SchemaChanged
+from tenantry.move.plan import TablePlan
+from tenantry.move.progress import Compared
+from tenantry.move.session import Connection, Endpoint
+from tenantry.move.steps.digest import Digest, Seen, Side
+from tenantry.move.steps.fence import aligned
+from tenantry.tenant import Kind
+
+#: Rows of a bucket, and of buckets at most: their digests are held in the mover's memory.
+_BUCKET: Final = 64
+_BUCKETS: Final = 2**14
+#: Rows of differing buckets that are listed; one bucket is always.
+_LISTED: Final = 20_000
+#: Differences named before the comparison stops looking.
+_ENOUGH: Final = 20
+
+
+async def verify(work: Work, way: Way) -> int:
+    """Compare every table of the tenant. Returns the rows compared, of one side.
+
+    Raises:
+        DataDiffers: the sides differ.
+        SchemaChanged: their tables differ in shape.
+    """
+    async with aligned(work, way) as (here, there):
+        await same_shape(work, work.plan.tables, here, there)
+        rows, differences = await compare_tables(work, way, work.plan.tables, here, there)
+    if differences:
+        raise DataDiffers(work.plan.id, differences)
+    return rows
+
+
+async def same_shape(work: Work, tables: Sequence[TablePlan], here: Connection, there: Connection) -> None:
+    """Check that both sides' tables have the same columns, keys and the like.
+
+    Raises:
+        SchemaChanged: they do not.
+    """
+    names = [table.quoted for table in tables]
+    ours, theirs = await asyncio.gather(read_shape(here, names), read_shape(there, names))
+    if odd := sorted(set(ours) ^ set(theirs)):
+        raise SchemaChanged(work.plan.id, f"the two sides' tables differ: {'; '.join(odd[:5])}")
+
+
+async def compare_tables(
+    work: Work, way: Way, tables: Sequence[TablePlan], here: Connection, there: Connection
+) -> tuple[int, list[str]]:
+    """Compare tables in the sessions' snapshots, until there are differences enough. Returns the rows of one side,
+    and what differs."""
+    total = 0
+    differences: list[str] = []
+    for table in tables:
+        rows, found = await compare_table(work, way, table, here, there)
+        total += rows
+        differences += found
+        if len(differences) >= _ENOUGH:
+            break
+    return total, differences
+
+
+async def compare_table(
+    work: Work, way: Way, table: TablePlan, here: Connection, there: Connection
+) -> tuple[int, list[str]]:
+    """Compare one table. Returns its rows here, and what differs."""
+    sides = await asyncio.gather(
+        *(
+            Side.open(connection, work.plan.tenant, table, work.limits.chunk, whole=_is_whole(work, table, place))
+            for connection, place in ((here, way.here), (there, way.there))
+        )
+    )
+    rows = [0, 0]
+
+    async def digest(number: int) -> Digest:
+        whole = Digest()
+        async for chunk in sides[number].digests():
+            whole = whole.plus(chunk)
+            rows[number] = whole.rows
+            work.tell(Compared(work.plan.id, table.quoted, sum(rows) // 2))
+        return whole
+
+    ours, theirs = await asyncio.gather(digest(0), digest(1))
+    if ours == theirs:
+        return ours.rows, []
+    found = await _narrow(sides, max(ours.rows, theirs.rows), (way.here.name, way.there.name))
+    counts = f"{ours.rows} rows in {way.here.name}, {theirs.rows} in {way.there.name}, contents differ"
+    return ours.rows, [f"{table.quoted} {what}" for what in found] or [f"{table.quoted}: {counts}"]
+
+
+def _is_whole(work: Work, table: TablePlan, place: Endpoint) -> bool:
+    """Whether all rows are compared, not the tenant's only: of a reference table, and in a place that was made for
+    the tenant and may hold nobody else's."""
+    return not table.column or (place == work.target and place.kind is Kind.DEDICATED)
+
+
+async def _narrow(sides: Sequence[Side], rows: int, places: tuple[str, str]) -> list[str]:
+    """Name rows that differ."""
+    number = 1
+    while number < _BUCKETS and number * _BUCKET < rows:
+        number *= 2
+    ours, theirs = await asyncio.gather(*(side.buckets(number) for side in sides))
+    chosen = differing(ours, theirs)
+    here, there = await asyncio.gather(*(side.list(number, chosen) for side in sides))
+    return tell_apart(here, there, places)[:_ENOUGH]
+
+
+def differing(ours: Mapping[int, Digest], theirs: Mapping[int, Digest]) -> list[int]:
+    """Buckets that differ: enough of them to name rows, and not more than memory bears."""
+    chosen: list[int] = []
+    rows = 0
+    for bucket in sorted({*ours, *theirs}):
+        a, b = ours.get(bucket, Digest()), theirs.get(bucket, Digest())
+        if a == b:
+            continue
+        rows += a.rows + b.rows
+        if chosen and (rows > _LISTED or len(chosen) >= _ENOUGH):
+            break
+        chosen.append(bucket)
+    return chosen
+
+
+def tell_apart(ours: Sequence[Seen], theirs: Sequence[Seen], places: tuple[str, str]) -> list[str]:
+    """Say in words which rows differ, and how. `places`: the names of the two databases."""
+    rows: dict[str, tuple[list[Seen], list[Seen]]] = defaultdict(lambda: ([], []))
+    for side, seen in enumerate((ours, theirs)):
+        for row in seen:
+            rows[row.name][side].append(row)
+    found = []
+    for name in sorted(rows):
+        here, there = (sorted(row.hash for row in side) for side in rows[name])
+        if here == there:
+            continue
+        label = next(row.label for side in rows[name] for row in side)
+        if not there:
+            what = f"is missing in {places[1]}"
+        elif not here:
+            what = f"is only in {places[1]}"
+        elif set(here) == set(there) and len(here) != len(there):
+            what = f"is {len(here)} times in {places[0]}, {len(there)} times in {places[1]}"
+        else:
+            what = "differs"
+        found.append(f"row {label} {what}")
+    return found
