@@ -87,7 +87,7 @@ async def serving(scene: stage.Stage) -> AsyncIterator[tuple[str, int]]:
             f"tenancy: {{type: text}}\ncontrol: {{dsn: '{scene.owner_dsn}'}}\n"
             f"databases: {{shared: {{kind: shared, dsn: '{scene.owner_dsn}'}}}}\n"
         )
-        command = ["-m", "tenantry.cli", "serve", "--port", "0", "--config", str(config)]
+        command = ["-m", "tenantry", "serve", "--port", "0", "--config", str(config)]
         process = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=asyncio.subprocess.PIPE)
         try:
             assert process.stderr is not None

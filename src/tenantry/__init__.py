@@ -2,25 +2,33 @@
 
 A service asks for a connection for a tenant, and gets one inside a transaction scoped to that tenant, from the
 shared row-level-security database or from the tenant's own.
+
+The public names are imported when they are first asked for: pytest imports this package wherever it is installed,
+and the program `tenantry` before it can answer a Ctrl-C.
 """
 
-from tenantry.config import Config
-from tenantry.errors import (
-    ConfigError,
-    DatabaseUnavailable,
-    InvalidTenantId,
-    RouterClosed,
-    ScopeLost,
-    TenantBusy,
-    TenantMoving,
-    TenantryError,
-    TenantSuspended,
-    UnknownTenant,
-    UnsafeRole,
-)
-from tenantry.tenant import Kind, Placement, TenantId
-from tenantry.wiring import Router
+from importlib import import_module
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from tenantry.config import Config
+    from tenantry.errors import (
+        ConfigError,
+        DatabaseUnavailable,
+        InvalidTenantId,
+        RouterClosed,
+        ScopeLost,
+        TenantBusy,
+        TenantMoving,
+        TenantryError,
+        TenantSuspended,
+        UnknownTenant,
+        UnsafeRole,
+    )
+    from tenantry.tenant import Kind, Placement, TenantId
+    from tenantry.wiring import Router
+
+#: The one place of the version: pyproject.toml reads it from here.
 __version__ = "0.1.0"
 
 __all__ = [
@@ -42,3 +50,25 @@ __all__ = [
     "UnsafeRole",
     "__version__",
 ]
+
+#: Public name -> its module; every other public name is an error class.
+_MODULES = {
+    "Config": "tenantry.config",
+    "Kind": "tenantry.tenant",
+    "Placement": "tenantry.tenant",
+    "Router": "tenantry.wiring",
+    "TenantId": "tenantry.tenant",
+}
+
+if not TYPE_CHECKING:  # else every name would do for a type checker
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_MODULES.get(name, "tenantry.errors")), name)
+        globals()[name] = value  # asked once
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,7 +8,7 @@ Every check reads which tables there are from the catalogs, so a table that some
 tomorrow. Every check refuses to pass vacuously: tables without rows of both tenants, tables that can't be placed,
 no tables at all, keys that don't overlap are named and fail it. All that a check does is rolled back.
 
-The fixtures of the pytest plugin are in `tenantry_pytest`. See docs/testing.md.
+The fixtures of the pytest plugin are in `tenantry.pytest_plugin`. See docs/testing.md.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.move.operators import operator_file
 from tests.support.estate import Estate
 
-PROGRAM = f"{sys.executable} -m tenantry.cli"
+PROGRAM = f"{sys.executable} -m tenantry"
 
 
 async def shell(line: str, folder: Path, estate: Estate) -> list[int]:

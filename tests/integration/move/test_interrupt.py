@@ -41,7 +41,7 @@ class Terminal:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TENANTRY_")}
         environment |= {"TENANTRY_CONFIG": str(path), VARIABLE: failpoints, "COLUMNS": "100", "TERM": "xterm"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "tenantry.cli", *arguments],
+            [sys.executable, "-m", "tenantry", *arguments],
             stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=ROOT, start_new_session=True,
         )  # fmt: skip
         os.close(slave)

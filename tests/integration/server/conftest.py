@@ -115,7 +115,7 @@ def run(pg: EmbeddedServer, control: str, story: str, poll: str, folder: Path) -
         f"control: {{dsn: '{pg.dsn(control, password=CANARY)}', poll: {poll}}}\n"
         f"databases:\n  shared: {{kind: shared, dsn: '{pg.dsn(control, password=CANARY)}'}}\n"
     )
-    command = [sys.executable, "-m", "tenantry.cli", "serve", "--port", "0", "--config", str(config)]
+    command = [sys.executable, "-m", "tenantry", "serve", "--port", "0", "--config", str(config)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         assert process.stderr is not None

@@ -49,7 +49,7 @@ async def serving(product: Product, folder: Path) -> AsyncIterator[str]:
     config = folder / "tenantry.yaml"
     direct = product.server.dsn(product.database)
     config.write_text(f"control: {{dsn: '{direct}'}}\ndatabases: {{shared: {{kind: shared, dsn: '{direct}'}}}}\n")
-    command = ["-m", "tenantry.cli", "serve", "--port", "0", "--config", str(config)]
+    command = ["-m", "tenantry", "serve", "--port", "0", "--config", str(config)]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stderr=asyncio.subprocess.PIPE)
     try:
         assert process.stderr is not None

@@ -49,7 +49,8 @@ def test_it_runs_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["tenantry", "pydantic", "asyncpg", "tenantry.wiring", "typer", "rich.console", "tenantry.cli.moves"]
+    "module",
+    ["tenantry.cli", "pydantic", "asyncpg", "tenantry.wiring", "typer", "rich.console", "tenantry.cli.moves"],
 )
 def test_ctrl_c_while_python_still_imports_ends_quietly_with_130(tmp_path: Path, module: str) -> None:
     done = run(tmp_path, "moves", "list", press_at=module)
@@ -58,5 +59,5 @@ def test_ctrl_c_while_python_still_imports_ends_quietly_with_130(tmp_path: Path,
 
 def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path: Path) -> None:
     ignore = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-    done = run(tmp_path, "--version", press_at="tenantry", before=ignore)
+    done = run(tmp_path, "--version", press_at="tenantry.cli", before=ignore)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,74 @@
+"""pytest fixtures for products on tenantry: a database, the product's schema in it, a router.
+
+pytest loads it wherever tenantry is installed, so it imports nothing heavy before a fixture is asked for. What the
+fixtures hand out is `tenantry.testing`'s. See docs/testing.md.
+
+Asked for by name: `tenantry_server`, `tenantry_product`, `tenantry_router`. Overridden in a conftest:
+`tenantry_schema` (the product's SQL) and `tenantry_options` (what `Product.installed` takes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tenantry import Router
+    from tenantry.testing import Product, Server
+
+
+@pytest.fixture(scope="session")
+def tenantry_server() -> Iterator[Server]:
+    """The server of TENANTRY_TEST_DSN, whose role may create databases and roles; or else an embedded one."""
+    from tenantry.testing import Server
+
+    with Server.of_environment() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tenantry_schema() -> str:
+    """Override it: the SQL that makes the product's tables. `{role}` in it is the application role."""
+    return ""
+
+
+@pytest.fixture(scope="session")
+def tenantry_options() -> dict[str, Any]:
+    """Override it: keyword arguments of `tenantry.testing.Product.installed`."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def tenantry_product(
+    tenantry_server: Server, tenantry_schema: str, tenantry_options: dict[str, Any]
+) -> Iterator[Product]:
+    """The product's schema in a database of its own, made once for the session and dropped at its end."""
+    from tenantry.testing import Product
+
+    # On a loop of its own: the tests' loops come and go.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        made = Product.installed(tenantry_server, tenantry_schema, **tenantry_options)
+        product = runner.run(made.__aenter__())
+        try:
+            yield product
+        finally:
+            runner.run(made.__aexit__(None, None, None))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Offer `tenantry_router` where pytest-asyncio is loaded; in its strict mode too."""
+    if not config.pluginmanager.hasplugin("asyncio"):
+        return
+    from pytest_asyncio import fixture
+
+    class Asynchronous:
+        @fixture
+        async def tenantry_router(self, tenantry_product: Product) -> AsyncIterator[Router]:
+            """An open router on the product, of the test's own loop."""
+            async with tenantry_product.router() as router:
+                yield router
+
+    config.pluginmanager.register(Asynchronous(), "tenantry-asyncio")
