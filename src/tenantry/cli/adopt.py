@@ -12,22 +12,16 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import asyncpg
 
 from tenantry.cli.exits import Refused
 from tenantry.cli.session import Session
+from tenantry.directory import placements
 from tenantry.errors import ConfigError, InvalidTenantId
 from tenantry.router.driver import Connection
 from tenantry.tenant import Kind
-
-_PLACE: Final = """
-INSERT INTO tenantry.placement (tenant, home, epoch, suspended)
-SELECT t.id, l.name, t.epoch, t.suspended
-FROM unnest($1::text[], $2::bigint[], $3::boolean[]) AS t (id, epoch, suspended), tenantry.local AS l
-ON CONFLICT DO NOTHING
-"""
 
 
 class Adopted(NamedTuple):
@@ -73,12 +67,7 @@ async def _write(
         raise ConfigError(f"no database {home} in the directory; `tenantry apply` writes it there") from None
     rows = await session.store.tenants(unique)
     here = [row for row in rows.values() if row.database == home]
-    await connection.execute(
-        _PLACE,
-        [row.id for row in here],
-        [row.epoch for row in here],
-        [row.state == "suspended" for row in here],
-    )
+    await placements.import_(connection, [(row.id, row.epoch, row.state == "suspended") for row in here])
     return Adopted(len(texts), new, len(here) - new, len(rows) - len(here), len(unique) - len(rows))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from tenantry.directory import placements
 from tenantry.errors import DatabaseUnavailable
 from tenantry.link import LINK_BROKEN
 from tenantry.tenant import Kind
@@ -166,21 +167,7 @@ class Store:
             LookupError: no such database.
         """
         try:
-            await self._fetch(
-                """
-                INSERT INTO tenantry.tenant AS t (id, database, plan, weight, limits)
-                VALUES ($1, $2, $3, $4, $5::jsonb)
-                ON CONFLICT (id) DO UPDATE SET database = excluded.database, epoch = t.epoch + 1,
-                    state = 'active', plan = excluded.plan, weight = excluded.weight,
-                    limits = excluded.limits, placed_at = now()
-                WHERE t.state = 'removed'
-                """,
-                tenant,
-                database,
-                plan,
-                weight,
-                json.dumps(limits or {}),
-            )
+            await placements.add(self._fetch, tenant, database, plan, weight, limits or {})
         except asyncpg.ForeignKeyViolationError:
             raise LookupError(f"no database {database} in the directory") from None
         return (await self.tenants([tenant]))[tenant]
@@ -192,17 +179,9 @@ class Store:
             LookupError: no such database.
         """
         try:
-            rows = await self._fetch(
-                "INSERT INTO tenantry.tenant (id, database, plan) "
-                "SELECT DISTINCT id, $2, $3::text FROM unnest($1::text[]) AS id "
-                "ON CONFLICT (id) DO NOTHING RETURNING 1",
-                list(ids),
-                database,
-                plan,
-            )
+            return await placements.add_many(self._fetch, list(ids), database, plan)
         except asyncpg.ForeignKeyViolationError:
             raise LookupError(f"no database {database} in the directory") from None
-        return len(rows)
 
     async def set_tenant(
         self,
@@ -211,31 +190,18 @@ class Store:
         plan: str | None = None,
         weight: float | None = None,
         limits: dict[str, Any] | None = None,
-        state: str | None = None,
     ) -> bool:
         """Change what is given, leave the rest. False: no such tenant."""
-        rows = await self._fetch(
-            "UPDATE tenantry.tenant SET plan = coalesce($2, plan), weight = coalesce($3, weight), "
-            "limits = coalesce($4::jsonb, limits), state = coalesce($5, state) "
-            "WHERE id = $1 AND state <> 'removed' RETURNING 1",
-            tenant,
-            plan,
-            weight,
-            None if limits is None else json.dumps(limits),
-            state,
-        )
-        return bool(rows)
+        return await placements.set_terms(self._fetch, tenant, plan, weight, limits)
 
-    async def move_tenant(self, tenant: str, database: str, epoch: int) -> bool:
-        """Record a new placement. An epoch that is not newer changes nothing and gives False."""
-        rows = await self._fetch(
-            "UPDATE tenantry.tenant SET database = $2, epoch = $3, placed_at = now() "
-            "WHERE id = $1 AND epoch < $3 RETURNING 1",
-            tenant,
-            database,
-            epoch,
-        )
-        return bool(rows)
+    async def set_state(self, data: placements.Open, tenant: TenantRow, state: str) -> str:
+        """Make a tenant "active", "suspended" or "removed", here and in its database; returns that one's name.
+
+        Args:
+            data: opens a session in a data database, as its operator.
+            tenant: as it was just read.
+        """
+        return await placements.set_state(self._fetch, data, tenant.id, tenant.database, tenant.epoch, state)
 
     # -- databases ---------------------------------------------------------------------------------
 
@@ -266,14 +232,9 @@ class Store:
             ValueError: tenants live in it.
         """
         try:
-            rows = await self._fetch(
-                "WITH gone AS (DELETE FROM tenantry.tenant WHERE database = $1 AND state = 'removed') "
-                "DELETE FROM tenantry.database WHERE name = $1 RETURNING 1",
-                name,
-            )
+            return await placements.remove_database(self._fetch, name)
         except asyncpg.ForeignKeyViolationError:
             raise ValueError(f"tenants live in database {name}; move them first") from None
-        return bool(rows)
 
     # -- what changed, who did what ----------------------------------------------------------------
 

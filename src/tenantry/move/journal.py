@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry import sql
+from tenantry.directory import placements
 from tenantry.move.errors import Finding, MoveBusy, MoveRefused, PlanUnreadable, UnknownMove
 from tenantry.move.plan import MovePlan
 from tenantry.move.plan_format import Unreadable
@@ -124,12 +125,7 @@ class Journal:
 
     async def place(self, tenant: str, database: str, epoch: int) -> None:
         """Tell the directory the tenant's new placement; an epoch that is not newer changes nothing."""
-        await self._execute(
-            "UPDATE tenantry.tenant SET database = $2, epoch = $3, placed_at = now() WHERE id = $1 AND epoch < $3",
-            tenant,
-            database,
-            epoch,
-        )
+        await placements.point_directory(self._execute, tenant, database, epoch)
 
     async def left_for_homes_of_its_own(self, tenant: str, database: str, now: str) -> bool:
         """Whether the tenant once left `database` and has lived in dedicated ones since, in `now` at last."""

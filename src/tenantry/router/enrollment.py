@@ -6,7 +6,7 @@ import asyncio
 
 import asyncpg
 
-from tenantry.directory import Directory, Entry
+from tenantry.directory import Directory, Entry, placements
 from tenantry.errors import ConfigError, DatabaseUnavailable, UnknownTenant
 from tenantry.proof import enroll_proof
 from tenantry.router import driver
@@ -117,11 +117,11 @@ class Enrollment:
             except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
                 raise DatabaseUnavailable(spec.name, type(error).__name__) from error
             try:
-                await connection.execute(
-                    "SELECT tenantry.enroll($1, $2, $3)",
+                await placements.enroll(
+                    connection,
                     entry.text,
                     placement.epoch,
-                    spec.key and enroll_proof(spec.key, context.backend, entry.text, placement.epoch),
+                    enroll_proof(spec.key, context.backend, entry.text, placement.epoch) if spec.key else None,
                     timeout=self._limits.connect_timeout,
                 )
             except asyncpg.PostgresError as error:

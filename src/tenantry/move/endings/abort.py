@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import asyncpg
 
+from tenantry.directory import placements
 from tenantry.move.context import Work
 from tenantry.move.errors import MoveError
 from tenantry.move.session import BROKEN, Endpoint, session
@@ -64,15 +65,10 @@ async def _empty(work: Work) -> None:
     plan = work.plan
     async with session(work.target, f"abort {plan.id}") as there:
         # A copy under the fence that died may have left the target's row pointing at itself; see consented.py.
-        await there.execute(
-            "UPDATE tenantry.placement SET home = $2 WHERE tenant = $1 AND epoch = $3",
-            plan.tenant,
-            plan.source,
-            plan.epoch,
-        )
-        home = await there.fetchval("SELECT home FROM tenantry.placement WHERE tenant = $1", plan.tenant)
+        await placements.point(there, plan.tenant, plan.source, plan.epoch)
+        placed = await placements.read(there, plan.tenant)
         loaded = await there.fetchval("SELECT count(*) FROM tenantry.move_loaded WHERE move = $1", plan.id)
-    if home == work.target.name:
+    if placed is not None and placed.home == work.target.name:
         raise MoveError(f"tenant {plan.tenant} is at home in {work.target.name}: its rows stay")
     if ("rows", plan.tenant) in await work.journal.objects(plan.id, plan.target):
         await copy.sweep(work, work.target, (*plan.tables, *plan.references))

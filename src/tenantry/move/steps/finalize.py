@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Final, cast
+from typing import Final
 
+from tenantry.directory import placements
 from tenantry.move import failpoints, replication
 from tenantry.move.context import Way, Work
 from tenantry.move.session import BROKEN, Connection, session
@@ -16,25 +17,18 @@ _ASK_SECONDS: Final = 2.0
 
 
 async def admit(work: Work, way: Way, there: Connection, suspended: bool | None) -> None:
-    """Let the new home admit the tenant now, unless it is `suspended`; None: as this side has it.
+    """Let the new home admit the tenant now: its data are there, since the marker was.
 
-    The flip's own transaction says so too, by replication; whichever comes first. The data is there: the marker
-    was. The epoch keeps a late one from undoing what came after it.
+    Args:
+        suspended: what the old home says; None: unknown, so the new home's own mark stays.
     """
-    await there.execute(
-        "UPDATE tenantry.placement SET home = $2, epoch = $3, suspended = coalesce($4, suspended), "
-        "changed_at = now() WHERE tenant = $1 AND epoch < $3",
-        work.plan.tenant,
-        way.there.name,
-        way.epoch + 1,
-        suspended,
-    )
+    await placements.admit(there, work.plan.tenant, way.there.name, way.epoch + 1, suspended)
 
 
 async def standing(work: Work, here: Connection) -> bool | None:
     """Whether the tenant is suspended, as one side has it."""
-    found = "SELECT suspended FROM tenantry.placement WHERE tenant = $1"
-    return cast(bool | None, await here.fetchval(found, work.plan.tenant))
+    placed = await placements.read(here, work.plan.tenant)
+    return None if placed is None else placed.suspended
 
 
 async def admit_anew(work: Work, way: Way) -> None:

@@ -7,6 +7,7 @@ that somebody else has aborted, nor the other way round.
 
 from __future__ import annotations
 
+from tenantry.directory import placements
 from tenantry.move.context import Way, Work
 from tenantry.move.session import Connection
 from tenantry.tenant import literal
@@ -50,8 +51,7 @@ async def close(work: Work, way: Way, here: Connection) -> bool:
 def flip_sql(work: Work, way: Way) -> str:
     """The statements that flip, for the fence's transaction: they fail unless the gate is open and the tenant
     lives here at this way's epoch."""
-    move, tenant = literal(work.plan.id), literal(work.plan.tenant)
-    here, there = literal(way.here.name), literal(way.there.name)
+    move = literal(work.plan.id)
     return f"""
     DO $flip$
     BEGIN
@@ -60,10 +60,6 @@ def flip_sql(work: Work, way: Way) -> str:
         IF NOT FOUND THEN
             RAISE EXCEPTION 'the gate of move % is not open', {move};
         END IF;
-        UPDATE tenantry.placement SET home = {there}, epoch = {way.epoch + 1}, changed_at = clock_timestamp()
-            WHERE tenant = {tenant} AND home = {here} AND epoch = {way.epoch};
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'tenant % does not live here at epoch {way.epoch}', {tenant};
-        END IF;
+        {placements.flip_sql(work.plan.tenant, way.here.name, way.there.name, way.epoch)}
     END
     $flip$"""  # noqa: S608  quoted

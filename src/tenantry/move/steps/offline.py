@@ -16,6 +16,7 @@ import time
 
 import asyncpg
 
+from tenantry.directory import placements
 from tenantry.move.context import Work
 from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
 from tenantry.move.plan import Rule
@@ -126,14 +127,7 @@ async def point_back(work: Work) -> None:
 
 async def _point(work: Work, there: Connection, home: str, *, suspended: bool | None = None) -> None:
     """Change the target's row without a new epoch, which only the source's flip gives."""
-    await there.execute(
-        "UPDATE tenantry.placement SET home = $2, suspended = coalesce($4, suspended) "
-        "WHERE tenant = $1 AND epoch = $3",
-        work.plan.tenant,
-        home,
-        work.plan.epoch,
-        suspended,
-    )
+    await placements.point(there, work.plan.tenant, home, work.plan.epoch, suspended=suspended)
 
 
 async def settling(work: Work) -> Result:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from tenantry.directory import placements
 from tenantry.directory.schema import install_data
 from tenantry.move.context import Work
 from tenantry.move.errors import MoveStopped, Unreachable
@@ -82,31 +83,15 @@ async def install(work: Work) -> None:
 
 
 async def shut(work: Work) -> None:
-    """Write the tenant's placement at the target: it lives in the source.
-
-    The row must be there before the flip, because the flip reaches the target as an UPDATE of it through
-    replication; and it must say "source" until then, so that the target refuses even a router that is sent
-    there too early.
-    """
+    """Write the tenant's placement at the target: it lives in the source."""
     plan = work.plan
     async with (
         session(work.source, f"guard {plan.id}") as source,
         session(work.target, f"guard {plan.id}") as target,
     ):
-        suspended = await source.fetchval(
-            "SELECT suspended FROM tenantry.placement WHERE tenant = $1", plan.tenant
-        )
-        await target.execute(
-            "INSERT INTO tenantry.placement AS p (tenant, home, epoch, suspended) VALUES ($1, $2, $3, $4) "
-            "ON CONFLICT (tenant) DO UPDATE SET home = excluded.home, epoch = excluded.epoch, "
-            "suspended = excluded.suspended WHERE p.epoch <= excluded.epoch",
-            plan.tenant,
-            plan.source,
-            plan.epoch,
-            bool(suspended),
-        )
-        row = await target.fetchrow("SELECT home, epoch FROM tenantry.placement WHERE tenant = $1", plan.tenant)
-        if row is None or (row["home"], row["epoch"]) != (plan.source, plan.epoch):
+        placed = await placements.read(source, plan.tenant)
+        suspended = placed is not None and placed.suspended
+        if not await placements.close(target, plan.tenant, plan.source, plan.epoch, suspended):
             raise MoveStopped(plan.id, f"{plan.target} knows another placement of tenant {plan.tenant} already")
 
 
