@@ -29,6 +29,7 @@ from tenantry.move.interrupt import Interrupt, Interrupted
 from tenantry.move.journal import INTERRUPTED, Journal, Leftover, MoveRecord, MoveSummary
 from tenantry.move.lease import lease
 from tenantry.move.limits import Limits
+from tenantry.move.pg_dump import find_pg_dump
 from tenantry.move.plan import Mechanism, MovePlan, Rule, in_block
 from tenantry.move.preflight.rules_source import no_ids
 from tenantry.move.preflight.survey import survey
@@ -36,7 +37,6 @@ from tenantry.move.progress import Tell, silence
 from tenantry.move.session import BROKEN, Endpoint, session
 from tenantry.move.states import State, begin
 from tenantry.move.steps import fence
-from tenantry.move.steps.prepare_target import find_pg_dump
 from tenantry.move.steps.procedure import run
 from tenantry.move.throttle import Throttle
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tenantry.move.catalog import identifier
-from tenantry.move.session import Connection
-from tenantry.tenant import literal
+from tenantry.move.context import Work
+from tenantry.move.session import Connection, session
+from tenantry.tenant import Kind, literal
 
 EVERY = "*"
 _PARTS = """
@@ -26,6 +27,15 @@ def parameters(
         if found:
             wanted[schema, name] = found
     return wanted
+
+
+async def apply_autovacuum(work: Work) -> None:
+    """Give the tenant's tables the autovacuum parameters that its own database is configured with."""
+    if work.target.kind is not Kind.DEDICATED or not work.target.autovacuum:
+        return
+    tables = [(table.schema, table.name) for table in (*work.plan.tables, *work.plan.references)]
+    async with session(work.target, f"tune {work.plan.id}") as target:
+        await tune(target, work.target.autovacuum, tables)
 
 
 async def tune(

@@ -38,7 +38,7 @@ from tenantry.move.progress import FenceTried
 from tenantry.move.session import BROKEN, Connection, session
 from tenantry.move.steps import catch_up, fence_timeout, gate
 from tenantry.move.steps.finalize import admit, standing
-from tenantry.move.steps.prepare_target import last_value, set_sequences
+from tenantry.move.steps.sequences import last_value, set_sequences
 from tenantry.tenant import literal
 
 #: Milliseconds that the fence's other statements wait for locks.

@@ -24,19 +24,21 @@ from tenantry.move.progress import FenceTried
 from tenantry.move.session import BROKEN, Connection, session
 from tenantry.move.states import State
 from tenantry.move.steps import copy, fence, fence_timeout, finalize, kits
-from tenantry.move.steps import prepare_target as target
+from tenantry.move.steps.autovacuum import apply_autovacuum
 from tenantry.move.steps.catch_up import unchanged
 from tenantry.move.steps.copy_progress import Copied
 from tenantry.move.steps.gate import flip_sql
+from tenantry.move.steps.prepare_target import POST_DATA, load
 from tenantry.move.steps.procedure import Result, Step, identity, keep_home, prepare_target
+from tenantry.move.steps.sequences import last_value, set_sequences, start_sequences
 from tenantry.move.steps.verify import compare_tables
 from tenantry.move.throttle import Throttle
 
 
 async def whole_schema(work: Work) -> Result:
-    await target.load(work, target.POST_DATA)
-    await target.tuned(work)
-    await target.start_sequences(work)
+    await load(work, POST_DATA)
+    await apply_autovacuum(work)
+    await start_sequences(work)
     return {**await kits.bring(work)}
 
 
@@ -114,8 +116,8 @@ async def _carry(work: Work, beside: Connection, there: Connection) -> Result:
         raise DataDiffers(work.plan.id, differences)
     followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
     if followers:
-        values = [(name, await target.last_value(beside, name)) for name in followers]
-        await target.set_sequences(there, values)
+        values = [(name, await last_value(beside, name)) for name in followers]
+        await set_sequences(there, values)
     return {"copied_rows": rows, "copied_bytes": copied.bytes, "verified_rows": verified}
 
 

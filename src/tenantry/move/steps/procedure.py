@@ -35,8 +35,10 @@ from tenantry.move.session import BROKEN, session
 from tenantry.move.states import State
 from tenantry.move.steps import audit as auditing
 from tenantry.move.steps import catch_up, copy, create_database, fence, finalize, gate, kits
-from tenantry.move.steps import prepare_target as target
+from tenantry.move.steps.autovacuum import apply_autovacuum
 from tenantry.move.steps.copy_progress import counted
+from tenantry.move.steps.prepare_target import POST_DATA, PRE_DATA, install, load, write_closed_placement
+from tenantry.move.steps.sequences import start_sequences
 from tenantry.move.steps.verify import verify
 from tenantry.move.steps.verify_references import compare_references
 
@@ -55,11 +57,11 @@ class Step(NamedTuple):
 async def prepare_target(work: Work) -> Result:
     failpoints.reach("K1")
     await create_database.create(work)
-    await target.install(work)
+    await install(work)
     await kits.install(work)
-    await target.load(work, target.PRE_DATA)
+    await load(work, PRE_DATA)
     failpoints.reach("K2")
-    await target.shut(work)
+    await write_closed_placement(work)
     failpoints.reach("K3")
     return {}
 
@@ -117,10 +119,10 @@ async def indexes(work: Work) -> Result:
     # A copy whose tables were changed under it has missed rows: better told as that than by a foreign key.
     async with session(work.source, f"indexes {work.plan.id}") as source:
         await catch_up.unchanged(work.plan, source)
-    await target.load(work, target.POST_DATA)
-    await target.tuned(work)
+    await load(work, POST_DATA)
+    await apply_autovacuum(work)
     found = await kits.bring(work)
-    await target.start_sequences(work)
+    await start_sequences(work)
     async with session(work.target, f"indexes {work.plan.id}") as there:
         await replication.identities(work, there)
         names = ", ".join(table.quoted for table in (*work.plan.tables, *work.plan.references))
@@ -183,7 +185,7 @@ async def settling(work: Work) -> Result:
 
 async def keep_home(work: Work) -> None:
     """What was made for the tenant's home is the home's now, and no leftover of the move."""
-    for section in (target.PRE_DATA, target.POST_DATA):
+    for section in (PRE_DATA, POST_DATA):
         await work.journal.gone(work.plan.id, work.plan.target, "schema", section)
     await work.journal.gone(work.plan.id, work.plan.target, "rows", work.plan.tenant)
     if work.plan.creation is not None:
