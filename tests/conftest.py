@@ -7,13 +7,13 @@ a second server; for `make_database` to get databases of its own on any of them;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tenantry.embedded import EmbeddedServer, versions
-from tests.support import databases, memory
+from tests.support import databases, memory, pgbouncer
 from tests.support.programs import missing
 
 
@@ -30,6 +30,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test's report shows the log of a PgBouncer that has died, in the run that it took down."""
+    report = yield
+    if report.failed:
+        report.sections += [("PgBouncer died", text) for text in pgbouncer.obituaries()]
+    if call.when == "teardown":
+        pgbouncer.forget()
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,15 @@ from tests.support.programs import require_program
 PoolMode = Literal["session", "transaction", "statement"]
 START_SECONDS: Final = 20.0
 
+# Mutable state of this module, for `obituaries`: those that were started and not stopped, and the obituaries of
+# those that were found dead when they should have been stopped.
+_started: set[PgBouncer] = set()
+_stopped_dead: list[str] = []
+
+
+class PgBouncerDied(AssertionError):
+    """A PgBouncer of the tests has ended although nobody stopped it: what failed beside it failed for that."""
+
 
 class PgBouncer:
     """A running PgBouncer; a context manager that stops it. Skips the test where it's missing.
@@ -51,6 +60,7 @@ class PgBouncer:
             bouncer._write_config(pool_size, settings or {})
             config = str(bouncer._folder.path / "pgbouncer.ini")
             bouncer._process = process.start([str(program), config], bouncer._folder.path)
+            _started.add(bouncer)
             bouncer._wait()
         except BaseException:
             bouncer.stop()
@@ -62,12 +72,21 @@ class PgBouncer:
         """The process id; None once stopped."""
         return self._process.pid if self._process else None
 
+    def obituary(self) -> str:
+        """What it ended with and its log's end, if it has ended although nobody stopped it; else empty."""
+        if self._process is None or self._process.poll() is None:
+            return ""
+        pid, code, log = self._process.pid, self._process.returncode, self.log_text()
+        return f"PgBouncer {pid} on port {self.port} ended by itself with {code}; its log ends:\n{log[-4000:]}"
+
     def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
-        """A connection URL that goes through PgBouncer."""
+        """A connection URL that goes through PgBouncer. Raises PgBouncerDied if it has ended by itself."""
+        self._check()
         return f"postgresql://{user}@{self.host}:{self.port}/{database}"
 
     def instead(self, url: str) -> str:
-        """The same URL of a database of the server, through PgBouncer."""
+        """The same URL of a database of the server, through PgBouncer. Raises as `dsn`."""
+        self._check()
         return url.replace(f"@{self.server.host}:{self.server.port}/", f"@{self.host}:{self.port}/")
 
     def log_text(self) -> str:
@@ -76,6 +95,9 @@ class PgBouncer:
 
     def stop(self) -> None:
         """Ends it at once, clients and all. Harmless when repeated."""
+        _started.discard(self)
+        if obituary := self.obituary():
+            _stopped_dead.append(obituary)
         running, self._process = self._process, None
         if running is not None:
             running.terminate()  # SIGTERM: an immediate shutdown before PgBouncer 1.23
@@ -85,6 +107,10 @@ class PgBouncer:
                 running.kill()
                 running.wait(5)
         self._folder.remove()
+
+    def _check(self) -> None:
+        if obituary := self.obituary():
+            raise PgBouncerDied(obituary)
 
     def __enter__(self) -> Self:
         return self
@@ -123,3 +149,13 @@ class PgBouncer:
                 return
             except OSError:
                 time.sleep(0.01)
+
+
+def obituaries() -> list[str]:
+    """Of each PgBouncer that has ended although nobody stopped it: the report of a failed test shows them."""
+    return _stopped_dead + [text for bouncer in _started if (text := bouncer.obituary())]
+
+
+def forget() -> None:
+    """A test has ended: forget the dead that nothing can meet any more."""
+    _stopped_dead.clear()

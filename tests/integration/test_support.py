@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
+from tests.support import pgbouncer
 from tests.support.databases import database as living_database
 from tests.support.databases import drop_database, new_database
-from tests.support.pgbouncer import PgBouncer, PoolMode
+from tests.support.pgbouncer import PgBouncer, PgBouncerDied, PoolMode
 from tests.support.programs import missing
 from tests.support.proxy import Proxy, Verdict
 
+ROOT = Path(__file__).parents[2]
 GONE = (asyncpg.ConnectionDoesNotExistError, asyncpg.InterfaceError, OSError)
 
 
@@ -158,6 +165,41 @@ async def test_pgbouncer_serves_any_user_and_database_in_the_mode_asked_for(
         finally:
             connection.terminate()
     assert bouncer.pid is None
+
+
+DIES = """
+import os, signal
+from tests.support.pgbouncer import PgBouncer
+
+def test_a_statement_through_pgbouncer(pg18):
+    with PgBouncer.start(pg18) as bouncer:
+        os.kill(bouncer.pid, signal.SIGKILL)
+        while not bouncer.obituary():
+            pass
+        raise ConnectionRefusedError
+"""
+
+
+def test_a_pgbouncer_that_dies_under_a_test_is_told_with_its_log(pg18: EmbeddedServer, tmp_path: Path) -> None:
+    with PgBouncer.start(pg18) as bouncer:
+        assert bouncer.pid
+        assert pgbouncer.obituaries() == []
+        os.kill(bouncer.pid, signal.SIGKILL)
+        while not pgbouncer.obituaries():
+            pass
+        with pytest.raises(PgBouncerDied, match=r"(?s)ended by itself with -9; its log ends:.*listening on"):
+            bouncer.dsn()
+    assert "ended by itself with -9" in pgbouncer.obituaries()[0]  # until the test has been reported
+    pgbouncer.forget()
+    assert pgbouncer.obituaries() == []
+    (tmp_path / "test_it.py").write_text(DIES)
+    options = ["-q", "-p", "no:randomly", "-p", "no:cacheprovider", "-p", "tests.conftest"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "test_it.py"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "PgBouncer died" in ran.stdout, ran.stdout + ran.stderr
+    assert "ended by itself with -9" in ran.stdout
 
 
 def test_dropping_a_database_takes_slots_subscriptions_and_prepared_transactions_with_it(
