@@ -13,7 +13,7 @@ from benchmarks.contract import Options, Row, verdict
 from tenantry import Config, Router
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
-from tenantry.tenant import IdType, Kind
+from tenantry.ids import IdType, Kind
 
 SAMPLE: Final = 0.02  # seconds between two looks at pg_stat_activity
 TIMEOUT: Final = 30.0  # seconds: a caller that waits longer fails, and so does the benchmark

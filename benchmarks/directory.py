@@ -21,7 +21,7 @@ from benchmarks.contract import Options, Row, verdict
 from tenantry import Config, Router
 from tenantry.directory import Directory, Store, TenantRow
 from tenantry.events import Events
-from tenantry.tenant import IdType, Kind, TenantId
+from tenantry.ids import IdType, Kind, TenantId
 
 PROCESSES: Final = 8
 

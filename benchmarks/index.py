@@ -10,7 +10,7 @@ import asyncpg
 
 from benchmarks import stage
 from benchmarks.contract import Options, Row
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import literal
 
 TENANTS: Final = 200
 #: Part of the rows that the largest tenant has; the others share the rest evenly, but for the last one.

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tenantry.ids import Kind
 from tenantry.move import Endpoint, Limits, Mover
-from tenantry.tenant import Kind
 
 
 async def move(given: dict[str, Any]) -> dict[str, int]:

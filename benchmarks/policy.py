@@ -17,9 +17,10 @@ import asyncpg
 
 from benchmarks import stage
 from benchmarks.contract import Options, Row
-from tenantry.isolation.policy import Tenancy, identifier, predicate
+from tenantry.ids import IdType
+from tenantry.isolation.policy import Tenancy, predicate
+from tenantry.runtime.sqltext import identifier, literal
 from tenantry.sql import migrations
-from tenantry.tenant import IdType, literal
 
 TENANTS: Final = 1000
 #: Of all rows, the part that belongs to the largest tenant.

@@ -17,7 +17,7 @@ import asyncpg
 from benchmarks import stage
 from benchmarks.contract import Options, Row, verdict
 from tenantry import Router
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import literal
 
 ROWS: Final = 2000
 BOUND: Final = 1.03

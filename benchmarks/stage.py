@@ -15,9 +15,9 @@ import asyncpg
 from tenantry import Config
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import Tenancy, policy_sql, table_sql
 from tenantry.proof import database_key
-from tenantry.tenant import IdType, Kind
 
 SETTING = "app.current_tenant"
 APP = "app"

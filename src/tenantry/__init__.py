@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         UnknownTenant,
         UnsafeRole,
     )
-    from tenantry.tenant import Kind, Placement, TenantId
+    from tenantry.ids import Kind, Placement, TenantId
     from tenantry.wiring import Router
 
 #: The one place of the version: pyproject.toml reads it from here.

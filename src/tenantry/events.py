@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 
 logger = logging.getLogger("tenantry")
 

@@ -17,6 +17,8 @@ from typing import Any, Final
 import asyncpg
 
 from tenantry.errors import ConfigError, UnsafeRole
+from tenantry.runtime import locks
+from tenantry.runtime.sqlstates import QUOTA_EXCEEDED
 from tenantry.sql import query
 
 QUOTAS: Final = "quotas"
@@ -24,8 +26,6 @@ AUDIT: Final = "audit"
 USAGE: Final = "usage"
 #: Every kit, in the order in which they are installed.
 KITS: Final[tuple[str, ...]] = (QUOTAS, AUDIT, USAGE)
-#: Keeps two installers apart; the same as that of `directory.schema`.
-_INSTALLING: Final = 1415071061
 
 #: What a tenant takes along when it moves: tables of the quotas kit with rows of its own.
 _OWN: Final = {"quota_plan": "tenant, plan", "quota_exception": "tenant, resource, max_rows"}
@@ -39,7 +39,7 @@ class QuotaExceeded(asyncpg.PostgresError):
     Raised by asyncpg itself once `tenantry.kits` is imported.
     """
 
-    sqlstate = "TN010"
+    sqlstate = QUOTA_EXCEEDED
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ async def install(
     wanted = parse(names)
     roles = [application_role] if isinstance(application_role, str) else list(application_role or ())
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _INSTALLING)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", locks.INSTALLING)
         if await connection.fetchval("SELECT to_regclass('tenantry.local') IS NULL"):
             raise ConfigError("kits need the tenantry schema first: run `tenantry init`", key="--with")
         for role in roles:
@@ -125,7 +125,7 @@ async def remove(connection: Any, names: str | Iterable[str], *, keep_log: bool 
     """
     wanted = parse(names)
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _INSTALLING)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", locks.INSTALLING)
         there = tuple(kit for kit in await installed(connection) if kit in wanted)
         for kit in there:
             await connection.execute(query(f"kits/{kit}_remove"))

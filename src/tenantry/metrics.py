@@ -26,7 +26,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from tenantry.events import DirectoryLookup, Event, ScopeEnded
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -20,7 +20,7 @@ from tenantry.directory.store import Store
 from tenantry.embedded import EmbeddedServer, process
 from tenantry.embedded.folder import Folder
 from tenantry.embedded.server import free_port
-from tenantry.tenant import IdType, Kind
+from tenantry.ids import IdType, Kind
 from tests.support.programs import require_program
 
 CONFIG = Path(__file__).parents[2] / "config"

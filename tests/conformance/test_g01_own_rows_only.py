@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tenantry import Router
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.product import Product
 
 VICTIM_ID, OWN_ID = 1, 2

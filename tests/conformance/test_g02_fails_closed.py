@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tenantry import InvalidTenantId, UnknownTenant
-from tenantry.tenant import IdType
+from tenantry.ids import IdType
 from tests.support.product import TABLES, Product
 
 UNSET = [

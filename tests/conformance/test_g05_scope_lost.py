@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from tenantry import Router, ScopeLost
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.product import Product
 from tests.support.proxy import Proxy, Verdict
 from tests.support.quiet import nothing_leaked

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tenantry import DatabaseUnavailable, Router, TenantMoving
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.product import Product
 from tests.support.quiet import nothing_leaked
 from tests.support.until import until

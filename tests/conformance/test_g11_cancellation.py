@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from tenantry import DatabaseUnavailable, Router, TenantBusy, TenantMoving
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.product import Product
 from tests.support.proxy import Proxy
 from tests.support.quiet import nothing_leaked

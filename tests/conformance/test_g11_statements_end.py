@@ -17,8 +17,8 @@ import asyncpg
 import pytest
 
 from tenantry import Router, ScopeLost
+from tenantry.ids import TenantId
 from tenantry.router import disconnect
-from tenantry.tenant import TenantId
 from tests.support.product import Product
 from tests.support.proxy import Proxy, Verdict
 from tests.support.quiet import nothing_leaked

@@ -18,9 +18,9 @@ from tenantry import Config, Router
 from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import ConfigError, ScopeLost
+from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import Tenancy, table_sql
 from tenantry.proof import database_key
-from tenantry.tenant import IdType, Kind
 from tests.conformance.attacks import ATTACKS, Attack
 from tests.support.product import APP, TABLES, Product, product_on
 

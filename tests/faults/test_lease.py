@@ -11,7 +11,7 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import LeaseLost, State
 from tenantry.move.lease import lease
-from tenantry.move.session import BROKEN
+from tenantry.runtime.connection_errors import TRANSIENT
 from tests.faults.test_crashes import LAZY
 from tests.faults.test_f18_two_movers import END_SESSIONS, frozen
 from tests.support.estate import Estate
@@ -90,7 +90,7 @@ async def test_a_lease_whose_taking_got_no_answer_is_not_held(
     ):
         proxy.stop_when(b"pg_try_advisory_lock", verdict=Verdict.HOLD)
         await estate18.fetch("control", END_SESSIONS, "tenantry move lease m1")
-        with pytest.raises(BROKEN):
+        with pytest.raises(TRANSIENT):
             await held.check()
         await estate18.fetch("control", END_SESSIONS, "tenantry move lease m1")
         async with lease(estate18.control_dsn, "m1"):

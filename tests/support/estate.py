@@ -13,8 +13,8 @@ import asyncpg
 from tenantry import Config
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import IdType, Kind
 from tenantry.move import Endpoint, Limits, Mover
-from tenantry.tenant import IdType, Kind
 from tests.support.databases import drop_database, new_database
 
 SCHEMA = Path(__file__).with_name("estate.sql")

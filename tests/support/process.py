@@ -12,9 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tenantry.ids import Kind
 from tenantry.move import Endpoint, Limits, MoveError, Mover
 from tenantry.move.failpoints import VARIABLE
-from tenantry.tenant import Kind
 from tests.support.estate import LIMITS, Estate
 
 ROOT = Path(__file__).parents[2]

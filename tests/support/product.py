@@ -18,8 +18,8 @@ import asyncpg
 from tenantry import Config, Router
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import IdType, Kind, TenantId
 from tenantry.isolation.policy import Tenancy, table_sql
-from tenantry.tenant import IdType, Kind, TenantId
 from tenantry.wiring import Opening
 from tests.support.databases import drop_database, new_database
 

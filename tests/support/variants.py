@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.tenant import IdType
+from tenantry.ids import IdType
 from tests.support.pgbouncer import PgBouncer
 from tests.support.product import Product, product_on
 

@@ -16,7 +16,7 @@ import yaml
 from tenantry import Config, ConfigError
 from tenantry.cli import COMMANDS, build
 from tenantry.config import MetricsSection, PromotionSection, RouterSection, TenancySection
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 
 ROOT = Path(__file__).parents[2]
 THREE = {

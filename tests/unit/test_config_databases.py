@@ -11,7 +11,7 @@ import pytest
 from tenantry.config import Config, resolve, resolve_all
 from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError, DatabaseUnavailable, DsnUnreadable
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 from tenantry.wiring import spec_of
 
 SECRET = "s3cret-canary"

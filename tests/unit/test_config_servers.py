@@ -9,7 +9,7 @@ import pytest
 from tenantry.config import Config, on_server, resolve, size
 from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 
 EU1 = {
     "dsn": "postgresql://app:p%40w@eu1:5433/postgres?sslmode=require",

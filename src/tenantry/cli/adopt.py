@@ -20,8 +20,9 @@ from tenantry.cli.exits import Refused
 from tenantry.cli.session import Session
 from tenantry.directory import placements
 from tenantry.errors import ConfigError, InvalidTenantId
+from tenantry.ids import Kind
 from tenantry.router.driver import Connection
-from tenantry.tenant import Kind
+from tenantry.runtime.sqltext import identifier
 
 
 class Adopted(NamedTuple):
@@ -113,7 +114,7 @@ def _names(source: str) -> tuple[str, str]:
     parts = source.split(".")
     if len(parts) not in (2, 3) or not all(parts):
         raise ConfigError("write schema.table.column", key="--from")
-    *table, column = ('"' + part.replace('"', '""') + '"' for part in parts)
+    *table, column = (identifier(part) for part in parts)
     return ".".join(table), column
 
 

@@ -12,7 +12,7 @@ from tenantry.cli.render import Column
 from tenantry.cli.session import Session
 from tenantry.config import ResolvedDatabase
 from tenantry.directory import DatabaseRow
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 
 COLUMNS = (
     Column("database"),

@@ -15,7 +15,7 @@ from tenantry.cli.session import Session
 from tenantry.config import duration, read_reference
 from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError, DsnUnreadable
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 
 COLUMNS = (
     Column("name"),

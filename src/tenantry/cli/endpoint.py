@@ -7,8 +7,8 @@ from tenantry.cli.session import Session
 from tenantry.config import ResolvedDatabase, resolve
 from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError
+from tenantry.ids import Kind
 from tenantry.move import Endpoint
-from tenantry.tenant import Kind
 
 
 def endpoint(session: Session, database: ResolvedDatabase) -> Endpoint:

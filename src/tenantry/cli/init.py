@@ -17,6 +17,7 @@ from tenantry.cli.session import Session
 from tenantry.config import ResolvedDatabase, role_of
 from tenantry.directory import schema
 from tenantry.errors import ConfigError, DatabaseUnavailable
+from tenantry.runtime.sqltext import identifier
 
 COLUMNS = (
     Column("database"),
@@ -69,7 +70,7 @@ async def _install(session: Session, named: tuple[str, ...]) -> AsyncIterator[di
 
 
 async def _grant_control(connection: Any, role: str) -> None:
-    quoted = '"' + role.replace('"', '""') + '"'
+    quoted = identifier(role)
     await connection.execute(sql.query("grant_control").replace(":role", quoted))
 
 

@@ -18,9 +18,9 @@ from tenantry.cli.render import Column
 from tenantry.cli.session import Session
 from tenantry.config import duration
 from tenantry.errors import ConfigError, DsnUnreadable
+from tenantry.ids import Kind
 from tenantry.move import Interrupt, Limits, MoveBusy, MovePlan, Mover, State
 from tenantry.move.errors import in_words
-from tenantry.tenant import Kind
 
 DEFAULT_JOBS: Final = Limits().jobs
 ToOption = Annotated[str, typer.Option("--to", help="The database to move to.")]

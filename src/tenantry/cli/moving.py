@@ -20,7 +20,7 @@ from tenantry.cli.summary import show
 from tenantry.errors import DatabaseUnavailable
 from tenantry.move import Interrupt, MoveInterrupted, MovePlan, Mover, MoveRecord, MoveStopped
 from tenantry.move.progress import Tell
-from tenantry.move.session import BROKEN
+from tenantry.runtime.connection_errors import TRANSIENT
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -52,7 +52,9 @@ async def drive(
 
 
 async def _show_what_is_known(session: Session, carrier: Mover, move: str) -> None:
-    with contextlib.suppress(asyncpg.PostgresError, DatabaseUnavailable, *BROKEN):  # the journal is out of reach
+    with contextlib.suppress(
+        asyncpg.PostgresError, DatabaseUnavailable, *TRANSIENT
+    ):  # the journal is out of reach
         show(session.out, await carrier.show(move), as_event=True)
 
 

@@ -8,8 +8,8 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from tenantry.cli.render import Column, plain
+from tenantry.ids import TAG_PREFIX, tag
 from tenantry.promotion import Action, Rule, State, Verdict, reasons
-from tenantry.tenant import TAG_PREFIX, tag
 from tenantry.usage.sampler import Activity, Witnessed
 from tenantry.usage.shares import Shares
 from tenantry.usage.storage import Storage

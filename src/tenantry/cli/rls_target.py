@@ -13,10 +13,10 @@ from tenantry.cli import secrets
 from tenantry.cli.session import Session
 from tenantry.config import ResolvedDatabase, check_dsn, role_of
 from tenantry.errors import ConfigError
+from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import Tenancy
 from tenantry.isolation.probe.run import Bind, Connection
 from tenantry.proof import bind_proof, database_key
-from tenantry.tenant import IdType, Kind
 
 _CONNECT_SECONDS = 10.0
 _HERE = "A database that tenantry does not route"

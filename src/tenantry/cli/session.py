@@ -15,9 +15,10 @@ from tenantry.config import Config, ResolvedDatabase, of_config, resolve_all
 from tenantry.directory import Store
 from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.events import Events
-from tenantry.lifecycle import to_the_end
 from tenantry.router import driver
 from tenantry.router.driver import Connection
+from tenantry.runtime.connection_errors import NOT_CONNECTED
+from tenantry.runtime.shielded import run_shielded
 from tenantry.wiring import Router
 
 DEFAULT_CONFIG: Final = Path("config/tenantry.yaml")
@@ -132,12 +133,12 @@ class Session:
                 settings={},
                 cached_statements=False,
             )
-        except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError, ValueError) as error:
+        except (*NOT_CONNECTED, ValueError) as error:
             raise DatabaseUnavailable(name, self.why(error)) from None
         try:
             yield connection
         finally:
-            await to_the_end(driver.close(connection), seconds=CLOSE_SECONDS, name=f"closing {name}")
+            await run_shielded(driver.close(connection), seconds=CLOSE_SECONDS, name=f"closing {name}")
 
     def why(self, error: BaseException) -> str:
         """A driver's or the system's error in a few words without secrets."""

@@ -10,7 +10,7 @@ from typing import Any
 from tenantry.cli.session import Session
 from tenantry.directory import TenantRow, placements
 from tenantry.errors import ConfigError, DatabaseUnavailable, UnknownTenant
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 
 
 async def find(session: Session, text: str) -> TenantRow:

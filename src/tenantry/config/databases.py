@@ -22,7 +22,7 @@ from tenantry.config.dsn import read_reference
 from tenantry.config.model import Config
 from tenantry.config.sections import DatabaseSection, PoolSection
 from tenantry.errors import ConfigError, DsnUnreadable
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 
 
 class Row(Protocol):

@@ -28,8 +28,8 @@ from tenantry.config.sections import (
 )
 from tenantry.config.servers import DEFAULTS, DSNS, check_servers, from_server, moved
 from tenantry.errors import ConfigError
+from tenantry.ids import Kind
 from tenantry.proof import SHORTEST, database_key
-from tenantry.tenant import Kind
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tenantry.config.units import Duration, Size
-from tenantry.tenant import IdType, Kind
+from tenantry.ids import IdType, Kind
 
 #: The storage parameters `autovacuum_…` of PostgreSQL 15 to 18.
 _AUTOVACUUM: Final = frozenset(

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from tenantry.demo.load import Load, quantile
 from tenantry.demo.teller import Bar, Frame, Teller
-from tenantry.lifecycle import stop
+from tenantry.runtime.shielded import stop
 from tenantry.wiring import Router
 
 _EVERY = 0.25

@@ -17,9 +17,9 @@ from tenantry.demo.product import Customer
 from tenantry.directory.schema import install_control, install_data
 from tenantry.directory.store import Store
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import Tenancy, table_sql
 from tenantry.router.driver import Connection
-from tenantry.tenant import IdType, Kind
 
 #: Names of databases in the directory.
 SHARED: Final = "shared"

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from tenantry.directory.store import Store, TenantRow
 from tenantry.errors import TenantryError, UnknownTenant
 from tenantry.events import DirectoryChanged, DirectoryLookup, Events
-from tenantry.tenant import IdType, Kind, Placement, TenantId, Terms
+from tenantry.ids import IdType, Kind, Placement, TenantId, Terms
 
 #: Ids asked of the control database in one query.
 BATCH: Final = 500

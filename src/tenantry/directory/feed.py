@@ -19,8 +19,8 @@ import asyncpg
 from tenantry.directory.cache import Directory
 from tenantry.directory.store import CHANNEL
 from tenantry.errors import DatabaseUnavailable
-from tenantry.lifecycle import stop
-from tenantry.link import LINK_BROKEN
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.shielded import stop
 
 logger = logging.getLogger("tenantry.directory")
 
@@ -76,7 +76,7 @@ class Feed:
             try:
                 await self._listen()
                 failures = 0
-            except (asyncpg.PostgresError, DatabaseUnavailable, *LINK_BROKEN):
+            except (DatabaseUnavailable, *DATABASE_ERRORS):
                 failures += 1
             self.listening.clear()
             pause = min(5.0, 0.1 * 2.0 ** min(failures, 8))

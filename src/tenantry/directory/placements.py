@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import literal
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from tenantry import sql
+from tenantry.ids import IdType, Kind
 from tenantry.proof import pads
-from tenantry.tenant import IdType, Kind
-
-#: Advisory lock that keeps two installers apart.
-_INSTALLING: Final = 1415071061
+from tenantry.runtime import locks
 
 
 async def install_control(connection: Any) -> list[str]:
@@ -65,7 +63,7 @@ async def install_data(
 async def _install(connection: Any, side: str) -> list[str]:
     applied = []
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _INSTALLING)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", locks.INSTALLING)
         await connection.execute(
             "CREATE SCHEMA IF NOT EXISTS tenantry; "
             "CREATE TABLE IF NOT EXISTS tenantry.migration (side text, number int, name text NOT NULL, "

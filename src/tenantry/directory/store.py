@@ -11,8 +11,8 @@ import asyncpg
 
 from tenantry.directory import placements
 from tenantry.errors import DatabaseUnavailable
-from tenantry.link import LINK_BROKEN
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
+from tenantry.runtime.connection_errors import UNREACHABLE, unavailable
 
 #: Channel on which the control database tells changes of the directory.
 CHANNEL: Final = "tenantry_directory"
@@ -101,15 +101,8 @@ class Store:
         try:
             pool = await self.pool()
             return await pool.fetch(query, *args)
-        except (
-            *LINK_BROKEN,
-            asyncpg.PostgresConnectionError,
-            asyncpg.OperatorInterventionError,
-            asyncpg.InsufficientResourcesError,
-            asyncpg.InvalidAuthorizationSpecificationError,
-            asyncpg.InvalidCatalogNameError,
-        ) as error:
-            raise DatabaseUnavailable("control", type(error).__name__) from error
+        except UNREACHABLE as error:
+            raise unavailable("control", error) from error
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
             raise DatabaseUnavailable(
                 "control", "the tenantry schema is not installed; run `tenantry init`"

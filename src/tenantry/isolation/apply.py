@@ -18,10 +18,11 @@ from tenantry.isolation.catalog import null_tenants, read
 from tenantry.isolation.plan import Mode, Plan, Step, plan
 from tenantry.isolation.policy import Tenancy
 from tenantry.isolation.tables import survey
+from tenantry.runtime import locks
 from tenantry.sql import query
 
 # Beside the space of the tenants' advisory locks, so that it can't meet one of them.
-_LOCK = "1415071061, 1"
+_LOCK = f"{locks.APPLYING[0]}, {locks.APPLYING[1]}"
 _BUSY = (
     asyncpg.LockNotAvailableError,
     asyncpg.DeadlockDetectedError,

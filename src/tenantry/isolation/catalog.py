@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from tenantry.isolation.policy import identifier
+from tenantry.runtime.sqltext import identifier
 from tenantry.sql import query
 
 PUBLIC = "public"

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tenantry.errors import ConfigError
-from tenantry.tenant import IdType, literal
+from tenantry.ids import IdType
+from tenantry.runtime.sqltext import identifier, literal, qualified
 
 #: Name of the policy that this template makes, on every table.
 POLICY = "tenantry_tenant"
@@ -61,16 +62,6 @@ class Tenancy:
             )
         if not self.column:
             raise ConfigError("the tenant column has no name", key="tenancy.column")
-
-
-def identifier(name: str) -> str:
-    """Quote `name` as an SQL identifier, always."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def qualified(schema: str, name: str) -> str:
-    """Quote a schema-qualified name."""
-    return f"{identifier(schema)}.{identifier(name)}"
 
 
 def derived_name(table: str, suffix: str) -> str:

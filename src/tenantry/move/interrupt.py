@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from tenantry.lifecycle import stop
+from tenantry.runtime.shielded import stop
 
 T = TypeVar("T")
 

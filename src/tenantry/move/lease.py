@@ -8,9 +8,10 @@ from typing import Final
 
 import asyncpg
 
-from tenantry.lifecycle import to_the_end
 from tenantry.move.errors import LeaseLost, MoveBusy
-from tenantry.move.session import BROKEN, CLOSE_SECONDS, Connection, close, connect
+from tenantry.move.session import CLOSE_SECONDS, Connection, close, connect
+from tenantry.runtime.connection_errors import TRANSIENT
+from tenantry.runtime.shielded import run_shielded
 
 _TAKE: Final = "SELECT pg_try_advisory_lock(tenantry.move_lock_space(), hashtext($1))"
 _STANDING: Final = "SELECT state, step FROM tenantry.move WHERE id = $1"
@@ -32,7 +33,7 @@ async def lease(dsn: str, move: str) -> AsyncIterator[Lease]:
         yield held
     finally:
         # Said goodbye, so that the next mover finds the lease free as soon as we are gone.
-        await to_the_end(held.give_back(), seconds=CLOSE_SECONDS + 1, name=f"giving back the lease of {move}")
+        await run_shielded(held.give_back(), seconds=CLOSE_SECONDS + 1, name=f"giving back the lease of {move}")
 
 
 class Lease:
@@ -79,11 +80,11 @@ class Lease:
 
         Raises:
             LeaseLost: another mover has the lease, or has had it and gone on with the move.
-            OSError, asyncpg.PostgresError, ...: one of `endpoint.BROKEN`; the control database is away. Ask again.
+            OSError, asyncpg.PostgresError, ...: one of `TRANSIENT`; the control database is away. Ask again.
         """
         try:
             self._standing = await self._look()
-        except BROKEN as error:
+        except TRANSIENT as error:
             if not (await self.take() and await self._stands()):
                 raise LeaseLost(self._move) from error
 

@@ -34,11 +34,12 @@ from tenantry.move.plan import Mechanism, MovePlan, Rule, in_block
 from tenantry.move.preflight.rules_source import no_ids
 from tenantry.move.preflight.survey import survey
 from tenantry.move.progress import Tell, silence
-from tenantry.move.session import BROKEN, Endpoint, session
+from tenantry.move.session import Endpoint, session
 from tenantry.move.states import State, begin
 from tenantry.move.steps import fence
 from tenantry.move.steps.procedure import run
 from tenantry.move.throttle import Throttle
+from tenantry.runtime.connection_errors import TRANSIENT
 
 
 class Mover:
@@ -272,7 +273,7 @@ class Mover:
     async def _interrupted(self, work: Work) -> MoveInterrupted:
         """Bring the journal up to date before the lease is given back: the wish may have come behind the flip."""
         move, home = work.plan.id, None
-        with contextlib.suppress(MoveStopped, asyncpg.PostgresError, *BROKEN):  # then the next mover finds out
+        with contextlib.suppress(MoveStopped, asyncpg.PostgresError, *TRANSIENT):  # then the next mover finds out
             await _reached(work, await self.show(move))
             await self._journal.fail(move, INTERRUPTED)
             home = await _home(work, (await self.show(move)).state)

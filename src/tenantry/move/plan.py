@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from tenantry.ids import Kind
 from tenantry.move import plan_format
-from tenantry.move.catalog import Generator, Side, Table, identifier
+from tenantry.move.catalog import Generator, Side, Table
 from tenantry.move.errors import Finding
-from tenantry.tenant import Kind, literal
+from tenantry.runtime.sqltext import identifier, literal
 
 IGNORE: Final = "ignore"
 REFERENCE: Final = "reference"

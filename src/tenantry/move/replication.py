@@ -11,12 +11,11 @@ from typing import Final
 import asyncpg
 
 from tenantry import sql
-from tenantry.move.catalog import identifier
 from tenantry.move.context import Way, Work
 from tenantry.move.errors import MoveError, MoveStopped
 from tenantry.move.progress import Retrying
 from tenantry.move.session import Connection, Endpoint, connect, conninfo, session
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import identifier, literal
 
 #: Settings of the publisher's side of a subscription; what operators set for roles must not end it.
 _PUBLISHER_OPTIONS: Final = " ".join(

@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncpg
 
-from tenantry.lifecycle import to_the_end
-from tenantry.link import LINK_BROKEN
+from tenantry.ids import Kind
 from tenantry.move.errors import Unreachable
-from tenantry.tenant import Kind
+from tenantry.runtime.connection_errors import TRANSIENT
+from tenantry.runtime.shielded import run_shielded
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -57,14 +57,6 @@ _LIBPQ: Final = {
     "sslrootcert": "PGSSLROOTCERT",
     "passfile": "PGPASSFILE",
 }
-#: Errors that say nothing about the move but that a connection broke; the step is tried again.
-BROKEN: Final = (
-    *LINK_BROKEN,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +104,14 @@ async def session(
     except BaseException:
         connection.terminate()
         raise
-    await to_the_end(close(connection), seconds=CLOSE_SECONDS + 1, name=f"closing {endpoint.name}")
+    await run_shielded(close(connection), seconds=CLOSE_SECONDS + 1, name=f"closing {endpoint.name}")
 
 
 async def close(connection: Connection) -> None:
     """End a session; by force if it does not answer in time."""
     try:
         await connection.close(timeout=CLOSE_SECONDS)
-    except BROKEN:
+    except TRANSIENT:
         connection.terminate()
 
 

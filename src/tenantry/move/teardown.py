@@ -11,7 +11,8 @@ import asyncpg
 from tenantry.move import replication
 from tenantry.move.context import Way, Work
 from tenantry.move.journal import Link
-from tenantry.move.session import BROKEN, Endpoint, session
+from tenantry.move.session import Endpoint, session
+from tenantry.runtime.connection_errors import TRANSIENT
 
 #: The parts of a replication, in the order in which they go: a slot that is still subscribed to comes alive again.
 PARTS: Final = {
@@ -26,13 +27,13 @@ _SHUT: Final = (asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpe
 @contextlib.contextmanager
 def as_far_as_it_answers() -> Iterator[None]:
     """Clean a database as far as it can be reached: what may be there stays in the journal, as leftovers."""
-    with contextlib.suppress(*BROKEN, *_SHUT):
+    with contextlib.suppress(*TRANSIENT, *_SHUT):
         yield
 
 
 def is_away(error: BaseException) -> bool:
     """Whether an error says no more than that a database can't be reached."""
-    return isinstance(error, (*BROKEN, *_SHUT))
+    return isinstance(error, (*TRANSIENT, *_SHUT))
 
 
 async def take_down(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Final
 
+from tenantry.ids import Kind
 from tenantry.promotion.rule import Action, Rule, State, Verdict, judge, judge_return, window
-from tenantry.tenant import Kind
 from tenantry.usage.shares import Shares
 
 _ORDER: Final = (State.CANDIDATE, State.BUILDING, State.UNKNOWN, State.NOT)

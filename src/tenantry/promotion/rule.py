@@ -16,7 +16,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 from tenantry.usage.values import MEASURED, Day, History
 
 #: Shares are compared to this many decimals, so that the noise of adding up floats can't lift a

@@ -16,7 +16,7 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from tenantry.tenant import Terms
+from tenantry.ids import Terms
 
 Waiter = TypeVar("Waiter", bound=Hashable)
 

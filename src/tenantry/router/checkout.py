@@ -20,17 +20,16 @@ from tenantry.errors import (
     TenantSuspended,
 )
 from tenantry.events import CheckoutFailed, ScopeEnded
-from tenantry.lifecycle import to_the_end
-from tenantry.link import LINK_BROKEN
+from tenantry.ids import Placement, TenantId
 from tenantry.router import disconnect, driver, scope
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.fence_wait import LEADER
 from tenantry.router.parts import RouterParts
 from tenantry.router.pool import CLEANUP, Pool
 from tenantry.router.waiter import PooledConnection, Waiter
-from tenantry.tenant import Placement, TenantId
-
-NOT_HERE, FENCED, SUSPENDED, RACED = "TN001", "TN002", "TN003", "40001"
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.shielded import run_shielded
+from tenantry.runtime.sqlstates import FENCED, NOT_HERE, SERIALIZATION_FAILURE, SUSPENDED
 
 
 class Checkout:
@@ -115,7 +114,7 @@ class Checkout:
                         await self._reroute(error, entry, redirects, deadline)
                     elif state == SUSPENDED:
                         raise TenantSuspended(tenant) from error
-                    elif state != RACED:  # the placement changed under a snapshot: bind once more
+                    elif state != SERIALIZATION_FAILURE:  # the placement changed under a snapshot: bind once more
                         raise
                     entry = await parts.enrollment.find(tenant, deadline)
                     continue
@@ -264,12 +263,12 @@ class Checkout:
             self._pool.release_broken(pooled, self._waiter)
             return
         # On an error the connection is cut by then, and PostgreSQL has rolled back.
-        with contextlib.suppress(asyncpg.PostgresError, *LINK_BROKEN):
+        with contextlib.suppress(*DATABASE_ERRORS):
             await self._recover(pooled)
 
     async def _recover(self, pooled: PooledConnection) -> None:
         assert self._connection is not None
-        await to_the_end(
+        await run_shielded(
             self._pool.finish(pooled, self._waiter, "ROLLBACK", doubtful=self._connection.doubtful),
             seconds=CLEANUP,
             name="tenantry rollback",

@@ -11,6 +11,7 @@ import asyncpg
 from asyncpg.connection import _ConnectionProxy  # makes isinstance(conn, asyncpg.Connection) true
 
 from tenantry.router.driver import Connection
+from tenantry.runtime.sqltext import identifier
 
 _NOT_HERE = {
     "add_listener": "LISTEN is not bound to a tenant, and would not live longer than the scope",
@@ -132,10 +133,10 @@ class ScopedConnection(_ConnectionProxy):
         The records go into a temporary table with the same columns and defaults, and from there by INSERT,
         which the policies check row by row.
         """
-        names = None if columns is None else ", ".join(_quoted(name) for name in columns)
-        target = _quoted(table_name)
+        names = None if columns is None else ", ".join(identifier(name) for name in columns)
+        target = identifier(table_name)
         if schema_name is not None:
-            target = f"{_quoted(schema_name)}.{target}"
+            target = f"{identifier(schema_name)}.{target}"
         await self._timed(
             "execute",
             f"DROP TABLE IF EXISTS pg_temp.tenantry_load; "
@@ -232,7 +233,3 @@ def _refusal(name: str) -> Any:
         raise asyncpg.InterfaceError(f"{name}() is not available inside a scope: {_NOT_HERE[name]}")
 
     return refuse
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -26,10 +26,10 @@ from typing import Final
 
 import asyncpg
 
-from tenantry.lifecycle import stop
-from tenantry.link import LINK_BROKEN
 from tenantry.router import driver
 from tenantry.router.driver import Connection
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.shielded import stop
 
 #: Seconds that a cancelled statement may take to end on a connection that is to be used again.
 CANCEL_TIMEOUT: Final = 2.0
@@ -72,7 +72,7 @@ async def _resend_cancel(connection: Connection) -> None:
     """asyncpg has sent one cancel request, if a statement runs: send more until that is answered."""
     await asyncio.sleep(_AGAIN)
     while driver.is_cancelling(connection):
-        with contextlib.suppress(asyncpg.PostgresError, *LINK_BROKEN):
+        with contextlib.suppress(*DATABASE_ERRORS):
             async with asyncio.timeout(_ATTEMPT):
                 await driver.cancel(connection)
         await asyncio.sleep(_AGAIN)

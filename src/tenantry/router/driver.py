@@ -16,31 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncpg
 from asyncpg import connect_utils
 
-from tenantry.link import LINK_BROKEN
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
 else:
     Connection = asyncpg.Connection
 OnConnect = Callable[[Connection], Awaitable[None]]
-
-#: What a lost, refused or half-dead connection raises, apart from `PostgresError`s of a living one.
-LINK_ERRORS = (
-    *LINK_BROKEN,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-)
-
-#: What PostgreSQL itself answers to a connection attempt that it refuses.
-REFUSALS = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ConnectionFailureError,
-    asyncpg.InsufficientPrivilegeError,
-)
 
 
 class TopTransaction:
@@ -149,7 +131,7 @@ async def close(connection: Connection, seconds: float = 2.0) -> None:
     try:
         async with asyncio.timeout(seconds):  # asyncpg's own timeout does not cover the cancelling in all versions
             await connection.close()
-    except (asyncpg.PostgresError, *LINK_BROKEN):
+    except DATABASE_ERRORS:
         connection.terminate()
 
 

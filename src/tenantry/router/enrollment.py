@@ -8,10 +8,12 @@ import asyncpg
 
 from tenantry.directory import Directory, Entry, placements
 from tenantry.errors import ConfigError, DatabaseUnavailable, UnknownTenant
+from tenantry.ids import Kind, TenantId
 from tenantry.proof import enroll_proof
 from tenantry.router import driver
 from tenantry.router.pools import Limits, Pools
-from tenantry.tenant import Kind, TenantId
+from tenantry.runtime.connection_errors import NOT_CONNECTED, unavailable
+from tenantry.runtime.sqlstates import NOT_HERE
 
 
 class Enrollment:
@@ -114,8 +116,8 @@ class Enrollment:
         async with self._pools.permit(spec.name):
             try:
                 connection, context = await self._pools.dial(spec)
-            except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
-                raise DatabaseUnavailable(spec.name, type(error).__name__) from error
+            except NOT_CONNECTED as error:
+                raise unavailable(spec.name, error) from error
             try:
                 await placements.enroll(
                     connection,
@@ -125,7 +127,7 @@ class Enrollment:
                     timeout=self._limits.connect_timeout,
                 )
             except asyncpg.PostgresError as error:
-                if error.sqlstate != "TN001":
+                if error.sqlstate != NOT_HERE:
                     raise
                 raise ConfigError(
                     f"database {spec.name} is stamped for another tenant; place {entry.text} elsewhere",

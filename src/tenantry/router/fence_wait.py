@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 
 #: Seconds between two attempts of the one caller that probes: first, and at most. All who wait see the last wait
 #: added to the fence's own tens of milliseconds; an attempt costs the server one refused bind.

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from tenantry.errors import DatabaseUnavailable, TenantryError
 from tenantry.events import ConnectionOpened, DatabaseDown, Events
-from tenantry.lifecycle import stop
 from tenantry.router import driver
 from tenantry.router.budget import Budget
 from tenantry.router.driver import Connection
 from tenantry.router.scope import ProofContext
+from tenantry.runtime.shielded import stop
 
 Dial = Callable[[], Awaitable[tuple[Connection, ProofContext]]]
 

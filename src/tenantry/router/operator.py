@@ -12,13 +12,14 @@ from contextlib import asynccontextmanager
 
 from tenantry import sql
 from tenantry.directory import Store
-from tenantry.errors import ConfigError, DatabaseUnavailable, TenantryError
+from tenantry.errors import ConfigError, TenantryError
 from tenantry.events import Events, OperatorScopeEnded
-from tenantry.lifecycle import to_the_end
 from tenantry.router import disconnect, driver
 from tenantry.router.driver import Connection
 from tenantry.router.pool import CLEANUP
 from tenantry.router.pools import DatabaseSpec, Pools
+from tenantry.runtime.connection_errors import NOT_CONNECTED, unavailable
+from tenantry.runtime.shielded import run_shielded
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Operators:
             seconds = loop.time() - started
             self._events.emit(OperatorScopeEnded(spec.name, reason, seconds, outcome))
             try:
-                await to_the_end(
+                await run_shielded(
                     self._store.amend(event, {"seconds": round(seconds, 6), "outcome": outcome}),
                     seconds=CLEANUP,
                     name="tenantry operator record",
@@ -82,12 +83,12 @@ class Operators:
                     settings={},
                     cached_statements=False,
                 )
-            except (*driver.LINK_ERRORS, *driver.REFUSALS, TimeoutError) as error:
-                raise DatabaseUnavailable(database, type(error).__name__) from error
+            except NOT_CONNECTED as error:
+                raise unavailable(database, error) from error
             try:
                 yield connection
             finally:
-                await to_the_end(
+                await run_shielded(
                     disconnect.cancel_and_close(connection), seconds=CLEANUP, name="tenantry operator close"
                 )
 

@@ -17,7 +17,7 @@ import asyncpg
 
 from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantBusy, TenantryError
 from tenantry.events import ConnectionClosed, Events
-from tenantry.lifecycle import to_the_end
+from tenantry.ids import Terms
 from tenantry.router import disconnect, driver, scope
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
@@ -25,7 +25,9 @@ from tenantry.router.deadlines import Deadlines
 from tenantry.router.driver import Connection
 from tenantry.router.opener import Dial, Opener
 from tenantry.router.waiter import PooledConnection, Waiter
-from tenantry.tenant import Terms
+from tenantry.runtime import sqlstates
+from tenantry.runtime.connection_errors import LOST
+from tenantry.runtime.shielded import run_shielded
 
 #: Seconds that bringing a connection of unknown state back to a clean one may take; then it is cut.
 CLEANUP: Final = 5.0
@@ -179,13 +181,13 @@ class Pool:
             await pooled.connection.execute(message, timeout=max(left, 0.001))
         except asyncio.CancelledError:
             self._leave(pooled, waiter)
-            await to_the_end(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
+            await run_shielded(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
             raise
         except TimeoutError:
             self._leave(pooled, waiter)
             self._spawn(self._clean(pooled))
             raise DatabaseUnavailable(self.database, "no answer within the deadline") from None
-        except driver.LINK_ERRORS:
+        except LOST:
             self._leave(pooled, waiter)
             self._drop(pooled, "broken")
             return False
@@ -223,7 +225,7 @@ class Pool:
         except asyncio.CancelledError:
             if next_waiter is not None:
                 self.admission.restore(next_waiter, next_waiter.tenant_key, next_waiter.terms, self._loop.time())
-            await to_the_end(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
+            await run_shielded(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
             raise
         except BaseException as error:
             answer = self._read(pooled, error, next_waiter)
@@ -272,7 +274,7 @@ class Pool:
             self._drop(pooled, "broken")
         elif next_waiter is None:
             self._put(pooled)
-        elif answer is scope.Answer.ENDED_NEXT_REFUSED and getattr(error, "sqlstate", None) in scope.REFUSALS:
+        elif answer is scope.Answer.ENDED_NEXT_REFUSED and getattr(error, "sqlstate", None) in sqlstates.REFUSALS:
             self._leave(pooled, next_waiter)
             if next_waiter.waits():
                 assert next_waiter.future is not None

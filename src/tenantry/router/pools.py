@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tenantry.errors import ConfigError, DatabaseUnavailable, RouterClosed
 from tenantry.events import Events
-from tenantry.lifecycle import stop
+from tenantry.ids import Kind
 from tenantry.router import driver, roles
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
@@ -18,7 +18,7 @@ from tenantry.router.driver import Connection, OnConnect
 from tenantry.router.pool import Pool
 from tenantry.router.scope import ProofContext
 from tenantry.router.waiter import Waiter
-from tenantry.tenant import Kind
+from tenantry.runtime.shielded import stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 from tenantry import sql
 from tenantry.errors import DatabaseUnavailable, UnsafeRole
 from tenantry.router.driver import Connection
+from tenantry.runtime.sqltext import identifier
 
 
 def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Every way past row-level security in `facts` (a row of roles.sql), with the SQL that mends it."""
-    role = '"' + str(facts["role"]).replace('"', '""') + '"'
+    role = identifier(str(facts["role"]))
     found = []
     if facts["superuser"]:
         found.append(("it is a superuser", f"ALTER ROLE {role} NOSUPERUSER"))
     if facts["bypasses"]:
         found.append(("it has BYPASSRLS", f"ALTER ROLE {role} NOBYPASSRLS"))
     for group, through in zip(facts["member_of"], facts["member_through"], strict=True):
-        quoted = '"' + str(through).replace('"', '""') + '"'  # the membership of its own that leads there
+        quoted = identifier(str(through))  # the membership of its own that leads there
         found.append((f"it is a member of {group}, which bypasses", f"REVOKE {quoted} FROM {role}"))
     for table in facts["owned_unforced"]:
         found.append(

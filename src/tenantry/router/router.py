@@ -18,6 +18,7 @@ from tenantry.errors import (
     UnsafeRole,
 )
 from tenantry.events import Events
+from tenantry.ids import IdType, Kind, Placement, TenantId
 from tenantry.router import driver, scope
 from tenantry.router.checkout import Checkout
 from tenantry.router.connection import ScopedConnection
@@ -27,7 +28,6 @@ from tenantry.router.fence_wait import FenceWait
 from tenantry.router.operator import Operators
 from tenantry.router.parts import RouterParts
 from tenantry.router.pools import DatabaseSpec, Limits, Pools
-from tenantry.tenant import IdType, Kind, Placement, TenantId
 
 logger = logging.getLogger("tenantry")
 T = TypeVar("T")

@@ -29,8 +29,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+from tenantry.ids import tag
 from tenantry.proof import bind_proof
-from tenantry.tenant import literal, tag
+from tenantry.runtime.sqlstates import IN_FAILED_TRANSACTION
+from tenantry.runtime.sqltext import literal
 
 _UNLOCK: Final = "pg_catalog.pg_advisory_unlock_all()"  # a scope may have put its own before it
 _RESET_ALL_BUT_LOCKS: Final = (
@@ -59,10 +61,6 @@ FORGET_PREPARED: Final = (
 #: silent rollback. Sent only when some statement of the scope has failed: it is then the first statement of
 #: the message, and nothing else in the message can fail with that code.
 ASSERT_ALIVE: Final = "SELECT 1; "
-
-#: How `tenantry.bind` refuses: not here, fenced, suspended, bad proof, and a placement that changed under the
-#: snapshot. Any other error on the way is nobody's answer: the next caller's own message tries again.
-REFUSALS: Final = frozenset({"TN001", "TN002", "TN003", "TN004", "40001"})
 
 _LEVELS: Final = {
     "read_committed": "READ COMMITTED",
@@ -202,6 +200,6 @@ def read_answer(*, sqlstate: str | None, closed: bool, in_transaction: bool, nex
         return Answer.UNKNOWN
     if not in_transaction:
         return Answer.NOT_ENDED
-    if sqlstate == "25P02":
+    if sqlstate == IN_FAILED_TRANSACTION:
         return Answer.WAS_FAILED
     return Answer.ENDED_NEXT_REFUSED if next_sent else Answer.UNKNOWN

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from tenantry.ids import TenantId, Terms
 from tenantry.router import scope
 from tenantry.router.driver import Connection
-from tenantry.tenant import TenantId, Terms
 
 
 class Waiter:

@@ -21,9 +21,10 @@ import asyncpg
 from tenantry import sql
 from tenantry.config import BackupSection, Config, ResolvedDatabase, resolve_all
 from tenantry.directory import Store
-from tenantry.lifecycle import stop, to_the_end
 from tenantry.move.session import libpq_environment
-from tenantry.server.away import AWAY
+from tenantry.runtime import locks
+from tenantry.runtime.connection_errors import ANY_FAILURE
+from tenantry.runtime.shielded import run_shielded, stop
 
 logger = logging.getLogger("tenantry")
 
@@ -31,8 +32,6 @@ logger = logging.getLogger("tenantry")
 LOOK: Final = 30.0
 #: Seconds after which a command that failed is tried again, at the latest.
 RETRY: Final = 600.0
-#: Advisory locks (space, hash of the database's name) that keep two processes from the same backup: 'TNBK'.
-SPACE: Final = 1414414923
 NEVER: Final = float("inf")
 
 
@@ -96,7 +95,7 @@ class Backups:
         while True:
             try:
                 await self.round()
-            except AWAY as error:
+            except ANY_FAILURE as error:
                 logger.warning("backups can't be looked at: %s", type(error).__name__)
             except Exception:  # a mistake of ours must not end the backups
                 logger.exception("looking at backups failed")
@@ -139,7 +138,7 @@ class Backups:
             server_settings={"application_name": "tenantry backup"},
         )
         try:
-            taken = await control.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", SPACE, name)
+            taken = await control.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", locks.BACKING_UP, name)
             yield control if taken else None
         finally:
             control.terminate()
@@ -165,7 +164,7 @@ async def run(name: str, policy: Policy) -> int:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
-            await to_the_end(process.wait(), seconds=10.0, name=f"ending the backup of {name}")
+            await run_shielded(process.wait(), seconds=10.0, name=f"ending the backup of {name}")
 
 
 def environment(name: str, dsn: str, ours: Mapping[str, str]) -> dict[str, str]:

@@ -22,10 +22,10 @@ from tenantry import sql
 from tenantry.config import Config, resolve_all
 from tenantry.directory import Store
 from tenantry.errors import TenantryError
-from tenantry.lifecycle import stop
 from tenantry.metrics import FleetNumbers
 from tenantry.promotion import Action, Bucket, Rule, State, Verdict, reasons, span, verdicts
-from tenantry.server.away import AWAY
+from tenantry.runtime.connection_errors import ANY_FAILURE
+from tenantry.runtime.shielded import stop
 from tenantry.server.backups import measure
 from tenantry.server.lag import Following, lags
 from tenantry.usage import shares, upkeep
@@ -185,7 +185,7 @@ class FleetReader:
         try:
             self._fleet = await self._look(await self._store.pool())
             rest = min(REST * (self._monotonic() - began), LONGEST)
-        except AWAY as error:
+        except ANY_FAILURE as error:
             self._away(error)
         self._read.set()
         return max(self._pause, rest)
@@ -204,7 +204,7 @@ class FleetReader:
         try:
             self._judged = await self._judge(await self._store.pool(), self._clock())
             self._judged_at = self._monotonic()
-        except AWAY as error:
+        except ANY_FAILURE as error:
             self._away(error)
             self._judged_at = self._monotonic() - JUDGE + AGAIN
 

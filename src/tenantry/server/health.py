@@ -16,7 +16,7 @@ import asyncpg
 
 from tenantry.config import Config
 from tenantry.directory import Store
-from tenantry.server.away import AWAY
+from tenantry.runtime.connection_errors import ANY_FAILURE
 
 CHANNEL: Final = "tenantry_health"
 #: Seconds that a notification may take before it counts as lost.
@@ -47,7 +47,7 @@ async def examine(store: Store, config: Config) -> Health:
     try:
         pool = await store.pool()
         await pool.fetchval("SELECT 1")
-    except AWAY as error:
+    except ANY_FAILURE as error:
         return Health(False, type(error).__name__, None, poll)
     return Health(True, "up", await _lag(pool, config), poll)
 
@@ -67,7 +67,7 @@ async def _lag(pool: Any, config: Config) -> float | None:
             statement_cache_size=0,
             server_settings={"application_name": "tenantry health"},
         )
-    except AWAY:
+    except ANY_FAILURE:
         return None
     try:
         await listener.add_listener(CHANNEL, heard)
@@ -76,7 +76,7 @@ async def _lag(pool: Any, config: Config) -> float | None:
         async with asyncio.timeout(LOST):
             await arrived.wait()
         return round(time.perf_counter() - started, 6)
-    except AWAY:
+    except ANY_FAILURE:
         return None
     finally:
         listener.terminate()

@@ -13,11 +13,10 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.config import ResolvedDatabase
-from tenantry.link import LINK_BROKEN
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
 
 #: Seconds for one database's answer: a scrape waits for it.
 PATIENCE: Final = 2.0
-_AWAY: Final = (asyncpg.PostgresError, ValueError, *LINK_BROKEN)
 
 
 class Following(NamedTuple):
@@ -55,5 +54,5 @@ async def _lag(home: ResolvedDatabase | None, move: Following) -> int | None:
                 return lag
             finally:
                 connection.terminate()
-    except _AWAY:
+    except (ValueError, *DATABASE_ERRORS):
         return None

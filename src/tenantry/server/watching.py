@@ -18,15 +18,14 @@ from tenantry.config import Config, resolve_all
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.errors import DatabaseUnavailable
 from tenantry.events import Events
-from tenantry.lifecycle import stop
-from tenantry.link import LINK_BROKEN
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.shielded import stop
 from tenantry.usage import Watches
 
 logger = logging.getLogger("tenantry")
 
 #: Seconds between two attempts to read the directory while it can't be read.
 RETRY: Final = 2.0
-_AWAY: Final = (DatabaseUnavailable, asyncpg.PostgresError, *LINK_BROKEN)
 
 
 class Follower:
@@ -67,7 +66,7 @@ class Follower:
             pause = self._poll
             try:
                 await self._follow(await self._store.databases())
-            except _AWAY as error:
+            except (DatabaseUnavailable, *DATABASE_ERRORS) as error:
                 logger.warning("the databases to watch can't be read: %s", type(error).__name__)
                 pause = RETRY
             try:

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tenantry.ids import IdType, TenantId
 from tenantry.router import TenantRouter
-from tenantry.tenant import IdType, TenantId
 from tenantry.testing.database import Product, Server, new_id
 from tenantry.testing.jobs import Job, jobs, run_unbound
 from tenantry.testing.joins import joins

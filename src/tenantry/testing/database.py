@@ -16,9 +16,10 @@ import asyncpg
 from tenantry.config import Config
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import IdType, Kind, TenantId
 from tenantry.isolation.apply import adopt
-from tenantry.isolation.policy import Tenancy, identifier
-from tenantry.tenant import IdType, Kind, TenantId
+from tenantry.isolation.policy import Tenancy
+from tenantry.runtime.sqltext import identifier
 from tenantry.wiring import Router
 
 _numbers = itertools.count(1)

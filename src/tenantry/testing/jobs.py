@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tenantry.ids import TenantId
 from tenantry.router import TenantRouter
-from tenantry.tenant import TenantId
 from tenantry.testing.report import Attempt, Outcome, Report
 from tenantry.testing.scene import Scene, rolled_back, unbound
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tenantry.isolation.policy import identifier
+from tenantry.runtime.sqltext import identifier
 from tenantry.testing.report import Attempt, Outcome, Report
 from tenantry.testing.scene import Scene, Table, rolled_back
 from tenantry.testing.tries import ask, nothing_seen

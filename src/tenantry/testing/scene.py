@@ -10,11 +10,12 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from tenantry.ids import TenantId
 from tenantry.isolation.catalog import Catalog, Column, Index, Relation, read
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.policy import Tenancy, identifier
+from tenantry.isolation.policy import Tenancy
 from tenantry.router import TenantRouter, driver
-from tenantry.tenant import TenantId
+from tenantry.runtime.sqltext import identifier
 
 #: Keys of each tenant that are compared, to see that some are the same.
 _KEYS: Final = 500

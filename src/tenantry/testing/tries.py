@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from tenantry.runtime.sqlstates import INSUFFICIENT_PRIVILEGE
 from tenantry.testing.report import Attempt, Outcome
 from tenantry.testing.scene import Table, undone
 
-REFUSED = "42501"
 """insufficient_privilege: what a policy or a missing right answers."""
 
 
@@ -24,7 +24,7 @@ class Answer(NamedTuple):
     def refused(self) -> bool:
         """True when row-level security, a missing right or tenantry said no."""
         state = getattr(self.error, "sqlstate", "") or ""
-        return state == REFUSED or state.startswith("TN")
+        return state == INSUFFICIENT_PRIVILEGE or state.startswith("TN")
 
     @property
     def constraint(self) -> bool:

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from tenantry.isolation.catalog import Function, Relation
-from tenantry.isolation.policy import identifier
 from tenantry.isolation.tables import spelling
+from tenantry.runtime.sqltext import identifier
 from tenantry.testing.report import Attempt, Outcome, Report
 from tenantry.testing.scene import Scene, rolled_back, unbound
 from tenantry.testing.tries import ask, nothing_seen

@@ -12,8 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from tenantry.isolation.catalog import Index
 from tenantry.isolation.effect import Action
-from tenantry.isolation.policy import identifier
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import identifier, literal
 from tenantry.testing.report import Attempt, Outcome, Report
 from tenantry.testing.scene import Scene, Table, rolled_back
 from tenantry.testing.tries import affected, ask, own_rows

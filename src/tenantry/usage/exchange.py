@@ -13,15 +13,15 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import asyncpg
 
+from tenantry.ids import IdType
+from tenantry.runtime import locks
 from tenantry.sql import query
-from tenantry.tenant import IdType
 from tenantry.usage.shares import LEAST_COVERED, LONG
 from tenantry.usage.values import MEASURED
 
 _REQUIRED: Final = ("day", "database", "tenant", "busy_seconds", "total_seconds")
 #: Tenant of a row that states the total of a day on which nobody used anything.
 NOBODY: Final = ""
-_IMPORTING: Final = 1415071065  # advisory lock: one import at a time
 
 
 class Row(NamedTuple):
@@ -169,7 +169,7 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[Row], label:
     used = [row for row in listed if row.tenant != NOBODY]
     columns: list[Any] = [list(column) for column in zip(*used, strict=True)] or [[]] * len(Row._fields)
     async with control.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _IMPORTING, timeout=LONG)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", locks.IMPORTING_USAGE, timeout=LONG)
         await connection.execute(
             "DELETE FROM tenantry.usage_day AS u USING unnest($1::date[], $2::text[]) AS d (day, database) "
             "WHERE u.source = $3 AND u.day = d.day AND u.database = d.database",

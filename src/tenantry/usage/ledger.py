@@ -21,8 +21,8 @@ from uuid import UUID
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
-from tenantry.lifecycle import stop, to_the_end
-from tenantry.link import LINK_BROKEN
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.shielded import run_shielded, stop
 from tenantry.sql import query
 from tenantry.usage.meter import HOUR, Entry, Meter, Use, uses
 
@@ -34,7 +34,6 @@ SEND_SECONDS: Final = 30.0
 _SLOWEST: Final = 12  # times `every`: the longest pause between attempts while control is away
 
 #: Failures after which the batch is sent again; anything else is a bug and is raised.
-RETRIED: Final = (asyncpg.PostgresError, *LINK_BROKEN)
 
 
 class Batch(NamedTuple):
@@ -151,7 +150,7 @@ class Ledger:
         task, self._task = self._task, None
         await stop(task)
         try:
-            await to_the_end(self._flush(last=True), seconds=timeout, name="the last flush")
+            await run_shielded(self._flush(last=True), seconds=timeout, name="the last flush")
         except (DatabaseUnavailable, TimeoutError) as error:
             rows = uses([*(row for batch in self._pending for row in batch.rows), *self.meter.take()])
             logger.error(
@@ -218,7 +217,7 @@ class Ledger:
             counted = await self._pool.fetchval(
                 query("usage/count"), *self._arguments(batch), timeout=SEND_SECONDS
             )
-        except RETRIED as error:
+        except DATABASE_ERRORS as error:
             raise DatabaseUnavailable("control", type(error).__name__) from error
         return bool(counted)
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from tenantry.events import Event, ScopeEnded
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 
 HOUR: Final = 3600
 DAY: Final = 86400

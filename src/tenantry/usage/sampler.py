@@ -17,8 +17,9 @@ from uuid import UUID
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.sql import query
-from tenantry.usage.ledger import RETRIED, moment
+from tenantry.usage.ledger import moment
 from tenantry.usage.meter import HOUR
 
 #: Difference of the two shares, beyond the sampling error, above which the figures disagree.
@@ -138,7 +139,7 @@ class Witness:
                 [moment(hour) for hour in hours],
                 [batch.samples[hour] for hour in hours],
             )
-        except RETRIED as error:
+        except DATABASE_ERRORS as error:
             raise DatabaseUnavailable("control", type(error).__name__) from error
         self._frozen = None
 

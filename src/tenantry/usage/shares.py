@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from tenantry.ids import Kind
 from tenantry.sql import query
-from tenantry.tenant import Kind
 from tenantry.usage.values import Day, History
 
 #: A day of which less than this part of the denominator is known has no total at all. Above it, what

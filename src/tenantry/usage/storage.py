@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from tenantry.runtime.sqltext import identifier
 from tenantry.sql import query
 
 #: Pages of each table that are read at most.
@@ -139,15 +140,12 @@ async def _one(
 
 
 def _sample(table: Table, row_size: str, percent: float, seed: int) -> str:
-    def name(text: str) -> str:
-        return '"' + text.replace('"', '""') + '"'
-
     # Names are quoted, row_size was quoted by the server, the rest are numbers.
     return (
-        f"SELECT {name(table.column)}::text AS tenant, sum({row_size} + {_HEADER})::bigint AS bytes "  # noqa: S608
-        f"FROM ONLY {name(table.schema)}.{name(table.name)} "
+        f"SELECT {identifier(table.column)}::text AS tenant, sum({row_size} + {_HEADER})::bigint AS bytes "  # noqa: S608
+        f"FROM ONLY {identifier(table.schema)}.{identifier(table.name)} "
         f"TABLESAMPLE SYSTEM ({percent:.6f}) REPEATABLE ({int(seed)}) "
-        f"WHERE {name(table.column)} IS NOT NULL GROUP BY 1"
+        f"WHERE {identifier(table.column)} IS NOT NULL GROUP BY 1"
     )
 
 

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.sql import query
-from tenantry.usage.ledger import RETRIED, moment, spread
+from tenantry.usage.ledger import moment, spread
 from tenantry.usage.meter import DAY, HOUR
 
 #: Two readings within a day are this far apart at most for their difference to be called known hour
@@ -162,7 +163,7 @@ class Collector:
                 "SELECT version, reading FROM tenantry.database_reading WHERE database = $1",
                 self.database,
             )
-        except RETRIED as error:
+        except DATABASE_ERRORS as error:
             raise DatabaseUnavailable("control", type(error).__name__) from error
 
     async def _put(self, version: int, now: Reading, parts: list[Part]) -> bool:
@@ -176,6 +177,6 @@ class Collector:
                 [part.busy for part in parts],
                 [part.covered for part in parts],
             )
-        except RETRIED as error:
+        except DATABASE_ERRORS as error:
             raise DatabaseUnavailable("control", type(error).__name__) from error
         return bool(kept)

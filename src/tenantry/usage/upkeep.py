@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
+from tenantry.runtime import locks
 from tenantry.sql import query
 from tenantry.usage.coverage import Reporter, hour_coverage
 from tenantry.usage.ledger import moment
@@ -19,7 +20,6 @@ from tenantry.usage.meter import DAY, HOUR
 
 #: Seconds that the work on one hour or day may take; a pool's own timeout is meant for short queries.
 LONG: Final = 120.0
-_ROLLING: Final = 1415071063  # advisory lock: one process closes days at a time
 
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def keep_up(control: asyncpg.Pool[asyncpg.Record], now: float, retention: 
     present = today(now)
     horizon = present - timedelta(days=retention.hours)
     async with control.acquire() as connection, connection.transaction():
-        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _ROLLING):
+        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", locks.CLOSING_DAYS):
             return Upkeep((), 0)
         closed = await close_days(connection, now)
         # Final from here on: with its hours gone, a day can't be worked out again.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
-from tenantry.tenant import Kind
+from tenantry.ids import Kind
 
 #: Source of the rows that routers wrote. Every other source is the label of an import.
 MEASURED = "measured"

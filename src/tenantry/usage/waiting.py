@@ -15,9 +15,9 @@ from uuid import UUID
 
 import asyncpg
 
-from tenantry.lifecycle import stop
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.shielded import stop
 from tenantry.sql import query
-from tenantry.usage.ledger import RETRIED
 
 logger = logging.getLogger("tenantry")
 
@@ -82,7 +82,7 @@ class Waiting:
         while True:
             try:
                 await self.say()
-            except RETRIED as error:
+            except DATABASE_ERRORS as error:
                 if not self._warned:
                     self._warned = True
                     logger.warning("who waits can't be written: %s", type(error).__name__)

@@ -19,17 +19,16 @@ from uuid import uuid4
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
-from tenantry.lifecycle import stop
+from tenantry.runtime import locks
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.shielded import stop
 from tenantry.usage import storage
-from tenantry.usage.ledger import RETRIED
 from tenantry.usage.sampler import Activity, Witness, look
 from tenantry.usage.totals import Collector
 from tenantry.usage.upkeep import today
 
 logger = logging.getLogger("tenantry")
 
-#: Advisory lock on a data database that its leader holds.
-LEADER: Final = 1415071064
 SAMPLE_SECONDS: Final = 1.0
 FLUSH_SECONDS: Final = 10.0
 STANDBY_SECONDS: Final = 15.0
@@ -100,14 +99,14 @@ class Watch:
             try:
                 connection = await self._connect()
                 try:
-                    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER):
+                    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", locks.WATCHING):
                         await self._lead(connection)
                 finally:
                     self.leading.clear()
                     self.latest = []
-                    with contextlib.suppress(*RETRIED):
+                    with contextlib.suppress(*DATABASE_ERRORS):
                         await connection.close(timeout=2.0)
-            except (*RETRIED, DatabaseUnavailable) as error:
+            except (*DATABASE_ERRORS, DatabaseUnavailable) as error:
                 logger.warning("watching %s: %s", self.database, type(error).__name__)
             except Exception:  # a mistake of ours must not leave the database unwatched
                 logger.exception("watching %s failed", self.database)
@@ -160,7 +159,7 @@ class Watch:
             return
         try:
             await storage.keep(self._control, self.database, day, found)
-        except RETRIED:
+        except DATABASE_ERRORS:
             self._stored = None
             logger.warning("watching %s: the control database is away", self.database)
             return

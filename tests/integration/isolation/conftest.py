@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.isolation.policy import identifier
+from tenantry.ids import IdType
+from tenantry.runtime.sqltext import identifier
 from tenantry.sql import migrations
-from tenantry.tenant import IdType
 
 Connection = asyncpg.Connection
 _roles = itertools.count(1)

@@ -14,7 +14,8 @@ from tenantry.isolation import audit as auditing
 from tenantry.isolation.apply import adopt
 from tenantry.isolation.audit import Report, every_rule
 from tenantry.isolation.catalog import read
-from tenantry.isolation.policy import Tenancy, identifier
+from tenantry.isolation.policy import Tenancy
+from tenantry.runtime.sqltext import identifier
 from tenantry.sql import query
 from tests.integration.isolation.conftest import Connection, enroll, install
 from tests.schemas import SCHEMAS, SHOP, WORKSHOP, Schema

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
+from tenantry.ids import IdType
 from tenantry.isolation.apply import Pace, Progress, StepFailed, adopt, apply, compute
 from tenantry.isolation.catalog import Catalog, Relation, read
 from tenantry.isolation.plan import plan
-from tenantry.isolation.policy import Tenancy, identifier
+from tenantry.isolation.policy import Tenancy
 from tenantry.isolation.tables import survey
-from tenantry.tenant import IdType, literal
+from tenantry.runtime.sqltext import identifier, literal
 from tests.integration.isolation.conftest import Connection, enroll, install
 from tests.schemas import LEGACY, SCHEMAS, SHOP, STYLES, Schema
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from tenantry.ids import IdType
 from tenantry.isolation import policy
-from tenantry.isolation.policy import Tenancy, identifier
-from tenantry.tenant import IdType, literal
+from tenantry.isolation.policy import Tenancy
+from tenantry.runtime.sqltext import identifier, literal
 from tests.integration.isolation.conftest import Connection, enroll, install
 
 IDS = {

@@ -8,8 +8,9 @@ import pytest
 
 from tenantry.isolation.apply import adopt
 from tenantry.isolation.catalog import read
-from tenantry.isolation.policy import Tenancy, identifier
+from tenantry.isolation.policy import Tenancy
 from tenantry.isolation.probe import Outcome, ProbeReport, probe
+from tenantry.runtime.sqltext import identifier
 from tests.integration.isolation.conftest import Connection, enroll, install
 from tests.integration.isolation.test_audit import clean
 from tests.schemas import SCHEMAS, SHOP, Schema

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import IdType
 from tenantry.kits import QuotaExceeded
-from tenantry.tenant import IdType
 from tests.integration.kits.conftest import Shop, shop_on
 from tests.support.product import OPERATOR
 

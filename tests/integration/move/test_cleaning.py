@@ -12,10 +12,10 @@ import pytest
 
 from tenantry import kits
 from tenantry.directory.schema import install_data
+from tenantry.ids import IdType, Kind
 from tenantry.move import Endpoint, MoveError, MoveRecord, MoveStopped, State, teardown
 from tenantry.move.context import Work
 from tenantry.move.endings import rollback
-from tenantry.tenant import IdType, Kind
 from tests.support.databases import database, drop_database
 from tests.support.estate import LIMITS, SCHEMA, SETTING, Estate
 from tests.support.process import MoverProcess

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import Kind
 from tenantry.move import Endpoint, Limits, MovePlan, Progress
 from tenantry.move.catalog import Side, read_side
 from tenantry.move.context import Way, Work
@@ -22,7 +23,7 @@ from tenantry.move.progress import Compared
 from tenantry.move.session import Connection, session
 from tenantry.move.steps.copy import copy_table
 from tenantry.move.steps.verify import compare_table
-from tenantry.tenant import Kind, literal
+from tenantry.runtime.sqltext import literal
 from tests.support.databases import drop_database, new_database
 from tests.support.every_type import NOT_STORED, TYPES, VALUES, WITHOUT_BINARY
 

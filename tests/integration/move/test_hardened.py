@@ -14,10 +14,10 @@ from tenantry import Config
 from tenantry.cli import main
 from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import Tenancy, table_sql
 from tenantry.move import Endpoint, MoveRefused, State
 from tenantry.proof import database_key
-from tenantry.tenant import IdType, Kind
 from tests.integration.move.operators import operator_file
 from tests.support.estate import SETTING, Estate
 from tests.support.load import check, load

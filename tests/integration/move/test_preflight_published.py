@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from tenantry.ids import Kind
 from tenantry.move import Finding, MovePlan, MoveRefused, State
-from tenantry.tenant import Kind
 from tests.integration.move.test_preflight_access import _install
 from tests.support.estate import SCHEMA, Estate
 

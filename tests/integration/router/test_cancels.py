@@ -23,7 +23,7 @@ import pytest
 from tenantry import Router, ScopeLost
 from tenantry.embedded import EmbeddedServer
 from tenantry.embedded.folder import Folder
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.pgbouncer import PgBouncer
 from tests.support.product import APP, Product, product_on
 from tests.support.programs import require_program

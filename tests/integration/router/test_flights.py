@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tenantry import Router
+from tenantry.ids import TenantId
 from tenantry.router import pool as pools
-from tenantry.tenant import TenantId
 from tests.support.product import Product
 from tests.support.proxy import Proxy
 from tests.support.until import until

@@ -11,7 +11,7 @@ import pytest
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import DatabaseUnavailable, ScopeLost
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.pgbouncer import PgBouncer
 from tests.support.product import product_on
 from tests.support.quiet import nothing_leaked

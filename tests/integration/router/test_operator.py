@@ -10,7 +10,7 @@ import pytest
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import ConfigError, DatabaseUnavailable
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.product import OPERATOR, Product, product_on
 
 

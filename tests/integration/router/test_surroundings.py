@@ -5,7 +5,7 @@ from __future__ import annotations
 from tenantry import sql
 from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
-from tenantry.tenant import IdType, Kind
+from tenantry.ids import IdType, Kind
 from tests.support.product import APP, product_on
 
 WHO = "SELECT current_user::text"

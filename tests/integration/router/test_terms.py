@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.product import Product, product_on
 from tests.support.until import until
 

@@ -16,10 +16,10 @@ from tenantry.config import Config
 from tenantry.directory import Store
 from tenantry.directory.schema import install_control
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import Kind
 from tenantry.metrics import FleetScrape
 from tenantry.server.backups import Backups, environment, measure
 from tenantry.server.fleet import FleetReader
-from tenantry.tenant import Kind
 
 HOUR = 3600.0
 

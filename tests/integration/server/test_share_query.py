@@ -19,7 +19,7 @@ from tenantry import Router
 from tenantry.config import UsageSection
 from tenantry.embedded import EmbeddedServer
 from tenantry.embedded.server import free_port
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tests.support.product import Product, product_on
 from tests.support.programs import require_program
 from tests.support.until import until

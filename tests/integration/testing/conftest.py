@@ -10,7 +10,7 @@ import pytest
 
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tenantry.testing import Product, Server, two_tenants
 
 SCHEMA = """

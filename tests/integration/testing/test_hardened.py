@@ -8,7 +8,7 @@ import pytest
 
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
-from tenantry.tenant import IdType
+from tenantry.ids import IdType
 from tenantry.testing import assert_isolated, check_unbound_work, two_tenants
 from tests.conformance.test_g1_injection import config, harden
 from tests.support.product import product_on

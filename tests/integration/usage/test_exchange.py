@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
+from tenantry.ids import IdType
 from tenantry.promotion import Mark, Rule, State, judge, reasons
 from tenantry.sql import migrations
-from tenantry.tenant import IdType
 from tenantry.usage import exchange, shares, upkeep
 from tenantry.usage.exchange import BadHistory, Row
 from tenantry.usage.ledger import moment

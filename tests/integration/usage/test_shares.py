@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from tenantry.events import ScopeEnded
+from tenantry.ids import Kind
 from tenantry.promotion import Action, Mark, Rule, State, Verdict, judge, verdicts
-from tenantry.tenant import Kind
 from tenantry.usage import shares, upkeep
 from tenantry.usage.ledger import Ledger, moment
 from tenantry.usage.meter import DAY, HOUR, Meter

@@ -10,7 +10,7 @@ import asyncpg
 from tenantry import Config, Router
 from tenantry.config import UsageSection
 from tenantry.embedded import EmbeddedServer
-from tenantry.tenant import TenantId
+from tenantry.ids import TenantId
 from tenantry.usage.waiting import Queues, Waiting, listed, waiting
 from tests.integration.usage.conftest import Pool
 from tests.support.product import Product, product_on

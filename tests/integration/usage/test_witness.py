@@ -13,7 +13,7 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import DatabaseUnavailable
-from tenantry.tenant import tag
+from tenantry.ids import tag
 from tenantry.usage import storage
 from tenantry.usage.sampler import Activity, Witness, Witnessed, look, witnessed
 from tenantry.usage.watch import Watch, Watches

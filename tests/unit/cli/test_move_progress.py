@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tenantry.cli.move_progress import EVERY, Bars, Lines, progress_bars, shown
 from tenantry.cli.render import Renderer
+from tenantry.ids import Kind
 from tenantry.move import (
     Compared,
     CopyProgressed,
@@ -22,7 +23,6 @@ from tenantry.move import (
     StepStarted,
 )
 from tenantry.move.plan import Mechanism, TablePlan
-from tenantry.tenant import Kind
 
 ENTRY = '"public"."entry"'
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.errors import ConfigError
+from tenantry.ids import IdType
 from tenantry.isolation import policy
 from tenantry.isolation.policy import Tenancy
-from tenantry.tenant import IdType
 
 
 def test_the_equality_is_bare_and_the_check_is_wrapped() -> None:

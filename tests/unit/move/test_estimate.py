@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tenantry.ids import Kind
 from tenantry.move import Interrupt, Limits, MoveStopped
 from tenantry.move.catalog import Side
 from tenantry.move.context import Work
@@ -23,7 +24,6 @@ from tenantry.move.preflight.rules_target import creation, extensions
 from tenantry.move.session import Endpoint, blaming
 from tenantry.move.steps.autovacuum import parameters
 from tenantry.move.steps.procedure import Step, persist
-from tenantry.tenant import Kind
 
 MOVE = {
     "id": "m1", "bytes": 100_000_000, "rows": 500_000, "copy": 5.0, "indexes": 5.0, "verify": 1.0,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenantry.ids import Kind
 from tenantry.move import Finding, MovePlan, State, WrongState
 from tenantry.move.catalog import Column, Generator, Key, Reference, Table
 from tenantry.move.plan import (
@@ -23,7 +24,6 @@ from tenantry.move.plan import (
 from tenantry.move.session import Endpoint, conninfo, keywords
 from tenantry.move.states import SUCCESSORS, begin
 from tenantry.move.steps.procedure import PROCEDURE, remaining
-from tenantry.tenant import Kind
 
 
 def table(oid: int, name: str, *columns: str, keys: tuple[Key, ...] = (), to: tuple[int, ...] = ()) -> Table:

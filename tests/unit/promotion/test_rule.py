@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from tenantry.ids import Kind
 from tenantry.promotion import (
     Action,
     Bucket,
@@ -18,7 +19,6 @@ from tenantry.promotion import (
     reasons,
     window,
 )
-from tenantry.tenant import Kind
 from tenantry.usage.values import Day, History
 
 TODAY = date(2026, 11, 21)  # a Saturday

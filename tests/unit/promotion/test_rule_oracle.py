@@ -9,8 +9,8 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tenantry.ids import Kind
 from tenantry.promotion import Rule, State, judge
-from tenantry.tenant import Kind
 from tenantry.usage.values import Day, History
 
 TODAY = date(2026, 11, 21)

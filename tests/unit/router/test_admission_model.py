@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tenantry.ids import Terms
 from tenantry.router.admission import CONTENTION_WINDOW, Admission
-from tenantry.tenant import Terms
 
 TENANTS = "abcde"
 tenants = st.sampled_from(TENANTS)

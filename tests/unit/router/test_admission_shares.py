@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tenantry.ids import Terms
 from tenantry.router.admission import QUANTUM, ROUNDS, Admission
-from tenantry.tenant import Terms
 
 Cost = Callable[[random.Random], float]
 

@@ -6,9 +6,9 @@ from datetime import date, timedelta
 from typing import Any
 
 from tenantry.config import Config
+from tenantry.ids import Kind
 from tenantry.promotion import Rule, State, judge
 from tenantry.server.fleet import FleetReader
-from tenantry.tenant import Kind
 from tenantry.usage.values import Day, History
 
 TODAY = date(2026, 11, 21)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tenantry.ids import Kind
 from tenantry.promotion import Rule, State, judge
-from tenantry.tenant import Kind
 from tenantry.usage.values import Day, History
 from tests.support.programs import require_program
 

@@ -15,11 +15,11 @@ from tenantry.cli.session import Session
 from tenantry.config import ResolvedDatabase
 from tenantry.directory import DatabaseRow
 from tenantry.errors import DatabaseUnavailable, DsnUnreadable, TenantryError
-from tenantry.link import LINK_BROKEN
 from tenantry.move import Leftover
 from tenantry.move.journal import Journal
 from tenantry.router.driver import Connection
 from tenantry.router.roles import problems
+from tenantry.runtime.connection_errors import ANY_FAILURE, BROKEN
 from tenantry.server.backups import measure, policies
 
 #: Databases asked at once.
@@ -27,7 +27,7 @@ AT_ONCE: Final = 16
 #: Since when servers count what subscriptions could not apply, as server_version_num.
 OLDEST_COUNTED: Final = 150000
 
-_LOST: Final = (asyncpg.PostgresConnectionError, asyncpg.ProtocolViolationError, *LINK_BROKEN)
+_LOST: Final = (asyncpg.PostgresConnectionError, asyncpg.ProtocolViolationError, *BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,7 @@ async def _directory(session: Session) -> tuple[tuple[DatabaseRow, ...] | None, 
 async def _leftovers(session: Session) -> tuple[Leftover, ...]:
     try:
         return tuple(await Journal(session.config.control.listen_dsn).leftovers())
-    except (TenantryError, asyncpg.PostgresError, OSError, TimeoutError):
+    except ANY_FAILURE:
         return ()
 
 
@@ -217,7 +217,7 @@ async def _backups(session: Session) -> dict[str, tuple[float, float]]:
     try:
         wanted = await policies(session.store, session.config)
         measured = await measure(session.store, session.config)
-    except (TenantryError, asyncpg.PostgresError, OSError, TimeoutError):
+    except ANY_FAILURE:
         return {}
     return {name: (measured[name], wanted[name].backup.every) for name in wanted if name in measured}
 

@@ -10,6 +10,7 @@ from tenantry.demo.product import HEAVY, TABLES, Customer, named
 from tenantry.demo.stage import Demo
 from tenantry.demo.world import APP, SHARED
 from tenantry.errors import InvalidTenantId
+from tenantry.runtime.sqlstates import INSUFFICIENT_PRIVILEGE
 
 #: Whose developer makes the mistakes, and at whose expense they would be.
 CLUMSY = "olive"
@@ -83,7 +84,7 @@ async def _cross_tenant_write(demo: Demo, clumsy: Customer, victim: Customer) ->
     section.quote("\n".join(f"{error.sqlstate}  {error}" if error else "no error!" for error in errors))
     section.saw(f"The third found no such row: {reached} changed.")
     section.check(
-        all(error is not None and error.sqlstate == "42501" for error in errors) and reached == 0,
+        all(error is not None and error.sqlstate == INSUFFICIENT_PRIVILEGE for error in errors) and reached == 0,
         "both writes were refused, the third touched nothing",
     )
     section.facts(

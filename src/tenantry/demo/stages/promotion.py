@@ -15,9 +15,9 @@ from tenantry.demo.stage import Demo
 from tenantry.demo.story import Section
 from tenantry.demo.watch import watched
 from tenantry.demo.world import CONTROL, OWNED, SHARED, World
+from tenantry.ids import Kind
 from tenantry.move import Endpoint, FenceTried, MoveError, MovePlan, Mover, MoveRecord, State, StepEnded
 from tenantry.move.progress import Progress
-from tenantry.tenant import Kind
 
 #: Requests a second, as a part of what the load at full speed reached: a service that has room to breathe.
 _PART: Final = 0.35

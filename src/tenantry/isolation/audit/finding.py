@@ -10,7 +10,8 @@ from typing import NamedTuple
 from tenantry.isolation.catalog import Column, Policy, Relation
 from tenantry.isolation.facts import OBSERVE, Facts
 from tenantry.isolation.plan import Plan, Step, plan
-from tenantry.isolation.policy import identifier, predicate
+from tenantry.isolation.policy import predicate
+from tenantry.runtime.sqltext import identifier
 
 
 class Severity(StrEnum):

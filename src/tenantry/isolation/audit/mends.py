@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tenantry.ids import IdType
 from tenantry.isolation.audit.finding import Subject, grantees
 from tenantry.isolation.catalog import Column, Index, Relation
-from tenantry.isolation.policy import derived_name, identifier, qualified, table_sql
-from tenantry.tenant import IdType
+from tenantry.isolation.policy import derived_name, table_sql
+from tenantry.runtime.sqltext import identifier, qualified
 
 
 def tenant_index(relation: Relation, column: Column, holding: Iterable[Index] = ()) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tenantry.isolation.audit.finding import Subject
 from tenantry.isolation.catalog import Policy, Relation
 from tenantry.isolation.expression import Call, Name, Select, bare, parse, walk
-from tenantry.isolation.policy import identifier
+from tenantry.runtime.sqltext import identifier
 
 
 def per_row(subject: Subject, relation: int, text: str) -> str | None:

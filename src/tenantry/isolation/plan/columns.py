@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from tenantry.isolation.catalog import Column, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.policy import derived_name, identifier
+from tenantry.isolation.policy import derived_name
 from tenantry.isolation.tables import Undecided
+from tenantry.runtime.sqltext import identifier
 
 
 def steps(context: Context) -> Iterator[Step | Undecided]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from tenantry.isolation.catalog import Column, Index, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.policy import identifier, qualified
 from tenantry.isolation.tables import Undecided
+from tenantry.runtime.sqltext import identifier, qualified
 
 
 def steps(context: Context) -> Iterator[Step | Undecided]:

@@ -8,14 +8,9 @@ from tenantry.isolation.catalog import Column, Policy, Relation
 from tenantry.isolation.effect import ACTIONS
 from tenantry.isolation.facts import OBSERVE, Facts
 from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.policy import (
-    POLICY,
-    bound_tenant,
-    identifier,
-    policy_sql,
-)
+from tenantry.isolation.policy import POLICY, bound_tenant, policy_sql
 from tenantry.isolation.tables import Undecided
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import identifier, literal
 
 
 def steps(context: Context) -> Iterator[Step | Undecided]:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from tenantry.isolation.catalog import Constraint, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.policy import derived_name, identifier, qualified
+from tenantry.isolation.policy import derived_name
 from tenantry.isolation.tables import Undecided
+from tenantry.runtime.sqltext import identifier, qualified
 
 _TAIL = re.compile(r"FOREIGN KEY \(.*?\) REFERENCES .*?\(.*?\)(?P<tail>.*)", re.DOTALL)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from tenantry.isolation.catalog import Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.policy import identifier
 from tenantry.isolation.tables import Undecided
+from tenantry.runtime.sqltext import identifier
 
 _INVOKER_SINCE = 150000
 

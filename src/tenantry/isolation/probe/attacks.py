@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from tenantry.isolation.catalog import Column, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.policy import identifier
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import identifier, literal
 
 _MERGE_SINCE = 150000
 

@@ -11,7 +11,7 @@ import asyncpg
 from tenantry.isolation.catalog import Catalog, Constraint, Function, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.views import readable
-from tenantry.isolation.policy import Tenancy, identifier
+from tenantry.isolation.policy import Tenancy
 from tenantry.isolation.probe.attacks import (
     Attack,
     Expect,
@@ -24,6 +24,7 @@ from tenantry.isolation.probe.attacks import (
     unbound,
 )
 from tenantry.isolation.probe.report import Attempt, Outcome, ProbeReport
+from tenantry.runtime.sqltext import identifier
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 Bind = Callable[[Connection, str], Awaitable[None]]

@@ -10,9 +10,10 @@ import asyncpg
 from tenantry.directory import placements
 from tenantry.move.context import Work
 from tenantry.move.errors import MoveError
-from tenantry.move.session import BROKEN, Endpoint, session
+from tenantry.move.session import Endpoint, session
 from tenantry.move.steps import copy, create_database, gate, kits, prepare_target
 from tenantry.move.teardown import as_far_as_it_answers, forget, is_installed, take_down_all
+from tenantry.runtime.connection_errors import TRANSIENT
 
 
 async def abort(work: Work) -> bool:
@@ -88,7 +89,7 @@ def _as_far_as_it_fits() -> Iterator[None]:
     """What the source has now may not fit what was loaded; then the next preflight names what differs."""
     try:
         yield
-    except BROKEN:
+    except TRANSIENT:
         raise
     except (MoveError, asyncpg.PostgresError):
         return

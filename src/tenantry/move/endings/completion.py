@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from tenantry.ids import Kind
 from tenantry.move.context import Work
 from tenantry.move.endings import abort as aborting
 from tenantry.move.endings import release, rollback
@@ -16,14 +17,13 @@ from tenantry.move.errors import DataDiffers, MoveStopped, SlotLost, WrongState
 from tenantry.move.journal import MoveRecord
 from tenantry.move.plan import Mechanism, MovePlan
 from tenantry.move.progress import StepEnded, StepStarted
-from tenantry.move.session import BROKEN
 from tenantry.move.states import State
 from tenantry.move.steps import fence, offline
 from tenantry.move.steps import procedure as replicated
 from tenantry.move.steps.audit import compare_back
 from tenantry.move.steps.procedure import Result, Step, first_cause, persist, run
 from tenantry.move.teardown import drop_needless_links, is_away, take_down_all
-from tenantry.tenant import Kind
+from tenantry.runtime.connection_errors import TRANSIENT
 
 
 def procedure(plan: MovePlan) -> tuple[Step, ...]:
@@ -126,7 +126,9 @@ async def _stay(work: Work, error: MoveStopped) -> None:
     """After a way back that stopped: a move whose tenant is still at the target is a flipped one again."""
     move = work.plan.id
     error.advise(f"`tenantry moves resume {move}` goes on with the way back")
-    with contextlib.suppress(MoveStopped, asyncpg.PostgresError, *BROKEN):  # then it is seen at the next attempt
+    with contextlib.suppress(
+        MoveStopped, asyncpg.PostgresError, *TRANSIENT
+    ):  # then it is seen at the next attempt
         await work.journal.fail(move, error.reason)
         if not await fence.decided(work, work.back):
             await work.lease.check()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from tenantry.move import failpoints
-from tenantry.move.catalog import identifier
 from tenantry.move.context import Work
 from tenantry.move.errors import WrongState
 from tenantry.move.plan import Mechanism, TablePlan
@@ -14,6 +13,7 @@ from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.steps import gate, kits
 from tenantry.move.steps.copy import away
 from tenantry.move.teardown import forget, take_down_way
+from tenantry.runtime.sqltext import identifier
 
 
 async def release(work: Work) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tenantry.ids import Kind
 from tenantry.move.catalog import Side
 from tenantry.move.plan import Creation, Mechanism, Room, Selection
 from tenantry.move.preflight.read_foreign_keys import Crossing
@@ -11,7 +12,6 @@ from tenantry.move.preflight.read_hardening import Hardening
 from tenantry.move.preflight.rules_privileges import Access
 from tenantry.move.preflight.rules_publications import Published
 from tenantry.move.steps.kits import Kits
-from tenantry.tenant import Kind
 
 
 @dataclass(frozen=True, slots=True)

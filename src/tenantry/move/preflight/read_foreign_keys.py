@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import asyncpg
 
 from tenantry import sql
-from tenantry.move.catalog import identifier
 from tenantry.move.errors import Finding
 from tenantry.move.session import Connection
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import identifier, literal
 
 if TYPE_CHECKING:
     from tenantry.move.plan import Selection

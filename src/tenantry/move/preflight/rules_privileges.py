@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import asyncpg
 
 from tenantry import sql
-from tenantry.move.catalog import Side, identifier
+from tenantry.ids import Kind
+from tenantry.move.catalog import Side
 from tenantry.move.errors import Finding
 from tenantry.move.session import Connection
-from tenantry.tenant import Kind
+from tenantry.runtime.sqltext import identifier
 
 if TYPE_CHECKING:
     from tenantry.move.preflight.facts import Facts

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tenantry import sql
-from tenantry.move.catalog import Table, identifier
+from tenantry.move.catalog import Table
 from tenantry.move.errors import Finding
 from tenantry.move.plan import TablePlan, fitting_identity
 from tenantry.move.session import Connection
+from tenantry.runtime.sqltext import identifier
 
 if TYPE_CHECKING:
     from tenantry.move.preflight.facts import Facts

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from tenantry import sql
-from tenantry.move.catalog import Side, identifier, read_kin, read_shape, read_side, read_storage
+from tenantry.ids import Kind
+from tenantry.move.catalog import Side, read_kin, read_shape, read_side, read_storage
 from tenantry.move.context import REFERENCE_NAMES
 from tenantry.move.journal import Journal
 from tenantry.move.pg_dump import find_pg_dump
@@ -40,7 +41,7 @@ from tenantry.move.preflight.read_hardening import Hardening
 from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.steps import create_database, kits
 from tenantry.move.steps.catch_up import digest
-from tenantry.tenant import Kind, literal
+from tenantry.runtime.sqltext import identifier, literal
 
 #: Bytes a second that a copy under the fence is taken to carry, indexes and comparison included, for the
 #: estimate of its pause.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tenantry.move.catalog import identifier
+from tenantry.ids import Kind
 from tenantry.move.context import Work
 from tenantry.move.session import Connection, session
-from tenantry.tenant import Kind, literal
+from tenantry.runtime.sqltext import identifier, literal
 
 EVERY = "*"
 _PARTS = """

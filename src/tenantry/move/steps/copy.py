@@ -10,14 +10,14 @@ from typing import Literal
 
 import asyncpg
 
+from tenantry.ids import Kind
 from tenantry.move import failpoints
-from tenantry.move.catalog import identifier
 from tenantry.move.context import REFERENCE_NAMES, Work
 from tenantry.move.errors import MoveError
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import CopyProgressed
 from tenantry.move.session import Connection, Endpoint, blaming, session
-from tenantry.tenant import Kind
+from tenantry.runtime.sqltext import identifier
 
 #: Pieces of COPY data that may wait between the two sides: bounds the mover's memory. asyncpg's pieces are at
 #: most some 64 KiB.

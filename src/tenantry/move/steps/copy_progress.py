@@ -8,12 +8,11 @@ import dataclasses
 from collections.abc import AsyncIterator
 from typing import Final
 
-import asyncpg
-
-from tenantry.lifecycle import stop
 from tenantry.move.context import Work
 from tenantry.move.progress import CopyProgressed, Progress
-from tenantry.move.session import BROKEN, session
+from tenantry.move.session import session
+from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.shielded import stop
 
 _EVERY: Final = 0.5
 _COUNTS: Final = """
@@ -52,7 +51,7 @@ class Copied:
         """Ask the target again and again. A count that can't be had stops nothing."""
         plan = self.work.plan
         quoted = {(table.schema, table.name): table.quoted for table in (*plan.tables, *plan.references)}
-        with contextlib.suppress(asyncpg.PostgresError, *BROKEN):
+        with contextlib.suppress(*DATABASE_ERRORS):
             async with session(self.work.target, f"count {plan.id}") as there:
                 while True:
                     for row in await there.fetch(_COUNTS, f"tenantry move copy {plan.id}"):

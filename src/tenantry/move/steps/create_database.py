@@ -15,12 +15,11 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.move import failpoints
-from tenantry.move.catalog import identifier
 from tenantry.move.context import Work
 from tenantry.move.errors import MoveStopped
 from tenantry.move.plan import Creation, MovePlan
 from tenantry.move.session import Connection, Endpoint, keywords, session
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import identifier, literal
 
 #: Providers of locales, as pg_database spells them, and their keywords of CREATE DATABASE.
 _PROVIDERS: Final = {"c": ("libc", ""), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}

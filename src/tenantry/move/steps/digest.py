@@ -20,10 +20,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
 
 from tenantry import sql
-from tenantry.move.catalog import identifier
 from tenantry.move.plan import TablePlan
 from tenantry.move.session import Connection
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import identifier, literal
 
 #: From this part of a table on it is read page by page; below, through an index, in one statement.
 _PAGEWISE = 1 / 8

@@ -35,11 +35,12 @@ from tenantry.move.context import Way, Work
 from tenantry.move.errors import FenceMissed, MoveStopped
 from tenantry.move.plan import Rule
 from tenantry.move.progress import FenceTried
-from tenantry.move.session import BROKEN, Connection, session
+from tenantry.move.session import Connection, session
 from tenantry.move.steps import catch_up, fence_timeout, gate
 from tenantry.move.steps.finalize import admit, standing
 from tenantry.move.steps.sequences import last_value, set_sequences
-from tenantry.tenant import literal
+from tenantry.runtime.connection_errors import TRANSIENT
+from tenantry.runtime.sqltext import literal
 
 #: Milliseconds that the fence's other statements wait for locks.
 LOCK: Final = 50
@@ -113,13 +114,13 @@ async def _attempt(work: Work, way: Way) -> float:
                 await _carry_over(work, way, fence, beside, aside, there)
                 await fence.execute(f"{gate.flip_sql(work, way)}; {fence_timeout.rest(work.limits)}")
             failpoints.reach("K13g")
-        except (TimeoutError, asyncpg.PostgresError, *BROKEN) as error:
+        except (TimeoutError, asyncpg.PostgresError, *TRANSIENT) as error:
             fence.terminate()
             raise FenceMissed(reason(error)) from error
         if not await commit(work, way, fence):
             raise FenceMissed("its commit failed")
         pause = time.monotonic() - started
-        with contextlib.suppress(asyncpg.PostgresError, *BROKEN):  # the flip itself says so too, by replication
+        with contextlib.suppress(asyncpg.PostgresError, *TRANSIENT):  # the flip itself says so too, by replication
             await admit(work, way, there, await standing(work, beside))
         return pause
 
@@ -133,7 +134,7 @@ async def commit(work: Work, way: Way, fence: Connection) -> bool:
         async with asyncio.timeout(work.limits.pause):
             await asyncio.shield(commit)
         return True
-    except (TimeoutError, asyncpg.PostgresError, *BROKEN):
+    except (TimeoutError, asyncpg.PostgresError, *TRANSIENT):
         commit.cancel()
         fence.terminate()
         return await decided(work, way)
@@ -248,7 +249,7 @@ async def aligned(work: Work, way: Way) -> AsyncIterator[tuple[Connection, Conne
             try:
                 await _align(work, way, here, there)
                 break
-            except (FenceMissed, asyncpg.PostgresError, *BROKEN) as error:
+            except (FenceMissed, asyncpg.PostgresError, *TRANSIENT) as error:
                 why = reason(error)
                 for connection in (here, there):
                     await connection.execute("ROLLBACK")

@@ -9,8 +9,9 @@ from typing import Final
 from tenantry.directory import placements
 from tenantry.move import failpoints, replication
 from tenantry.move.context import Way, Work
-from tenantry.move.session import BROKEN, Connection, session
+from tenantry.move.session import Connection, session
 from tenantry.move.teardown import take_down_way
+from tenantry.runtime.connection_errors import TRANSIENT
 
 #: How long the old home of a tenant that was flipped is asked about it. Seconds.
 _ASK_SECONDS: Final = 2.0
@@ -35,7 +36,7 @@ async def admit_anew(work: Work, way: Way) -> None:
     """The same in sessions of its own, for a mover that comes later."""
     suspended = None
     # The old home knows whether the tenant is suspended; but it may be what has died, and the tenant waits.
-    with contextlib.suppress(*BROKEN):
+    with contextlib.suppress(*TRANSIENT):
         async with asyncio.timeout(_ASK_SECONDS), session(way.here, f"admit {work.plan.id}") as here:
             suspended = await standing(work, here)
     async with session(way.there, f"admit {work.plan.id}") as there:

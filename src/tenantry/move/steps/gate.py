@@ -10,7 +10,7 @@ from __future__ import annotations
 from tenantry.directory import placements
 from tenantry.move.context import Way, Work
 from tenantry.move.session import Connection
-from tenantry.tenant import literal
+from tenantry.runtime.sqltext import literal
 
 OPEN, FLIPPED, CLOSED = "open", "flipped", "closed"
 

@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tenantry import kits, sql
+from tenantry.ids import Kind
 from tenantry.move.context import Way, Work
 from tenantry.move.errors import Finding
 from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.steps import gate
-from tenantry.tenant import Kind
 
 if TYPE_CHECKING:
     from tenantry.move.preflight.facts import Facts

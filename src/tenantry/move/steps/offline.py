@@ -21,7 +21,7 @@ from tenantry.move.context import Work
 from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
 from tenantry.move.plan import Rule
 from tenantry.move.progress import FenceTried
-from tenantry.move.session import BROKEN, Connection, session
+from tenantry.move.session import Connection, session
 from tenantry.move.states import State
 from tenantry.move.steps import copy, fence, fence_timeout, finalize, kits
 from tenantry.move.steps.autovacuum import apply_autovacuum
@@ -33,6 +33,7 @@ from tenantry.move.steps.procedure import Result, Step, identity, keep_home, pre
 from tenantry.move.steps.sequences import last_value, set_sequences, start_sequences
 from tenantry.move.steps.verify import compare_tables
 from tenantry.move.throttle import Throttle
+from tenantry.runtime.connection_errors import TRANSIENT
 
 
 async def whole_schema(work: Work) -> Result:
@@ -92,7 +93,7 @@ async def _attempt(work: Work) -> tuple[float, Result]:
                 await _point(work, there, work.plan.target, suspended=await finalize.standing(work, holder))
         except DataDiffers:
             raise
-        except (TimeoutError, asyncpg.PostgresError, ExceptionGroup, *BROKEN) as error:
+        except (TimeoutError, asyncpg.PostgresError, ExceptionGroup, *TRANSIENT) as error:
             holder.terminate()
             await point_back(work)
             raise FenceMissed(fence.reason(error)) from error

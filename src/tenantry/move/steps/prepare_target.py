@@ -6,11 +6,11 @@ from typing import Final
 
 from tenantry.directory import placements
 from tenantry.directory.schema import install_data
+from tenantry.ids import IdType, Kind
 from tenantry.move.context import Work
 from tenantry.move.errors import MoveStopped
 from tenantry.move.pg_dump import dump
 from tenantry.move.session import Connection, blaming, session
-from tenantry.tenant import IdType, Kind
 
 PRE_DATA: Final = "pre-data"
 POST_DATA: Final = "post-data"

@@ -31,7 +31,7 @@ from tenantry.move.context import Work
 from tenantry.move.errors import DataDiffers, MoveError, MoveStopped
 from tenantry.move.interrupt import Interrupted
 from tenantry.move.progress import Retrying, StepEnded, StepStarted
-from tenantry.move.session import BROKEN, session
+from tenantry.move.session import session
 from tenantry.move.states import State
 from tenantry.move.steps import audit as auditing
 from tenantry.move.steps import catch_up, copy, create_database, fence, finalize, gate, kits
@@ -41,6 +41,7 @@ from tenantry.move.steps.prepare_target import POST_DATA, PRE_DATA, install, loa
 from tenantry.move.steps.sequences import start_sequences
 from tenantry.move.steps.verify import verify
 from tenantry.move.steps.verify_references import compare_references
+from tenantry.runtime.connection_errors import TRANSIENT
 
 Result = dict[str, Any]
 
@@ -259,12 +260,12 @@ async def persist(work: Work, step: Step) -> Result:
             return await (work.interrupt.run(step.work(work)) if step.breakable else step.work(work))
         except (MoveError, Interrupted, asyncio.CancelledError):
             raise
-        except (*BROKEN, asyncpg.PostgresError, ExceptionGroup) as error:
+        except (*TRANSIENT, asyncpg.PostgresError, ExceptionGroup) as error:
             cause = first_cause(error)
             if isinstance(cause, MoveError) and not isinstance(cause, DataDiffers):
                 raise cause from error
             # A full disk is no broken connection: it is not tried again until somebody has made room.
-            lasting = not isinstance(cause, BROKEN) or isinstance(cause, asyncpg.DiskFullError)
+            lasting = not isinstance(cause, TRANSIENT) or isinstance(cause, asyncpg.DiskFullError)
             if lasting or time.monotonic() + wait > deadline:
                 raise MoveStopped(work.plan.id, f"step {step.name}: {describe(cause)}") from error
             work.tell(Retrying(work.plan.id, step.name, describe(cause), wait))

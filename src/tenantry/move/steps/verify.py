@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tenantry.ids import Kind
 from tenantry.move.catalog import read_shape
 from tenantry.move.context import Way, Work
 from tenantry.move.errors import DataDiffers, SchemaChanged
@@ -22,7 +23,6 @@ from tenantry.move.progress import Compared
 from tenantry.move.session import Connection, Endpoint
 from tenantry.move.steps.digest import Digest, Seen, Side
 from tenantry.move.steps.fence import aligned
-from tenantry.tenant import Kind
 
 #: Rows of a bucket, and of buckets at most: their digests are held in the mover's memory.
 _BUCKET: Final = 64

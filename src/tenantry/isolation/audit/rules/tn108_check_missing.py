@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
 from tenantry.isolation.audit.openings import opened_for_writing
-from tenantry.isolation.policy import identifier, predicate
+from tenantry.isolation.policy import predicate
+from tenantry.runtime.sqltext import identifier
 
 RULE = Rule(
     "TN108",

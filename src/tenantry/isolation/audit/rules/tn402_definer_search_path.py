@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
 from tenantry.isolation.audit.functions import definers, is_trigger
-from tenantry.isolation.policy import identifier
+from tenantry.runtime.sqltext import identifier
 
 RULE = Rule(
     "TN402",

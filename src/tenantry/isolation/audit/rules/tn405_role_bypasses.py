@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.policy import identifier
+from tenantry.runtime.sqltext import identifier
 
 RULE = Rule(
     "TN405",

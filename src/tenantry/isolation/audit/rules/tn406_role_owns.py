@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.policy import grant_sql, identifier
+from tenantry.isolation.policy import grant_sql
+from tenantry.runtime.sqltext import identifier
 
 RULE = Rule(
     "TN406",

@@ -19,7 +19,6 @@ _BIGINT_MIN, _BIGINT_MAX = -(2**63), 2**63 - 1
 _TEXT_MAX_BYTES = 255
 _TAG_MAX_BYTES = 50
 _PLAIN = re.compile(r"[ -~]+", re.ASCII)
-_NEEDS_ESCAPE = re.compile(r"[^ -&(-\[\]-~]")
 
 
 class Kind(StrEnum):
@@ -111,24 +110,6 @@ def _text_id(value: str) -> str:
     if size > _TEXT_MAX_BYTES:
         raise InvalidTenantId(value, "text", f"{size} bytes long")
     return value
-
-
-def literal(text: str) -> str:
-    """Quote `text` as an SQL string literal: the only way an id gets into SQL.
-
-    The result is pure ASCII and means the same under every `standard_conforming_strings`,
-    `backslash_quote` and `client_encoding`: whatever is not a plain printable ASCII character is written
-    as an escape of an E'' string (PostgreSQL documentation, "String Constants with C-Style Escapes").
-    `text` must be free of NUL and lone surrogates, as validated ids are.
-    """
-    if _NEEDS_ESCAPE.search(text) is None:
-        return f"'{text}'"
-    return "E'" + _NEEDS_ESCAPE.sub(_escape, text) + "'"
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match.group())
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def tag(text: str) -> str:

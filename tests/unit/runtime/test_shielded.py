@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tenantry.lifecycle import stop, to_the_end
+from tenantry.runtime.shielded import run_shielded, stop
 from tests.support.until import turns
 
 
@@ -15,7 +15,7 @@ async def test_the_result_comes_back() -> None:
         await asyncio.sleep(0)
         return 7
 
-    assert await to_the_end(work(), seconds=5, name="work") == 7
+    assert await run_shielded(work(), seconds=5, name="work") == 7
 
 
 async def test_the_works_error_comes_back() -> None:
@@ -23,7 +23,7 @@ async def test_the_works_error_comes_back() -> None:
         raise KeyError("mine")
 
     with pytest.raises(KeyError):
-        await to_the_end(work(), seconds=5, name="work")
+        await run_shielded(work(), seconds=5, name="work")
 
 
 @pytest.mark.parametrize("cancels", [1, 2, 5])
@@ -35,7 +35,7 @@ async def test_a_cancelled_caller_leaves_only_when_the_work_has_ended(cancels: i
         await go.wait()
         ended = True
 
-    caller = asyncio.create_task(to_the_end(work(), seconds=30, name="work"))
+    caller = asyncio.create_task(run_shielded(work(), seconds=30, name="work"))
     await turns(3)
     for _ in range(cancels):
         caller.cancel()
@@ -53,14 +53,14 @@ async def test_a_cancellation_in_the_very_turn_in_which_the_work_ends_is_not_los
         caller.cancel()
         return 7
 
-    caller = asyncio.create_task(to_the_end(work(), seconds=5, name="work"))
+    caller = asyncio.create_task(run_shielded(work(), seconds=5, name="work"))
     with pytest.raises(asyncio.CancelledError):
         await caller
 
 
 async def test_work_that_does_not_end_is_cut_off_and_named() -> None:
     with pytest.raises(TimeoutError, match="tenantry cleanup"):
-        await to_the_end(asyncio.Event().wait(), seconds=0.01, name="tenantry cleanup")
+        await run_shielded(asyncio.Event().wait(), seconds=0.01, name="tenantry cleanup")
 
 
 async def test_stop_waits_for_the_end_and_is_idempotent() -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def to_the_end(work: Coroutine[Any, Any, T], *, seconds: float, name: str) -> T:
+async def run_shielded(work: Coroutine[Any, Any, T], *, seconds: float, name: str) -> T:
     """Run `work` to its end even if the caller is cancelled meanwhile, once or many times.
 
     A bare `asyncio.shield` lets a cancelled caller leave before the work has ended, so this waits in a

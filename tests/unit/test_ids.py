@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from tenantry import InvalidTenantId
 from tenantry.embedded import EmbeddedServer
-from tenantry.tenant import TAG_PREFIX, IdType, literal, tag
+from tenantry.ids import TAG_PREFIX, IdType, tag
+from tenantry.runtime.sqltext import literal
 
 ATTACKS = [
     "'; DROP TABLE students; --",

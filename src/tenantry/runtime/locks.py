@@ -1,0 +1,22 @@
+"""The numbers of every advisory lock that tenantry takes from Python.
+
+PostgreSQL's advisory locks are one name space per database, shared with the product: these numbers are ours. A
+tenant's own lock is 1415071060 ('TNNT', in SQL `tenantry.lock_space()`) with its id's hash; only SQL takes it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: One session at a time installs or upgrades the schema of a database, kits included.
+INSTALLING: Final = 1415071061
+#: One `rls apply` at a time in a database: class INSTALLING, key 1, and so apart from INSTALLING itself.
+APPLYING: Final = (INSTALLING, 1)
+#: One process at a time closes days of the ledger.
+CLOSING_DAYS: Final = 1415071063
+#: One process watches a database: its totals and its sessions.
+WATCHING: Final = 1415071064
+#: One import of usage at a time.
+IMPORTING_USAGE: Final = 1415071065
+#: One backup of a database at a time; the second key is the hash of its name. 'TNBK'
+BACKING_UP: Final = 1414414923
