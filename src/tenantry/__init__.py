@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tenantry.errors import (
         ConfigError,
         DatabaseUnavailable,
+        Forbidden,
         InvalidTenantId,
         RouterClosed,
         ScopeLost,
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
         TenantMoving,
         TenantryError,
         TenantSuspended,
+        Unauthenticated,
         UnknownTenant,
         UnsafeRole,
     )
     from tenantry.ids import Kind, Placement, TenantId
+    from tenantry.router.connection import ScopedConnection
     from tenantry.wiring import Router
 
 #: The one place of the version: pyproject.toml reads it from here.
@@ -35,17 +38,20 @@ __all__ = [
     "Config",
     "ConfigError",
     "DatabaseUnavailable",
+    "Forbidden",
     "InvalidTenantId",
     "Kind",
     "Placement",
     "Router",
     "RouterClosed",
     "ScopeLost",
+    "ScopedConnection",
     "TenantBusy",
     "TenantId",
     "TenantMoving",
     "TenantSuspended",
     "TenantryError",
+    "Unauthenticated",
     "UnknownTenant",
     "UnsafeRole",
     "__version__",
@@ -57,6 +63,7 @@ _MODULES = {
     "Kind": "tenantry.tenant",
     "Placement": "tenantry.tenant",
     "Router": "tenantry.wiring",
+    "ScopedConnection": "tenantry.router.connection",
     "TenantId": "tenantry.tenant",
 }
 

@@ -1,17 +1,31 @@
 """Everything that tenantry raises of its own.
 
 One class per fact. Each error carries its facts as attributes, and its message says the state and the
-next step. PostgreSQL's own errors pass through as asyncpg raises them. No error ever carries a DSN, a
+next step: it is for operators and developers. What a stranger may read is `public`, and `status` is the HTTP
+status that fits. PostgreSQL's own errors pass through as asyncpg raises them. No error ever carries a DSN, a
 password or a query's arguments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class TenantryError(Exception):
-    """Base of every error that tenantry raises."""
+    """Base of every error that tenantry raises.
+
+    Attributes:
+        status: the HTTP status of an answer to a request that failed by it.
+        public: one sentence for whoever sent the request; names no tenant, no database and no setting.
+        code: the error's stable name in an answer.
+        retry_after: seconds after which the same request may succeed; None: it won't by itself.
+    """
+
+    status: ClassVar[int] = 500
+    public: ClassVar[str] = "The service could not answer this request."
+    code: ClassVar[str] = "internal"
+    retry_after: float | None = None
 
 
 class ConfigError(TenantryError):
@@ -36,6 +50,10 @@ class InvalidTenantId(TenantryError, ValueError):
         expected: "uuid", "bigint" or "text".
     """
 
+    status = 404
+    public = "There is no such account."
+    code = "unknown_tenant"
+
     def __init__(self, value: object, expected: str, why: str) -> None:
         self.expected = expected
         self.type = type(value).__name__
@@ -58,6 +76,10 @@ class UnknownTenant(TenantryError, LookupError):
         tenant: the id that was asked for.
     """
 
+    status = 404
+    public = "There is no such account."
+    code = "unknown_tenant"
+
     def __init__(self, tenant: object) -> None:
         self.tenant = tenant
         super().__init__(
@@ -73,6 +95,10 @@ class TenantSuspended(TenantryError):
         tenant: the id that was asked for.
     """
 
+    status = 403
+    public = "This account is suspended."
+    code = "tenant_suspended"
+
     def __init__(self, tenant: object) -> None:
         self.tenant = tenant
         super().__init__(f"tenant {tenant} is suspended; `tenantry tenants resume {tenant}` lets it in again")
@@ -87,6 +113,11 @@ class TenantBusy(TenantryError):
         retry_after: seconds after which a place is likely; an estimate from the queue's length.
         waiting: how many checkouts of this tenant are waiting.
     """
+
+    retry_after: float
+    status = 429
+    public = "Too many requests of this account are waiting. Try again shortly."
+    code = "tenant_busy"
 
     def __init__(self, tenant: object, database: str, *, retry_after: float, waiting: int, why: str) -> None:
         self.tenant = tenant
@@ -107,6 +138,11 @@ class TenantMoving(TenantryError):
         waited: seconds that this caller was parked.
     """
 
+    status = 503
+    public = "The service is busy for a moment. Try again shortly."
+    code = "tenant_moving"
+    retry_after = 1.0
+
     def __init__(self, tenant: object, waited: float) -> None:
         self.tenant = tenant
         self.waited = waited
@@ -123,6 +159,10 @@ class DatabaseUnavailable(TenantryError):
         database: its name ("control" for the control database).
         retry_after: seconds until the router itself tries again, or None when it is not backing off.
     """
+
+    status = 503
+    public = "The service is not available now. Try again shortly."
+    code = "unavailable"
 
     def __init__(self, database: str, why: str, *, retry_after: float | None = None) -> None:
         self.database = database
@@ -182,5 +222,42 @@ class UnsafeRole(TenantryError):
 class RouterClosed(TenantryError):
     """The router is closed or closing; open a new one."""
 
+    status = 503
+    public = "The service is about to restart. Try again shortly."
+    code = "unavailable"
+    retry_after = 1.0
+
     def __init__(self, what: str = "the router is closed; open a new one with Router.open") -> None:
         super().__init__(what)
+
+
+class Unauthenticated(TenantryError):
+    """The request does not prove who sends it: no token, or one that is expired, forged or revoked.
+
+    Attributes:
+        reason: a word for the log: "missing", "malformed", "expired", "invalid", "revoked".
+    """
+
+    status = 401
+    public = "Sign in again: the request carries no valid token."
+    code = "unauthenticated"
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(f"request refused ({reason}): {message}")
+
+
+class Forbidden(TenantryError):
+    """The request proves who sends it, and that may not do this.
+
+    Attributes:
+        reason: a word for the log, such as "untrusted-proxy" or "scope".
+    """
+
+    status = 403
+    public = "This is not allowed."
+    code = "forbidden"
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(f"request refused ({reason}): {message}")

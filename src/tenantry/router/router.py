@@ -258,6 +258,11 @@ class TenantRouter:
 
     # -- life --------------------------------------------------------------------------------------
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes requests: from `Router.open` until `close` is called."""
+        return self._state == "open"
+
     async def start(self) -> None:
         """Listen for changes, and look at the role of every shared database that answers.
 

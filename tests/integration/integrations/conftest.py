@@ -1,0 +1,5 @@
+"""The product that these tests run on."""
+
+from tests.support.variants import fresh, products
+
+__all__ = ["fresh", "products"]
