@@ -14,7 +14,7 @@ from benchmarks import report
 from benchmarks.contract import Options
 from benchmarks.fresh import in_fresh_process
 
-#: In the order of the README's table. Not all need be there.
+#: In the order of the table in docs/benchmarks.md. Not all need be there.
 SCRIPTS: Final = (
     "flights",
     "checkout",
@@ -56,9 +56,12 @@ def main() -> int:
         arguments.json.write_text(text + "\n")
     print(text)
     if arguments.quick:
-        print("--quick: results.json and the README stay as they are", file=sys.stderr)
-    elif not report.refresh(report.keep(fresh, SCRIPTS)):
-        print(f"README.md has no {report.START} … {report.END}", file=sys.stderr)
+        print("--quick: results.json and the documentation stay as they are", file=sys.stderr)
+    else:
+        kept = report.keep(fresh, SCRIPTS)
+        for table, page in ((report.table(kept), report.PAGE), (report.headlines(kept), report.README)):
+            if not report.refresh(table, page):
+                print(f"{page.name} has no {report.START} … {report.END}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -52,7 +52,7 @@ Check = Callable[[], Iterator[Finding | None]]
 
 def texts() -> dict[str, str]:
     """The documentation, by path."""
-    paths = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+    paths = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("tests/*.md")]
     return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
 
 
@@ -336,6 +336,25 @@ def every_path() -> Iterator[Finding | None]:
                 yield None if named else Finding(where, f"there is no {found}")
 
 
+GUARANTEES: Final = tuple(f"G{number}" for number in range(1, 25))
+NOT_KEPT: Final = "not kept yet"
+
+
+def every_guarantee() -> Iterator[Finding | None]:
+    """docs/guarantees.md has a row for each guarantee that names tests, or says that it is not kept yet."""
+    where = "docs/guarantees.md"
+    rows = dict(re.findall(r"^\| (G\d+) \|.*\|([^|]*)\|$", page(where), re.M))
+    for name in GUARANTEES:
+        if name not in rows:
+            yield Finding(where, f"no row for {name}")
+            continue
+        named = _PATH.findall(rows[name])
+        yield None if named or NOT_KEPT in rows[name] else Finding(where, f"{name} names no test")
+        yield None if not (named and NOT_KEPT in rows[name]) else Finding(where, f"{name}: kept or not?")
+    for name in sorted(set(rows) - set(GUARANTEES)):
+        yield Finding(where, f"there is no guarantee {name}")
+
+
 def every_python_example() -> Iterator[Finding | None]:
     """Examples in Python parse, and what they import and call on a router exists."""
     for where, text in texts().items():
@@ -376,6 +395,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     every_error,
     every_link,
     every_path,
+    every_guarantee,
     every_python_example,
 )
 

@@ -1,4 +1,4 @@
-"""The benchmarks run, and answer in the shape that the README's table is made from. No figure is asserted."""
+"""The benchmarks run, and answer in the shape that the documentation's tables have. No figure is asserted."""
 
 from __future__ import annotations
 
@@ -71,25 +71,34 @@ def test_results_of_one_script_replace_only_its_own(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == kept
 
 
-def test_the_table_stands_between_the_readmes_markers_and_nothing_else_changes(tmp_path: Path) -> None:
-    """Refreshing twice gives the same text; a README without markers is left alone."""
+def test_the_table_stands_between_the_pages_markers_and_nothing_else_changes(tmp_path: Path) -> None:
+    """Refreshing twice gives the same text; a page without markers is left alone."""
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
     row = Row("a | b", "2 x", "at least 1 x", "met", "others", "by turns")
     results = {"a": report.entry([row], 1.0)}
-    assert report.refresh(results, readme)
+    assert report.refresh(report.table(results), readme)
     once = readme.read_text()
-    assert report.refresh(results, readme)
+    assert report.refresh(report.table(results), readme)
     assert readme.read_text() == once
     assert once.startswith(f"before\n{report.START}\n| what")
     assert once.endswith(f"{report.END}\nafter\n")
     assert "a \\| b" in once
     assert "old" not in once
     readme.write_text("no markers\n")
-    assert not report.refresh(results, readme)
+    assert not report.refresh(report.table(results), readme)
     assert readme.read_text() == "no markers\n"
 
 
+def test_the_readme_and_the_page_show_the_figures_that_were_kept() -> None:
+    """What was measured last stands in both, and each of the README's five is there."""
+    results = json.loads(report.RESULTS.read_text())
+    assert report.table(results) in report.PAGE.read_text()
+    short = report.headlines(results)
+    assert short in report.README.read_text()
+    assert len(short.splitlines()) == 2 + len(report.HEADLINES)
+
+
 def test_options_default_to_the_full_run() -> None:
-    """`make bench` without flags is what fills the README."""
+    """`make bench` without flags is what fills the documentation."""
     assert not Options().quick

@@ -1,5 +1,5 @@
 """G1: SQL injected into a scope. In hardened mode nothing reaches another tenant; without it, setting the
-tenant does, and only that: the README's threat model says so, and this file holds it to its word.
+tenant does, and only that: the threat model of docs/security.md says so, and this file holds it to its word.
 
 Every attack runs in tenant A's scope, as the application role, on real connections, while tenant B has a scope
 of its own open on another connection.
