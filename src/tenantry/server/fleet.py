@@ -7,7 +7,6 @@ tenants there are. When the control database is away, the last answer is given a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -25,7 +24,7 @@ from tenantry.errors import TenantryError
 from tenantry.metrics import FleetNumbers
 from tenantry.promotion import Action, Bucket, Rule, State, Verdict, reasons, span, verdicts
 from tenantry.runtime.connection_errors import ANY_FAILURE
-from tenantry.runtime.shielded import stop
+from tenantry.runtime.periodic import Periodic
 from tenantry.server.backups import measure
 from tenantry.server.lag import Following, lags
 from tenantry.usage import shares, upkeep
@@ -107,8 +106,8 @@ class FleetReader:
     """Reads the fleet. `start` it, `read` what it has read, and `close` it."""
 
     # Mutable state: _fleet (the last answer), _asked_at and _judged_at (of the monotonic clock), _judged (the last
-    # verdicts and shares), _view (the counters); _read (set while _fleet is as new as it should be), _wanted (set
-    # by who waits for that), _task. Of these `read` changes _asked_at and _wanted, the task the rest.
+    # verdicts and shares), _view (the counters); _read (set while _fleet is as new as it should be).
+    # Of these `read` changes _asked_at, the background task the rest.
 
     def __init__(
         self,
@@ -136,18 +135,15 @@ class FleetReader:
         self._asked_at = self._judged_at = float("-inf")
         self._judged: tuple[tuple[Verdict, ...], Mapping[tuple[str, str], float]] = ((), {})
         self._read = asyncio.Event()
-        self._wanted = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._reading = Periodic(self._round, JUDGE, self._failed, name="tenantry fleet reader")
 
     def start(self) -> None:
         """Start reading in the background. The ledger's upkeep is done whether anybody asks or not."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="tenantry fleet reader")
+        self._reading.start()
 
     async def close(self) -> None:
         """Stop reading. Idempotent."""
-        task, self._task = self._task, None
-        await stop(task)
+        await self._reading.close()
 
     async def read(self) -> Fleet:
         """The fleet as it was read last: a few seconds ago, or just now if nobody had asked for a while.
@@ -156,27 +152,20 @@ class FleetReader:
         """
         self._asked_at = self._monotonic()
         if not self._read.is_set():
-            self._wanted.set()
+            self._reading.wake()
             await self._read.wait()
         return self._fleet
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._judge_in_time()
-                if self._monotonic() - self._asked_at < ASKED:
-                    pause = await self._refresh()
-                else:
-                    self._read.clear()
-                    pause = JUDGE
-            except Exception:  # a mistake of ours must not stop the upkeep, nor hang who asks
-                logger.exception("reading the fleet failed")
-                pause = JUDGE
-                self._read.set()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wanted.wait()
-            self._wanted.clear()
+    async def _round(self) -> float:
+        await self._judge_in_time()
+        if self._monotonic() - self._asked_at < ASKED:
+            return await self._refresh()
+        self._read.clear()
+        return JUDGE
+
+    def _failed(self, _error: Exception, _failures: int) -> None:
+        """A mistake of ours stops neither the upkeep, nor those who wait for an answer."""
+        self._read.set()
 
     async def _refresh(self) -> float:
         """Read; returns the seconds to pause after it."""

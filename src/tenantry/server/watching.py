@@ -7,7 +7,6 @@ those of the directory while they are there: a database that is added is watched
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
@@ -16,10 +15,8 @@ import asyncpg
 
 from tenantry.config import Config, resolve_all
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
-from tenantry.errors import DatabaseUnavailable
 from tenantry.events import Events
-from tenantry.runtime.connection_errors import DATABASE_ERRORS
-from tenantry.runtime.shielded import stop
+from tenantry.runtime.periodic import Periodic
 from tenantry.usage import Watches
 
 logger = logging.getLogger("tenantry")
@@ -31,49 +28,35 @@ RETRY: Final = 2.0
 class Follower:
     """Keeps the watches in step with the directory. `start` it, and `close` it."""
 
-    # Mutable state: _dsns (of the databases that are watched), _changed (set by a notification), _task.
-    # `_follow` alone changes the first.
+    # Mutable state: _dsns, of the databases that are watched. `_follow` alone changes it.
 
     def __init__(self, store: Store, config: Config, watches: Watches) -> None:
         self.watches = watches
         self._store = store
-        self._poll = config.control.poll
         self._config = config
         self._dsns = dsns_to_watch(config, ())
-        self._changed = asyncio.Event()
+        self._following = Periodic(self._read, config.control.poll, _not_read, name="tenantry watch follower")
         # A directory of its own, which nobody asks for tenants: the feed hears of databases too.
         directory = Directory(store, config.tenancy.type, Events())
-        self._feed = Feed(directory, config.control.listen_dsn, poll=self._poll, on_databases=self._changed.set)
-        self._task: asyncio.Task[None] | None = None
+        self._feed = Feed(
+            directory, config.control.listen_dsn, poll=config.control.poll, on_databases=self._following.wake
+        )
 
     def start(self) -> None:
         """Begin. Never fails for a database that is away: it keeps trying."""
-        if self._task is None:
-            self._feed.start()
-            self._task = asyncio.create_task(self._run(), name="tenantry watch follower")
+        self._feed.start()
+        self._following.start()
 
     async def close(self) -> None:
         """Stop following and watching. Idempotent."""
-        task, self._task = self._task, None
-        await stop(task)
+        await self._following.close()
         await self._feed.close()
         await self.watches.close()
 
-    async def _run(self) -> None:
-        await self.watches.follow(_connectors(self._dsns))
-        while True:
-            self._changed.clear()
-            pause = self._poll
-            try:
-                await self._follow(await self._store.databases())
-            except (DatabaseUnavailable, *DATABASE_ERRORS) as error:
-                logger.warning("the databases to watch can't be read: %s", type(error).__name__)
-                pause = RETRY
-            try:
-                async with asyncio.timeout(pause):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass  # notifications get lost; the directory is read again
+    async def _read(self) -> None:
+        """One round; the next comes with a notification, and after `poll`, as notifications get lost."""
+        await self.watches.follow(_connectors(self._dsns))  # whether the directory can be read or not
+        await self._follow(await self._store.databases())
 
     async def _follow(self, rows: list[DatabaseRow]) -> None:
         """Watch these and the file's; one whose address has changed is watched anew."""
@@ -83,6 +66,11 @@ class Follower:
             await self.watches.follow(_connectors(kept))
         self._dsns = found
         await self.watches.follow(_connectors(found))
+
+
+def _not_read(error: Exception, _failures: int) -> float:
+    logger.warning("the databases to watch can't be read: %s", type(error).__name__)
+    return RETRY
 
 
 async def watch(store: Store, config: Config) -> Follower:

@@ -22,7 +22,8 @@ import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
-from tenantry.runtime.shielded import run_shielded, stop
+from tenantry.runtime.periodic import Periodic
+from tenantry.runtime.shielded import run_shielded
 from tenantry.sql import query
 from tenantry.usage.meter import HOUR, Entry, Meter, Use, uses
 
@@ -80,7 +81,7 @@ class Ledger:
 
     # Mutable state: _batch (number of the last frozen batch), _pending (frozen, not known to be
     # counted, oldest first), _mark (monotonic time up to which use is frozen), _until (wall clock
-    # of the same), _task, _closed. Only `_flush` changes the first four, under _lock.
+    # of the same), _closed. Only `_flush` changes the first four, under _lock.
 
     def __init__(
         self,
@@ -111,13 +112,14 @@ class Ledger:
         self._rows = rows
         self._clock = clock
         self._monotonic = monotonic
-        self._chance = chance
         self._started = self._until = clock()
         self._mark = monotonic()
         self._batch = 0
         self._pending: deque[Batch] = deque()
         self._lock = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._flushing = Periodic(
+            self._round, every, self._not_written, name="tenantry ledger", jitter=0.25, chance=chance
+        )
         self._closed = False
 
     @property
@@ -127,8 +129,7 @@ class Ledger:
 
     def start(self) -> None:
         """Start flushing in the background; the first flush says that this router is there."""
-        if self._task is None and not self._closed:
-            self._task = asyncio.create_task(self._run(), name="tenantry ledger")
+        self._flushing.start()
 
     async def flush(self) -> Flushed:
         """Write what the meter has; what an earlier flush left goes first.
@@ -147,8 +148,7 @@ class Ledger:
         if self._closed:
             return
         self._closed = True
-        task, self._task = self._task, None
-        await stop(task)
+        await self._flushing.close()
         try:
             await run_shielded(self._flush(last=True), seconds=timeout, name="the last flush")
         except (DatabaseUnavailable, TimeoutError) as error:
@@ -160,21 +160,14 @@ class Ledger:
                 error,
             )
 
-    async def _run(self) -> None:
-        failures = 0
-        while True:
-            try:
-                await self.flush()
-                failures = 0
-            except DatabaseUnavailable as error:
-                failures += 1
-                if failures == 1:
-                    logger.warning("use is kept in memory until it can be written: %s", error)
-            except Exception:  # a mistake of ours must not end the flushing: what is kept may go in next time
-                failures += 1
-                logger.exception("writing the use failed; it is kept in memory")
-            pause = self._every * min(2 ** max(0, failures - 1), _SLOWEST)
-            await asyncio.sleep(pause * (0.75 + 0.5 * self._chance()))
+    async def _round(self) -> None:
+        await self.flush()
+
+    def _not_written(self, error: Exception, failures: int) -> float:
+        """What could not be written stays in memory, and may go in next time."""
+        if failures == 1:
+            logger.warning("use is kept in memory until it can be written: %s", error)
+        return float(self._every * min(2 ** (failures - 1), _SLOWEST))
 
     async def _flush(self, *, last: bool) -> Flushed:
         began = self._monotonic()

@@ -6,7 +6,6 @@ a router writes its queues every two seconds; while nobody does, it writes nothi
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -15,8 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tenantry.runtime.connection_errors import DATABASE_ERRORS
-from tenantry.runtime.shielded import stop
+from tenantry.runtime.periodic import Periodic
 from tenantry.sql import query
 
 logger = logging.getLogger("tenantry")
@@ -34,7 +32,7 @@ Queues = Mapping[tuple[str, str], int]
 class Waiting:
     """One router's voice. `start` it, and `close` it."""
 
-    # Mutable state: _said (the last that was written was not empty), _warned, _task.
+    # Mutable state: _said (the last that was written was not empty).
 
     def __init__(
         self,
@@ -54,18 +52,16 @@ class Waiting:
         self._router = router
         self._queues = queues
         self._every = every
-        self._said = self._warned = False
-        self._task: asyncio.Task[None] | None = None
+        self._said = False
+        self._saying = Periodic(self._round, every, _not_said, name="tenantry waiting")
 
     def start(self) -> None:
         """Begin, in the background. Never fails: what can't be said is of no interest later."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="tenantry waiting")
+        self._saying.start()
 
     async def close(self) -> None:
         """Stop. Nobody waits in this router any more. Idempotent."""
-        task, self._task = self._task, None
-        await stop(task)
+        await self._saying.close()
 
     async def say(self) -> bool:
         """Write who waits now. False: nobody does, and that has been said."""
@@ -78,15 +74,13 @@ class Waiting:
         self._said = bool(queues)
         return True
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.say()
-            except DATABASE_ERRORS as error:
-                if not self._warned:
-                    self._warned = True
-                    logger.warning("who waits can't be written: %s", type(error).__name__)
-            await asyncio.sleep(self._every)
+    async def _round(self) -> None:
+        await self.say()
+
+
+def _not_said(error: Exception, failures: int) -> None:
+    if failures == 1:
+        logger.warning("who waits can't be written: %s", type(error).__name__)
 
 
 def listed(queues: Queues) -> list[tuple[str, str, int]]:

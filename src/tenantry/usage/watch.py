@@ -21,7 +21,7 @@ import asyncpg
 from tenantry.errors import DatabaseUnavailable
 from tenantry.runtime import locks
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
-from tenantry.runtime.shielded import stop
+from tenantry.runtime.periodic import Periodic
 from tenantry.usage import storage
 from tenantry.usage.sampler import Activity, Witness, look
 from tenantry.usage.totals import Collector
@@ -39,7 +39,7 @@ Connect = Callable[[], Awaitable[Any]]
 class Watch:
     """One process's candidacy for watching one database. `start` it, and `close` it."""
 
-    # Mutable state: latest (the newest look), _stored (day of the newest estimate of storage), _task.
+    # Mutable state: latest (the newest look), _stored (day of the newest estimate of storage).
 
     def __init__(
         self,
@@ -78,39 +78,40 @@ class Watch:
         self._control = control
         self._sample = sample
         self._flush = flush
-        self._standby = standby
         self._clock = clock
         self._monotonic = monotonic
         self._chance = chance
-        self._task: asyncio.Task[None] | None = None
+        self._candidacy = Periodic(
+            self._candidate,
+            standby,
+            self._not_watched,
+            name=f"tenantry watch {database}",
+            jitter=0.25,
+            chance=chance,
+        )
 
     def start(self) -> None:
         """Start watching in the background."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(), name=f"tenantry watch {self.database}")
+        self._candidacy.start()
 
     async def close(self) -> None:
         """Stop, give up the lead, and write what was seen. Idempotent."""
-        task, self._task = self._task, None
-        await stop(task)
+        await self._candidacy.close()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                connection = await self._connect()
-                try:
-                    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", locks.WATCHING):
-                        await self._lead(connection)
-                finally:
-                    self.leading.clear()
-                    self.latest = []
-                    with contextlib.suppress(*DATABASE_ERRORS):
-                        await connection.close(timeout=2.0)
-            except (*DATABASE_ERRORS, DatabaseUnavailable) as error:
-                logger.warning("watching %s: %s", self.database, type(error).__name__)
-            except Exception:  # a mistake of ours must not leave the database unwatched
-                logger.exception("watching %s failed", self.database)
-            await asyncio.sleep(self._standby * (0.75 + 0.5 * self._chance()))
+    async def _candidate(self) -> None:
+        """Try to become the leader; if so, lead until the connection breaks."""
+        connection = await self._connect()
+        try:
+            if await connection.fetchval("SELECT pg_try_advisory_lock($1)", locks.WATCHING):
+                await self._lead(connection)
+        finally:
+            self.leading.clear()
+            self.latest = []
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await connection.close(timeout=2.0)
+
+    def _not_watched(self, error: Exception, _failures: int) -> None:
+        logger.warning("watching %s: %s", self.database, type(error).__name__)
 
     async def _lead(self, connection: Any) -> None:
         witness = Witness(self.database, self._control, uuid4(), self._clock())
