@@ -31,7 +31,6 @@ class ScopeEnded(NamedTuple):
     """Seconds from the caller's request until the scope was open."""
     statements: int
     """Statements that the application sent."""
-    reconnected: bool = False
 
 
 class CheckoutFailed(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -211,11 +210,3 @@ async def load(
     }
     kinds = {row["name"]: Kind(row["kind"]) for row in await control.fetch(_KINDS)}
     return Shares(first, until, totals, used, homes, kinds)
-
-
-def by_database(shares: Shares) -> dict[str, list[str]]:
-    """Tenants by the database where they live, sorted."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for tenant, home in shares.homes.items():
-        found[home.database].append(tenant)
-    return {database: sorted(tenants) for database, tenants in sorted(found.items())}

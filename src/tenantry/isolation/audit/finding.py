@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
 from tenantry.isolation.catalog import Column, Policy, Relation
 from tenantry.isolation.facts import OBSERVE, Facts
-from tenantry.isolation.plan import Plan, Step, plan
+from tenantry.isolation.plan import Plan, plan
 from tenantry.isolation.policy import predicate
 from tenantry.runtime.sqltext import identifier
 
@@ -67,13 +67,6 @@ class Subject(Facts):
     def wanted(self) -> Plan:
         """What would bring everything to the standard."""
         return plan(self.catalog, self.tenancy, role=self.role)
-
-    @cached_property
-    def _steps(self) -> Mapping[tuple[str, str], tuple[Step, ...]]:
-        found: dict[tuple[str, str], list[Step]] = {}
-        for step in self.wanted.steps:
-            found.setdefault((step.object, step.kind), []).append(step)
-        return {key: tuple(steps) for key, steps in found.items()}
 
     def steps(self, relation: Relation, *kinds: str) -> tuple[str, ...]:
         """The plan's statements for a table, and for its partitions where it has some."""
