@@ -47,7 +47,7 @@ def weigh(count: int) -> float:
     before = resident()
     for number in range(count):
         text = str(UUID(int=number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128))
-        directory.keep(TenantRow(text, "shared", Kind.SHARED, 1, "active", None, 1.0, {}))
+        directory.put(TenantRow(text, "shared", Kind.SHARED, 1, "active", None, 1.0, {}, 1))
     grown = resident() - before
     assert len(directory) == count
     return grown / count
@@ -84,7 +84,7 @@ async def lookups(config: Config, tenants: list[UUID]) -> tuple[float, float]:
 
 
 async def listening(router: Router) -> None:
-    """Wait until the router hears of changes: when it begins to, it drops what it had cached before."""
+    """Wait until the router hears of changes: changes are followed at once from then on."""
     feed = router._feed
     assert feed is not None
     async with asyncio.timeout(30):

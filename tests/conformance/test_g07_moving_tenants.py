@@ -81,7 +81,7 @@ async def test_a_directory_that_changes_during_the_fence_does_not_make_callers_s
             parked = asyncio.create_task(fetch_all(router, fenced, 20))
             await until(lambda: len(router.fence_wait) == 1)
             for _ in range(5):
-                router.directory.tell(None)
+                router.directory.suspect_all()
                 assert await router.fetchval(other, "SELECT 1") == 1
         assert await parked == [1] * 20
         await nothing_leaked(router)

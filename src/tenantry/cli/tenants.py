@@ -201,7 +201,7 @@ async def import_tenants(
 
 def row_of(row: TenantRow) -> dict[str, Any]:
     """A row of the directory with the columns' keys."""
-    return row._asdict()
+    return {key: value for key, value in row._asdict().items() if key != "changed"}
 
 
 def terms_of(row: TenantRow) -> dict[str, Any]:

@@ -2,23 +2,27 @@
 
 A connection of its own LISTENs. Whenever it is made, and slowly in any case, the feed asks for what has
 changed since it last asked, so a notification that was lost with its connection, or in a pooler, is caught
-up. While the control database is away the cache keeps what it has.
+up. While the control database is away the cache keeps what it has. A notice makes suspects of entries, nothing
+more: see `tenantry.directory.notices`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
 from tenantry.directory.cache import Directory
+from tenantry.directory.notices import Throttle, read_notice
 from tenantry.directory.store import CHANNEL
 from tenantry.runtime.periodic import Periodic
+
+#: Tenants that are compared or told one by one; where there are more, everything is in doubt.
+_COMPARED: Final = 10_000
 
 logger = logging.getLogger("tenantry.directory")
 
@@ -27,7 +31,8 @@ class Feed:
     """Keeps a `Directory` fresh."""
 
     # Mutable state: _mark (up to where changes are known; None: never asked), listening (set while
-    # notifications arrive), _lost (set when the listening connection has gone), _warned.
+    # notifications arrive), _lost (set when the listening connection has gone), _warned, _throttle (notices that
+    # wait) and _timer (that lets them through).
 
     def __init__(
         self,
@@ -60,6 +65,8 @@ class Feed:
             chance=self._dice.random,
         )
         self._mark: str | None = None
+        self._throttle = Throttle()
+        self._timer: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()
         self._warned = False
         self.listening = asyncio.Event()
@@ -72,6 +79,8 @@ class Feed:
     async def close(self) -> None:
         """Stop listening. Idempotent."""
         await self._listening.close()
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def _listen(self) -> None:
         """Listen until the connection goes away."""
@@ -101,30 +110,46 @@ class Feed:
             connection.terminate()
 
     async def _catch_up(self) -> None:
-        """Ask for what was missed. The first time nothing is known: drop all that is cached."""
-        changes = await self._directory.store.changes(self._mark)
-        restored = self._mark is not None and int(changes.mark) < int(self._mark)
-        if self._mark is None or restored or len(changes.tenants) > 10_000:
-            self._directory.tell(None)
+        """Ask for what was missed. The first time, compare all that is cached already."""
+        directory = self._directory
+        if self._mark is None:
+            versions = directory.versions(_COMPARED)
+            changes = await directory.store.differences(versions or {})
+            doubtful = versions is None
+        else:
+            changes = await directory.store.changes(self._mark)
+            restored = int(changes.mark) < int(self._mark)  # from a backup: transactions are numbered anew
+            doubtful = restored or len(changes.tenants) > _COMPARED
+        if doubtful:
+            directory.suspect_all()
         elif changes.tenants:
-            self._directory.tell(changes.tenants)
+            directory.suspect(changes.tenants)
         self._mark = changes.mark
 
     def _on_lost(self, *_: object) -> None:
         self._lost.set()
 
     def _on_notice(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        try:
-            message = json.loads(str(payload))
-        except ValueError:
-            message = {"tenants": "*"}
-        if "databases" in message and self._on_databases is not None:
+        notice = read_notice(payload)
+        if notice is not None:
+            self._throttle.add(notice)
+            if self._timer is None:
+                self._let_through()
+
+    def _let_through(self) -> None:
+        """Act on what is due, and come back for what waits."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        notice = self._throttle.take(loop.time())
+        if notice.everything:
+            self._directory.suspect_all()
+        elif notice.tenants:
+            self._directory.suspect(notice.tenants)
+        if notice.databases and self._on_databases is not None:
             self._on_databases()
-        ids = message.get("tenants")
-        if ids == "*":
-            self._directory.tell(None)
-        elif isinstance(ids, list):
-            self._directory.tell([str(one) for one in ids])
+        due = self._throttle.due()
+        if due is not None:
+            self._timer = loop.call_at(due, self._let_through)
 
     def _warn_of_pooler(self, pooled: bool) -> None:
         if pooled and not self._warned:

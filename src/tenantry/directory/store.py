@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -17,7 +17,7 @@ from tenantry.runtime.connection_errors import UNREACHABLE, unavailable
 #: Channel on which the control database tells changes of the directory.
 CHANNEL: Final = "tenantry_directory"
 
-_TENANT = "t.id, t.database, d.kind, t.epoch, t.state, t.plan, t.weight, t.limits"
+_TENANT = "t.id, t.database, d.kind, t.epoch, t.state, t.plan, t.weight, t.limits, t.changed::text AS changed"
 _FROM = "FROM tenantry.tenant AS t JOIN tenantry.database AS d ON d.name = t.database"
 
 
@@ -33,6 +33,8 @@ class TenantRow(NamedTuple):
     plan: str | None
     weight: float
     limits: dict[str, Any]
+    changed: int
+    """The transaction that wrote this version of the row."""
 
 
 class DatabaseRow(NamedTuple):
@@ -48,7 +50,8 @@ class DatabaseRow(NamedTuple):
 class Changes(NamedTuple):
     """What changed since a mark."""
 
-    tenants: tuple[str, ...]
+    tenants: dict[str, int | None]
+    """By id the transaction that wrote the newest version; None: the row is gone."""
     mark: str
     """Ask for what changed since this next time."""
 
@@ -231,19 +234,32 @@ class Store:
 
     # -- what changed, who did what ----------------------------------------------------------------
 
-    async def changes(self, mark: str | None) -> Changes:
-        """Tenants changed since `mark`; with None only the mark.
+    async def changes(self, mark: str) -> Changes:
+        """Tenants changed since `mark`, 10,001 of them at most.
 
         The mark is the oldest transaction that was still running, so a change that commits late is told
         next time rather than missed.
         """
         rows = await self._fetch(
             "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, "
-            "ARRAY(SELECT id FROM tenantry.tenant WHERE changed >= $1::text::xid8 ORDER BY changed LIMIT 10001) "
-            "AS ids",
-            mark or "18446744073709551615",
+            "t.id, t.changed::text AS changed FROM (SELECT) AS one LEFT JOIN ("
+            "SELECT id, changed FROM tenantry.tenant WHERE changed >= $1::text::xid8 ORDER BY changed LIMIT 10001"
+            ") AS t ON true",
+            mark,
         )
-        return Changes(tuple(rows[0]["ids"]), rows[0]["mark"])
+        return _changes(rows)
+
+    async def differences(self, versions: Mapping[str, int]) -> Changes:
+        """Which of these tenants have another version than the given one, and a mark for what comes later."""
+        rows = await self._fetch(
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, "
+            "k.id, t.changed::text AS changed FROM (SELECT) AS one LEFT JOIN ("
+            "unnest($1::text[], $2::text[]) AS k (id, changed) LEFT JOIN tenantry.tenant AS t ON t.id = k.id"
+            ") ON t.changed IS DISTINCT FROM k.changed::xid8",
+            list(versions),
+            [str(each) for each in versions.values()],
+        )
+        return _changes(rows)
 
     async def record(
         self,
@@ -277,6 +293,11 @@ class Store:
         )
 
 
+def _changes(rows: Sequence[asyncpg.Record]) -> Changes:
+    found = {row["id"]: row["changed"] and int(row["changed"]) for row in rows if row["id"] is not None}
+    return Changes(found, rows[0]["mark"])
+
+
 def _tenant(row: asyncpg.Record) -> TenantRow:
     return TenantRow(
         row["id"],
@@ -287,4 +308,5 @@ def _tenant(row: asyncpg.Record) -> TenantRow:
         row["plan"],
         row["weight"],
         json.loads(row["limits"]),
+        int(row["changed"]),
     )

@@ -71,7 +71,7 @@ class Enrollment:
                 f"no database {home} in the directory; `tenantry apply` writes the configured ones to it",
                 key="database",
             ) from None
-        entry = self._directory.keep(row)
+        entry = self._directory.put(row)
         await self._write_placement(entry)
         return entry
 

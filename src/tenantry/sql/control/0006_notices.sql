@@ -1,0 +1,21 @@
+-- A notice says which version of the rows it is about, so that a router knows its own sign-up when it hears of it.
+--
+-- Runnable in psql. One notice a statement. Ids are listed while they fit; a bulk change says "*": anything.
+CREATE OR REPLACE FUNCTION tenantry.tell_tenants() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ids text[];
+    message text;
+BEGIN
+    SELECT array_agg(id) INTO ids FROM (SELECT id FROM changed_rows LIMIT 65) AS sample;
+    IF ids IS NULL THEN
+        RETURN NULL;
+    END IF;
+    message := json_build_object('tenants', to_json(ids), 'changed', pg_current_xact_id()::text)::text;
+    IF array_length(ids, 1) > 64 OR octet_length(message) > 7000 THEN
+        message := '{"tenants": "*"}';
+    END IF;
+    PERFORM pg_notify('tenantry_directory', message);
+    RETURN NULL;
+END
+$$;
