@@ -86,7 +86,7 @@ class TopTenants:
 
     def count(self, event: ScopeEnded) -> None:
         """Add a scope."""
-        tenant, database, outcome, busy, _, waited, _, _ = event
+        tenant, database, outcome, busy, _, waited, _ = event
         if self._clock() >= self._until:
             self._turn()
         try:

@@ -135,7 +135,7 @@ class Meter:
     def _add(self) -> None:
         """Add up what was heard: all of it ended in the present hour."""
         heard, self._heard = self._heard, []
-        for tenant, database, outcome, busy, held, waited, statements, _ in heard:
+        for tenant, database, outcome, busy, held, waited, statements in heard:
             try:
                 cell = self._now[database][tenant.int if type(tenant) is UUID else tenant]
             except KeyError:
