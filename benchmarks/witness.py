@@ -15,7 +15,7 @@ from benchmarks import stage
 from benchmarks.contract import Options, Row
 from tenantry.sql import query
 from tenantry.usage import storage
-from tenantry.usage.sampler import look
+from tenantry.usage.sampler import read_activity
 
 SESSIONS: Final = 80
 EXACT: Final = "SELECT tenant_id, sum(pg_column_size(log.*)) AS bytes FROM log GROUP BY tenant_id"
@@ -54,7 +54,7 @@ async def looking(owner: Any, looks: int) -> Row:
     times = []
     for _ in range(looks):
         began = time.perf_counter()
-        seen = await look(owner)
+        seen = await read_activity(owner)
         times.append((time.perf_counter() - began) * 1e3)
     assert sum(some.sessions for some in seen) >= SESSIONS
     inside = [await executing(owner) for _ in range(min(looks, 100))]

@@ -14,7 +14,7 @@ from tenantry.events import Events, Sink
 from tenantry.metrics import PrometheusSink
 from tenantry.router import DatabaseSpec, Limits, Pools, TenantRouter
 from tenantry.router.driver import OnConnect
-from tenantry.usage import Ledger, Meter, Waiting
+from tenantry.usage import Ledger, Meter, QueueReporter
 
 
 class Router(TenantRouter):
@@ -74,7 +74,7 @@ class Router(TenantRouter):
             ledger = Ledger(meter, pool, uuid4(), every=config.usage.flush)
             ledger.start()
             router.add_close_callback(ledger.close)
-            waiting = Waiting(pool, ledger.router, partial(queues, router.pools))
+            waiting = QueueReporter(pool, ledger.router, partial(queues, router.pools))
             waiting.start()
             router.add_close_callback(waiting.close)
         try:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from tenantry.cli.render import Column, plain
 from tenantry.ids import TAG_PREFIX, tag
-from tenantry.promotion import Action, Rule, State, Verdict, reasons
-from tenantry.usage.sampler import Activity, Witnessed
+from tenantry.promotion import Action, Candidacy, PromotionRule, Verdict, reasons
+from tenantry.usage.sampler import Activity, SampledSessions
 from tenantry.usage.shares import Shares
 from tenantry.usage.storage import Storage
 
@@ -94,7 +94,7 @@ TOP_COLUMNS: Final = (
 def tenant_rows(
     loaded: Shares,
     judged: Sequence[Verdict],
-    seen: Mapping[str, Witnessed],
+    seen: Mapping[str, SampledSessions],
     stored: Mapping[str, tuple[date, Storage]],
     today: date,
 ) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ def _databases(loaded: Shares) -> list[str]:
     return sorted({database for database, _ in loaded.totals})
 
 
-def _nobody(loaded: Shares, database: str, there: Witnessed | None, today: date) -> dict[str, Any]:
+def _nobody(loaded: Shares, database: str, there: SampledSessions | None, today: date) -> dict[str, Any]:
     """What no tenant used: load that did not come through a router."""
     window = [loaded.first + timedelta(days=n) for n in range((today - loaded.first).days)]
     totals = [loaded.totals.get((database, day)) for day in window]
@@ -185,12 +185,12 @@ def day_rows(loaded: Shares, tenant: str, first: date, until: date, today: date)
     return rows
 
 
-def candidate_rows(judged: Sequence[Verdict], rule: Rule) -> list[dict[str, Any]]:
+def candidate_rows(judged: Sequence[Verdict], rule: PromotionRule) -> list[dict[str, Any]]:
     """One row a tenant that is a candidate, on its way, unknown, or was half-way there on some day."""
     near = [
         verdict
         for verdict in judged
-        if verdict.state in (State.CANDIDATE, State.BUILDING)
+        if verdict.state in (Candidacy.CANDIDATE, Candidacy.BUILDING)
         or any((bucket.share or 0.0) > rule.threshold / 2 for bucket in verdict.buckets)
     ]
     return [
@@ -214,7 +214,7 @@ def candidate_rows(judged: Sequence[Verdict], rule: Rule) -> list[dict[str, Any]
 
 def next_command(verdict: Verdict) -> str | None:
     """The command that a candidate's operator runs next."""
-    if verdict.state is not State.CANDIDATE:
+    if verdict.state is not Candidacy.CANDIDATE:
         return None
     verb = "promote" if verdict.action is Action.PROMOTE else "demote"
     target = " --to DATABASE" if verdict.action is Action.PROMOTE else ""

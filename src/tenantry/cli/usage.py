@@ -35,8 +35,8 @@ from tenantry.promotion import judge, reasons, span, verdicts
 from tenantry.server.fleet import rule_of
 from tenantry.usage import exchange, shares, storage, upkeep
 from tenantry.usage.meter import DAY
-from tenantry.usage.sampler import Activity, look, witnessed
-from tenantry.usage.waiting import waiting
+from tenantry.usage.queue_reporter import waiting_callers
+from tenantry.usage.sampler import Activity, read_activity, sampled_sessions
 
 _CSV_ROWS = 1000
 
@@ -93,9 +93,9 @@ async def _overview(session: Session, top: int, watch: bool) -> None:
     today = upkeep.today(now)
     await upkeep.close_days(control, now)
     first, _ = span(rule, today)
-    loaded = await shares.load(control, first, today + timedelta(days=1), near=rule.demote, top=top)
+    loaded = await shares.load(control, first, today + timedelta(days=1), near=rule.demote_threshold, top=top)
     midnight = now // DAY * DAY
-    seen = await witnessed(control, midnight, midnight + DAY)
+    seen = await sampled_sessions(control, midnight, midnight + DAY)
     stored = await storage.latest(control)
     rows = tenant_rows(loaded, verdicts(rule, loaded, today), seen, stored, today)
     _show(session, TENANT_COLUMNS, rows, "no use is recorded yet", watch)
@@ -205,7 +205,7 @@ async def top(session: Session, watch: WatchOption = False, every: EveryOption =
 
 async def _queued(session: Session) -> dict[tuple[str, str], int]:
     try:
-        return await waiting(await session.store.pool())
+        return await waiting_callers(await session.store.pool())
     except asyncpg.UndefinedTableError:
         session.out.warn(
             "routers' queues are not shown: the control database's schema is old; run `tenantry init`"
@@ -220,7 +220,7 @@ async def _look(session: Session, name: str) -> tuple[str, list[Activity]]:
         session.out.warn(str(database.unreadable["dsn"]))
         return name, []
     async with session.connect(name, dsn) as connection:
-        return name, await look(connection)
+        return name, await read_activity(connection)
 
 
 async def _again(session: Session, once: Callable[[], Awaitable[None]], watch: bool, every: str) -> None:

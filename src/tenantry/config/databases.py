@@ -25,7 +25,7 @@ from tenantry.errors import ConfigError, DsnUnreadable
 from tenantry.ids import Kind
 
 
-class Row(Protocol):
+class RegisteredDatabase(Protocol):
     """A row of the directory's table of databases."""
 
     @property
@@ -109,7 +109,9 @@ def of_config(config: Config, name: str) -> ResolvedDatabase:
     return _of_section(name, config.databases[name], config.references.get(name, "config"))
 
 
-def resolve(config: Config, row: Row, environment: Mapping[str, str] | None = None) -> ResolvedDatabase:
+def resolve(
+    config: Config, row: RegisteredDatabase, environment: Mapping[str, str] | None = None
+) -> ResolvedDatabase:
     """A database of the directory, as far as it is known here. Never raises: one bad row harms nobody else.
 
     The configuration wins for the databases that it names. What the row says of the pool comes before what a
@@ -150,7 +152,7 @@ def resolve(config: Config, row: Row, environment: Mapping[str, str] | None = No
     )
 
 
-def resolve_all(config: Config, rows: Iterable[Row]) -> dict[str, ResolvedDatabase]:
+def resolve_all(config: Config, rows: Iterable[RegisteredDatabase]) -> dict[str, ResolvedDatabase]:
     """Every database by name, sorted: the configuration's, and those of the rows that it doesn't name."""
     found = {name: of_config(config, name) for name in config.databases}
     for row in rows:
@@ -175,7 +177,7 @@ def _of_section(name: str, section: DatabaseSection, reference: str) -> Resolved
     )
 
 
-def _pool(row: Row, default: PoolSection) -> PoolSection | None:
+def _pool(row: RegisteredDatabase, default: PoolSection) -> PoolSection | None:
     """What the row says of the pool, the rest from `default`; None: it says something that is none."""
     said = {key: row.settings[key] for key in ("max", "idle") if row.settings.get(key) is not None}
     try:

@@ -6,19 +6,19 @@ from datetime import date, timedelta
 from typing import Final
 
 from tenantry.ids import Kind
-from tenantry.promotion.rule import Action, Rule, State, Verdict, judge, judge_return, window
+from tenantry.promotion.rule import Action, Candidacy, PromotionRule, Verdict, judge, judge_return, window
 from tenantry.usage.shares import Shares
 
-_ORDER: Final = (State.CANDIDATE, State.BUILDING, State.UNKNOWN, State.NOT)
+_ORDER: Final = (Candidacy.CANDIDATE, Candidacy.BUILDING, Candidacy.UNKNOWN, Candidacy.NOT_CANDIDATE)
 
 
-def span(rule: Rule, today: date) -> tuple[date, date]:
+def span(rule: PromotionRule, today: date) -> tuple[date, date]:
     """The days that the rule wants to see: the first one, and the first that it does not want."""
     starts = window(rule, today)
     return starts[0], starts[-1] + timedelta(days=rule.bucket.days)
 
 
-def verdicts(rule: Rule, shares: Shares, today: date) -> list[Verdict]:
+def verdicts(rule: PromotionRule, shares: Shares, today: date) -> list[Verdict]:
     """One verdict for each loaded tenant, the most urgent first.
 
     Tenants of shared databases are judged for promotion; tenants with a database of their own for

@@ -44,16 +44,16 @@ class Action(StrEnum):
     DEMOTE = "demote"
 
 
-class State(StrEnum):
+class Candidacy(StrEnum):
     """Is the tenant a candidate for the action?"""
 
     CANDIDATE = "candidate"
     BUILDING = "building"
-    NOT = "not"
+    NOT_CANDIDATE = "not-candidate"
     UNKNOWN = "unknown"
 
 
-class Mark(StrEnum):
+class BucketStatus(StrEnum):
     """What one bucket says."""
 
     MET = "met"
@@ -70,11 +70,11 @@ class Mark(StrEnum):
 
 
 #: Buckets that prove that the rule is not satisfied, however the missing ones turn out.
-_DISPROOF = frozenset({Mark.UNMET, Mark.IDLE, Mark.ABSENT})
+_DISPROOF = frozenset({BucketStatus.UNMET, BucketStatus.IDLE, BucketStatus.ABSENT})
 
 
 @dataclass(frozen=True)
-class Rule:
+class PromotionRule:
     """The rule's numbers."""
 
     threshold: float = 0.40
@@ -86,7 +86,7 @@ class Rule:
     """Least mean coverage of the window, 0 to 1."""
     floor: float = 600.0
     """Seconds of the database's busy time below which a day proves nothing."""
-    demote: float = 0.20
+    demote_threshold: float = 0.20
     """Share that a dedicated tenant would have back in the shared database, below which it may
     return.
     """
@@ -95,9 +95,9 @@ class Rule:
         """Refuse numbers that can't mean anything, as ValueError."""
         if not 0 < self.threshold < 1:
             raise ValueError(f"promotion.threshold must be between 0 and 1, not {self.threshold}")
-        if not 0 <= self.demote < self.threshold:
+        if not 0 <= self.demote_threshold < self.threshold:
             raise ValueError(
-                f"promotion.demote ({self.demote}) must be below promotion.threshold "
+                f"promotion.demote ({self.demote_threshold}) must be below promotion.threshold "
                 f"({self.threshold}), or a tenant would be sent to and fro"
             )
         if not 0 <= self.coverage <= 1:
@@ -113,7 +113,7 @@ class Rule:
         return self.window // self.bucket.days
 
 
-class Judged(NamedTuple):
+class BucketResult(NamedTuple):
     """One bucket and what it says."""
 
     first: date
@@ -123,7 +123,7 @@ class Judged(NamedTuple):
     """0 to 1; None: not known."""
     coverage: float
     """0 to 1."""
-    mark: Mark
+    status: BucketStatus
     sources: tuple[str, ...] = ()
     """Labels of imports that its figures come from; empty when all of it was measured."""
 
@@ -135,7 +135,7 @@ class Verdict:
     tenant: str
     database: str
     action: Action
-    state: State
+    state: Candidacy
     streak: int
     """Newest buckets in a row that satisfy the rule."""
     needed: int
@@ -146,8 +146,8 @@ class Verdict:
     """
     coverage: float
     """Mean coverage of the window, 0 to 1."""
-    rule: Rule
-    buckets: tuple[Judged, ...]
+    rule: PromotionRule
+    buckets: tuple[BucketResult, ...]
     """Oldest first."""
 
     @property
@@ -156,9 +156,9 @@ class Verdict:
         return self.buckets[-1].share if self.buckets else None
 
     @property
-    def missing(self) -> tuple[Judged, ...]:
+    def missing(self) -> tuple[BucketResult, ...]:
         """Buckets of which not enough is known."""
-        return tuple(bucket for bucket in self.buckets if bucket.mark is Mark.MISSING)
+        return tuple(bucket for bucket in self.buckets if bucket.status is BucketStatus.MISSING)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ class Verdict:
         return tuple(sorted({source for bucket in self.buckets for source in bucket.sources}))
 
 
-def window(rule: Rule, today: date) -> tuple[date, ...]:
+def window(rule: PromotionRule, today: date) -> tuple[date, ...]:
     """First days of the last complete buckets before `today` (UTC), oldest first."""
     end = today
     if rule.bucket is Bucket.WEEK:
@@ -175,7 +175,7 @@ def window(rule: Rule, today: date) -> tuple[date, ...]:
     return tuple(end - timedelta(days=length * n) for n in range(rule.needed, 0, -1))
 
 
-def judge(rule: Rule, history: History, today: date) -> Verdict:
+def judge(rule: PromotionRule, history: History, today: date) -> Verdict:
     """Say whether `history`'s tenant is a candidate for promotion.
 
     Args:
@@ -184,19 +184,19 @@ def judge(rule: Rule, history: History, today: date) -> Verdict:
         today: the current UTC day, which is incomplete and never counted.
 
     Returns:
-        the verdict; for a tenant that already has a database of its own its state is "not".
+        the verdict; for a tenant that already has a database of its own its state is "not-candidate".
     """
     judged = tuple(_judge_bucket(rule, history, first) for first in window(rule, today))
     if history.kind is Kind.DEDICATED:
-        judged = tuple(bucket._replace(mark=Mark.UNMET) for bucket in judged)
+        judged = tuple(bucket._replace(status=BucketStatus.UNMET) for bucket in judged)
     return _verdict(rule, history, judged, Action.PROMOTE, today)
 
 
-def judge_return(rule: Rule, own: History, shared: History, today: date) -> Verdict:
+def judge_return(rule: PromotionRule, own: History, shared: History, today: date) -> Verdict:
     """Say whether a dedicated tenant could go back to a shared database (demotion advice).
 
     The share that counts is the one it would have there: its database's busy time over that plus
-    the shared database's. It has to be below `rule.demote` in every bucket, so that a tenant near
+    the shared database's. It has to be below `rule.demote_threshold` in every bucket, so that a tenant near
     the promotion threshold is not sent to and fro. The floor plays no part: an idle dedicated
     database is a good reason.
 
@@ -209,7 +209,7 @@ def judge_return(rule: Rule, own: History, shared: History, today: date) -> Verd
     """
     judged = tuple(_judge_return(rule, own, shared, first) for first in window(rule, today))
     if own.kind is not Kind.DEDICATED:
-        judged = tuple(bucket._replace(mark=Mark.UNMET) for bucket in judged)
+        judged = tuple(bucket._replace(status=BucketStatus.UNMET) for bucket in judged)
     return _verdict(rule, own, judged, Action.DEMOTE, today)
 
 
@@ -225,7 +225,7 @@ def _sources(days: list[Day | None]) -> tuple[str, ...]:
     return tuple(sorted({day.source for day in days if day and day.source != MEASURED}))
 
 
-def _judge_bucket(rule: Rule, history: History, first: date) -> Judged:
+def _judge_bucket(rule: PromotionRule, history: History, first: date) -> BucketResult:
     length = rule.bucket.days
     days = _days(history, first, length)
     known = [day for day in days if day is not None and day.total is not None]
@@ -235,20 +235,20 @@ def _judge_bucket(rule: Rule, history: History, first: date) -> Judged:
     # The floor is a day's; of a week with unknown days, only the known ones can be held against it.
     idle = total < rule.floor * len(known)
     if history.since is not None and first + timedelta(days=length) <= history.since:
-        mark = Mark.ABSENT
+        status = BucketStatus.ABSENT
     elif share is None:
-        mark = Mark.MISSING
+        status = BucketStatus.MISSING
     elif share > rule.threshold and not idle:
-        mark = Mark.MET
+        status = BucketStatus.MET
     elif coverage < rule.coverage:
         # What was not reported may have been this tenant's: below is not proven.
-        mark = Mark.MISSING
+        status = BucketStatus.MISSING
     else:
-        mark = Mark.IDLE if idle else Mark.UNMET
-    return Judged(first, length, share, coverage, mark, _sources(days))
+        status = BucketStatus.IDLE if idle else BucketStatus.UNMET
+    return BucketResult(first, length, share, coverage, status, _sources(days))
 
 
-def _judge_return(rule: Rule, own: History, shared: History, first: date) -> Judged:
+def _judge_return(rule: PromotionRule, own: History, shared: History, first: date) -> BucketResult:
     length = rule.bucket.days
     pairs = list(zip(_days(own, first, length), _days(shared, first, length), strict=True))
     own_total = both_total = coverage = 0.0
@@ -263,47 +263,49 @@ def _judge_return(rule: Rule, own: History, shared: History, first: date) -> Jud
     coverage = round(coverage / length, DECIMALS)
     share = _share(own_total, both_total) if known else None
     if own.since is not None and first <= own.since:
-        mark = Mark.ABSENT  # the day of the move is mixed: it says nothing about life on its own
+        status = BucketStatus.ABSENT  # the day of the move is mixed: it says nothing about life on its own
     elif share is None or coverage < rule.coverage:
-        mark = Mark.MISSING
+        status = BucketStatus.MISSING
     else:
-        mark = Mark.MET if share < rule.demote else Mark.UNMET
-    return Judged(first, length, share, coverage, mark, _sources([pair[0] for pair in pairs]))
+        status = BucketStatus.MET if share < rule.demote_threshold else BucketStatus.UNMET
+    return BucketResult(first, length, share, coverage, status, _sources([pair[0] for pair in pairs]))
 
 
-def _streak(marks: list[Mark]) -> int:
+def _streak(statuses: list[BucketStatus]) -> int:
     streak = 0
-    for mark in reversed(marks):
-        if mark is not Mark.MET:
+    for status in reversed(statuses):
+        if status is not BucketStatus.MET:
             break
         streak += 1
     return streak
 
 
-def _satisfied(rule: Rule, marks: list[Mark], coverages: list[float]) -> bool:
+def _satisfied(rule: PromotionRule, statuses: list[BucketStatus], coverages: list[float]) -> bool:
     mean = round(sum(coverages) / len(coverages), DECIMALS)
-    return all(mark is Mark.MET for mark in marks) and mean >= rule.coverage
+    return all(status is BucketStatus.MET for status in statuses) and mean >= rule.coverage
 
 
-def _buckets_to_go(rule: Rule, marks: list[Mark], coverages: list[float]) -> int:
+def _buckets_to_go(rule: PromotionRule, statuses: list[BucketStatus], coverages: list[float]) -> int:
     """How many more buckets, satisfying the rule and fully covered, make the tenant a candidate."""
     for more in range(rule.needed):
-        if _satisfied(rule, marks[more:] + [Mark.MET] * more, coverages[more:] + [1.0] * more):
+        if _satisfied(rule, statuses[more:] + [BucketStatus.MET] * more, coverages[more:] + [1.0] * more):
             return more
     return rule.needed
 
 
-def _verdict(rule: Rule, history: History, judged: tuple[Judged, ...], action: Action, today: date) -> Verdict:
-    marks = [bucket.mark for bucket in judged]
+def _verdict(
+    rule: PromotionRule, history: History, judged: tuple[BucketResult, ...], action: Action, today: date
+) -> Verdict:
+    statuses = [bucket.status for bucket in judged]
     coverages = [bucket.coverage for bucket in judged]
-    streak = _streak(marks)
-    if _satisfied(rule, marks, coverages):
-        state = State.CANDIDATE
-    elif not _DISPROOF.isdisjoint(marks):
-        state = State.BUILDING if streak else State.NOT
+    streak = _streak(statuses)
+    if _satisfied(rule, statuses, coverages):
+        state = Candidacy.CANDIDATE
+    elif not _DISPROOF.isdisjoint(statuses):
+        state = Candidacy.BUILDING if streak else Candidacy.NOT_CANDIDATE
     else:
-        state = State.UNKNOWN
-    more = _buckets_to_go(rule, marks, coverages)
+        state = Candidacy.UNKNOWN
+    more = _buckets_to_go(rule, statuses, coverages)
     to_go = 0
     if more:
         # The present, incomplete bucket is the first of those to come.

@@ -79,7 +79,7 @@ class _Service:
         fleet = await self._reader.read()
         html = self._page.render(
             fleet=fleet,
-            witness=page.witness_rows(fleet.witnessed),
+            witness=page.witness_rows(fleet.sampled_sessions),
             threshold=self._config.promotion.threshold,
             version=__version__,
         )

@@ -22,13 +22,13 @@ from tenantry.config import Config, resolve_all
 from tenantry.directory import Store
 from tenantry.errors import TenantryError
 from tenantry.metrics import FleetNumbers
-from tenantry.promotion import Action, Bucket, Rule, State, Verdict, reasons, span, verdicts
+from tenantry.promotion import Action, Bucket, Candidacy, PromotionRule, Verdict, reasons, span, verdicts
 from tenantry.runtime.connection_errors import ANY_FAILURE
 from tenantry.runtime.periodic import Periodic
 from tenantry.server.backups import measure
 from tenantry.server.lag import Following, lags
 from tenantry.usage import shares, upkeep
-from tenantry.usage.sampler import Witnessed, witnessed
+from tenantry.usage.sampler import SampledSessions, sampled_sessions
 from tenantry.usage.view import FleetView
 
 if TYPE_CHECKING:
@@ -89,10 +89,10 @@ class Fleet:
     moves: tuple[MoveRow, ...] = ()
     """Unfinished ones first, then the newest."""
     verdicts: tuple[Verdict, ...] = ()
-    """Those that are not simply "not"."""
+    """Those that are not simply "not-candidate"."""
     reasons: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By tenant, in words."""
-    witnessed: Mapping[str, Witnessed] = field(default_factory=dict)
+    sampled_sessions: Mapping[str, SampledSessions] = field(default_factory=dict)
     """By database, of the last hour and this one; empty: nobody samples."""
     numbers: FleetNumbers = field(default_factory=FleetNumbers)
 
@@ -212,7 +212,7 @@ class FleetReader:
             moves=moves,
             verdicts=judged,
             reasons={verdict.tenant: reasons(verdict) for verdict in judged},
-            witnessed=await witnessed(control, hour - HOUR, hour + HOUR),
+            sampled_sessions=await sampled_sessions(control, hour - HOUR, hour + HOUR),
             numbers=self._numbers(databases, moves)._replace(
                 lags=await lags(known, unfinished),
                 backups=await measure(self._store, self._config),
@@ -229,7 +229,7 @@ class FleetReader:
         top = self._config.metrics.top
         loaded = await shares.load(control, *span(self._rule, today), top=top)
         all_ = verdicts(self._rule, loaded, today)
-        told = tuple(verdict for verdict in all_ if verdict.state is not State.NOT)
+        told = tuple(verdict for verdict in all_ if verdict.state is not Candidacy.NOT_CANDIDATE)
         # Of a dedicated tenant the verdict's share is the one that it would have back, not of its database.
         shared = (v for v in all_ if v.action is Action.PROMOTE)
         last = {(v.tenant, v.database): v.share for v in shared if v.share is not None}
@@ -256,7 +256,7 @@ class FleetReader:
             coverage=self._view.coverage,
             shares={key: share for key, share in last.items() if key[0] in named},
             streaks={verdict.tenant: verdict.streak * days for verdict in promoting},
-            candidates=frozenset(v.tenant for v in promoting if v.state is State.CANDIDATE),
+            candidates=frozenset(v.tenant for v in promoting if v.state is Candidacy.CANDIDATE),
             tenants=dict(counts),
             moves={move.tenant: move.step or move.state for move in moves if not move.finished},
         )
@@ -268,16 +268,16 @@ def _following(move: MoveRow) -> Following:
     return Following(move.id, move.tenant, home, direction)
 
 
-def rule_of(config: Config) -> Rule:
+def rule_of(config: Config) -> PromotionRule:
     """The configured rule."""
     rule = config.promotion
-    return Rule(
+    return PromotionRule(
         threshold=rule.threshold,
         window=round(rule.window / 86_400),
         bucket=Bucket(rule.bucket),
         coverage=rule.coverage,
         floor=rule.floor,
-        demote=rule.demote_below,
+        demote_threshold=rule.demote_below,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from tenantry.usage.sampler import Witnessed
+from tenantry.usage.sampler import SampledSessions
 
 #: Tenants shown per database.
 SHOWN: Final = 5
@@ -23,7 +23,7 @@ class WitnessRow(NamedTuple):
     """What its sessions mostly did."""
 
 
-def witness_rows(seen: Mapping[str, Witnessed]) -> list[WitnessRow]:
+def witness_rows(seen: Mapping[str, SampledSessions]) -> list[WitnessRow]:
     """The tenants with the most active sessions of each database."""
     rows = []
     for database, found in sorted(seen.items()):

@@ -12,7 +12,7 @@ from tenantry.directory import Store
 from tenantry.errors import ConfigError
 from tenantry.server.app import application
 from tenantry.server.backups import Backups
-from tenantry.server.watching import watch
+from tenantry.server.monitoring import start_monitoring
 
 
 async def serve(store: Store, config: Config, *, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -34,7 +34,7 @@ async def serve(store: Store, config: Config, *, host: str, port: int, ready: Ca
             server_header=False,
             timeout_graceful_shutdown=5,
         )
-        watches = await watch(store, config)
+        monitor = await start_monitoring(store, config)
         making = Backups(store, config)
         making.start()
         shown = f"[{host}]" if ":" in host else host
@@ -43,7 +43,7 @@ async def serve(store: Store, config: Config, *, host: str, port: int, ready: Ca
             await uvicorn.Server(options).serve(sockets=[listening])
         finally:
             await making.close()
-            await watches.close()
+            await monitor.close()
     finally:
         listening.close()
 

@@ -24,7 +24,7 @@ _REQUIRED: Final = ("day", "database", "tenant", "busy_seconds", "total_seconds"
 NOBODY: Final = ""
 
 
-class Row(NamedTuple):
+class HistoryRow(NamedTuple):
     """One line of the file."""
 
     day: date
@@ -71,7 +71,7 @@ class BadHistory(ValueError):
         super().__init__(f"line {line}: {why}")
 
 
-def parse(file: TextIO, ids: IdType) -> Iterator[Row]:
+def parse(file: TextIO, ids: IdType) -> Iterator[HistoryRow]:
     """Read rows from CSV with a header. A line that is cut off or has too many fields is refused.
 
     Args:
@@ -96,12 +96,12 @@ def _check_header(names: Sequence[str]) -> None:
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise ValueError(f"the header lacks {', '.join(missing)}")
-    twice = sorted(name for name in Row._fields if names.count(name) > 1)
+    twice = sorted(name for name in HistoryRow._fields if names.count(name) > 1)
     if twice:
         raise ValueError(f"the header has {', '.join(twice)} twice")
 
 
-def _row(values: dict[Any, Any], ids: IdType) -> Row:
+def _row(values: dict[Any, Any], ids: IdType) -> HistoryRow:
     def number(name: str, most: float = 1e12) -> float:
         text = values.get(name) or "0"
         value = float(text)
@@ -126,7 +126,7 @@ def _row(values: dict[Any, Any], ids: IdType) -> Row:
     if total is not None and busy > total * (1 + 1e-9):
         raise ValueError(f"busy_seconds ({busy:g}) exceed total_seconds ({total:g})")
     alone = not values["tenant"] and busy == 0
-    return Row(
+    return HistoryRow(
         day=date.fromisoformat(values["day"]),
         database=values["database"],
         tenant=NOBODY if alone else str(ids.parse(values["tenant"])),
@@ -144,7 +144,7 @@ def _row(values: dict[Any, Any], ids: IdType) -> Row:
     )
 
 
-async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[Row], label: str) -> Imported:
+async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[HistoryRow], label: str) -> Imported:
     """Import rows as history of that label: all of them, or none.
 
     The label's rows of the same days and databases are replaced, so importing again changes nothing.
@@ -167,7 +167,7 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[Row], label:
     totals = _totals(listed)
     days, databases = zip(*totals, strict=True)
     used = [row for row in listed if row.tenant != NOBODY]
-    columns: list[Any] = [list(column) for column in zip(*used, strict=True)] or [[]] * len(Row._fields)
+    columns: list[Any] = [list(column) for column in zip(*used, strict=True)] or [[]] * len(HistoryRow._fields)
     async with control.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", locks.IMPORTING_USAGE, timeout=LONG)
         await connection.execute(
@@ -195,9 +195,9 @@ class _Total(NamedTuple):
     statements: int
 
 
-def _totals(rows: list[Row]) -> dict[tuple[date, str], _Total]:
+def _totals(rows: list[HistoryRow]) -> dict[tuple[date, str], _Total]:
     """By day and database. Raises ValueError."""
-    stated: dict[tuple[date, str], Row] = {}
+    stated: dict[tuple[date, str], HistoryRow] = {}
     sums: dict[tuple[date, str], float] = defaultdict(float)
     for row in rows:
         said = stated.setdefault((row.day, row.database), row)
@@ -221,19 +221,19 @@ def _totals(rows: list[Row]) -> dict[tuple[date, str], _Total]:
     }
 
 
-def _of_the_day(row: Row) -> tuple[float | int | None, ...]:
+def _of_the_day(row: HistoryRow) -> tuple[float | int | None, ...]:
     """What each row of a day and database has to say alike."""
     return row.total_seconds, row.coverage, row.excess_seconds, row.excess_statements
 
 
-async def get(control: asyncpg.Pool[asyncpg.Record], first: date, until: date) -> AsyncIterator[Row]:
+async def get(control: asyncpg.Pool[asyncpg.Record], first: date, until: date) -> AsyncIterator[HistoryRow]:
     """The ledger from day `first` to before `until`, a day at a time, sorted.
 
     `total_seconds` is None for days of which too little is known.
     """
     async with control.acquire() as connection, connection.transaction(readonly=True):
         async for row in connection.cursor(query("usage/export"), first, until, prefetch=5000):
-            yield Row(*row.values())
+            yield HistoryRow(*row.values())
 
 
 class CsvWriter:
@@ -241,8 +241,8 @@ class CsvWriter:
 
     def __init__(self, file: TextIO) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
-        self._writer.writerow(Row._fields)
+        self._writer.writerow(HistoryRow._fields)
 
-    def row(self, row: Row) -> None:
+    def row(self, row: HistoryRow) -> None:
         """Write one row; what is not known stays empty."""
         self._writer.writerow(["" if value is None else value for value in row])

@@ -61,7 +61,7 @@ class Flushed(NamedTuple):
     seconds: float
 
 
-def spread(end: float, seconds: float) -> list[tuple[int, float]]:
+def split_by_hour(end: float, seconds: float) -> list[tuple[int, float]]:
     """Cut the `seconds` before `end` at the hours: the start of each hour and its seconds, sorted."""
     pieces = []
     left = max(0.0, seconds)
@@ -77,7 +77,7 @@ def spread(end: float, seconds: float) -> list[tuple[int, float]]:
 
 
 class Ledger:
-    """One process's pen: flushes a meter to the control database. `start` it, and `close` it."""
+    """Writes one process's use, as its meter has it, to the control database. `start` it, and `close` it."""
 
     # Mutable state: _batch (number of the last frozen batch), _pending (frozen, not known to be
     # counted, oldest first), _mark (monotonic time up to which use is frozen), _until (wall clock
@@ -189,7 +189,7 @@ class Ledger:
         """Cut the interval that ends now into numbered batches; the last one carries its coverage."""
         now, mark = self._clock(), self._monotonic()
         used = self.meter.take()
-        reported = spread(now, mark - self._mark)
+        reported = split_by_hour(now, mark - self._mark)
         for first in range(0, max(1, len(used)), self._rows):
             final = first + self._rows >= len(used)
             self._batch += 1
@@ -220,16 +220,16 @@ class Ledger:
         return [
             self.router,
             batch.number,
-            moment(self._started),
-            moment(batch.until),
-            moment(batch.until) if batch.last else None,
-            [moment(hour) for hour in columns[0]],
+            to_datetime(self._started),
+            to_datetime(batch.until),
+            to_datetime(batch.until) if batch.last else None,
+            [to_datetime(hour) for hour in columns[0]],
             *columns[1:],
-            [moment(hour) for hour, _ in batch.reported],
+            [to_datetime(hour) for hour, _ in batch.reported],
             [seconds for _, seconds in batch.reported],
         ]
 
 
-def moment(seconds: float) -> datetime:
+def to_datetime(seconds: float) -> datetime:
     """Seconds since 1970-01-01 UTC as a timestamp."""
     return datetime.fromtimestamp(seconds, UTC)

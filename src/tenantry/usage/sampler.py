@@ -19,7 +19,7 @@ import asyncpg
 from tenantry.errors import DatabaseUnavailable
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.sql import query
-from tenantry.usage.ledger import moment
+from tenantry.usage.ledger import to_datetime
 from tenantry.usage.meter import HOUR
 
 #: Difference of the two shares, beyond the sampling error, above which the figures disagree.
@@ -47,7 +47,7 @@ class Activity(NamedTuple):
         return self.state in _ACTIVE
 
 
-async def look(connection: asyncpg.Connection[asyncpg.Record]) -> list[Activity]:
+async def read_activity(connection: asyncpg.Connection[asyncpg.Record]) -> list[Activity]:
     """Who is on the connection's database now."""
     return [Activity(*row.values()) for row in await connection.fetch(query("usage/sample"))]
 
@@ -60,7 +60,7 @@ class _Batch(NamedTuple):
     last: bool
 
 
-class Witness:
+class SessionSampler:
     """What was seen on one database, until it is in the control database. Counted exactly once."""
 
     # Mutable state: _sessions and _samples (since the last freeze), _frozen (a batch whose outcome
@@ -90,11 +90,11 @@ class Witness:
         self._sessions: Counter[tuple[int, str, str]] = Counter()
         self._samples: Counter[int] = Counter()
 
-    def saw(self, activity: Iterable[Activity], at: float) -> None:
+    def record(self, activity: Iterable[Activity], at: float) -> None:
         """Write down one look.
 
         Args:
-            activity: what `look` returned.
+            activity: what `read_activity` returned.
             at: when, seconds since 1970 UTC.
         """
         hour = int(at // HOUR) * HOUR
@@ -128,15 +128,15 @@ class Witness:
                 query("usage/count_samples"),
                 self._id,
                 batch.number,
-                moment(self._started),
-                moment(batch.until),
-                moment(batch.until) if batch.last else None,
+                to_datetime(self._started),
+                to_datetime(batch.until),
+                to_datetime(batch.until) if batch.last else None,
                 self.database,
-                [moment(hour) for hour, _, _ in keys],
+                [to_datetime(hour) for hour, _, _ in keys],
                 [tenant for _, tenant, _ in keys],
                 [wait for _, _, wait in keys],
                 [batch.sessions[key] for key in keys],
-                [moment(hour) for hour in hours],
+                [to_datetime(hour) for hour in hours],
                 [batch.samples[hour] for hour in hours],
             )
         except DATABASE_ERRORS as error:
@@ -145,7 +145,7 @@ class Witness:
 
 
 @dataclass
-class Witnessed:
+class SampledSessions:
     """What was seen on one database in some hours."""
 
     samples: int
@@ -175,7 +175,9 @@ class Witnessed:
         return abs(mine - share) > bound + _SIGMAS * error
 
 
-async def witnessed(control: asyncpg.Pool[asyncpg.Record], begin: float, end: float) -> dict[str, Witnessed]:
+async def sampled_sessions(
+    control: asyncpg.Pool[asyncpg.Record], begin: float, end: float
+) -> dict[str, SampledSessions]:
     """What the witnesses saw, by database.
 
     Args:
@@ -183,9 +185,9 @@ async def witnessed(control: asyncpg.Pool[asyncpg.Record], begin: float, end: fl
         begin: start of the first hour, seconds since 1970 UTC.
         end: end of the last one.
     """
-    found: dict[str, Witnessed] = {}
-    for row in await control.fetch(query("usage/witnessed"), moment(begin), moment(end)):
-        there = found.setdefault(row["database"], Witnessed(row["samples"]))
+    found: dict[str, SampledSessions] = {}
+    for row in await control.fetch(query("usage/witnessed"), to_datetime(begin), to_datetime(end)):
+        there = found.setdefault(row["database"], SampledSessions(row["samples"]))
         if row["tenant"] is not None:
             waits = there.sessions[row["tenant"]]
             waits[row["wait"]] = waits.get(row["wait"], 0) + row["sessions"]

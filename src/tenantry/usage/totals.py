@@ -14,7 +14,7 @@ import asyncpg
 from tenantry.errors import DatabaseUnavailable
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.sql import query
-from tenantry.usage.ledger import moment, spread
+from tenantry.usage.ledger import split_by_hour, to_datetime
 from tenantry.usage.meter import DAY, HOUR
 
 #: Two readings within a day are this far apart at most for their difference to be called known hour
@@ -43,7 +43,7 @@ class Reading(NamedTuple):
     """and blocks touched."""
 
 
-class Part(NamedTuple):
+class HourTotal(NamedTuple):
     """What a database did in a part of an hour."""
 
     hour: int
@@ -65,7 +65,7 @@ def _was_reset(before: Reading, now: Reading) -> bool:
     return any(new < old for old, new in counters)
 
 
-def difference(before: Reading, now: Reading, *, elapsed: float | None = None) -> list[Part]:
+def difference(before: Reading, now: Reading, *, elapsed: float | None = None) -> list[HourTotal]:
     """What the database did between two readings, cut at the hours.
 
     Busy seconds are spread evenly over the time between. What a reset or crash erased is not known,
@@ -95,8 +95,11 @@ def difference(before: Reading, now: Reading, *, elapsed: float | None = None) -
     if seconds > _LONGEST and not same_day:
         known = 0.0  # how much belongs to which day is a guess
     if seconds <= 0:
-        return [Part(int(now.at // HOUR) * HOUR, busy, 0.0)]
-    return [Part(hour, busy * piece / seconds, piece * known / seconds) for hour, piece in spread(now.at, seconds)]
+        return [HourTotal(int(now.at // HOUR) * HOUR, busy, 0.0)]
+    return [
+        HourTotal(hour, busy * piece / seconds, piece * known / seconds)
+        for hour, piece in split_by_hour(now.at, seconds)
+    ]
 
 
 async def read(connection: asyncpg.Connection[asyncpg.Record]) -> Reading | None:
@@ -129,7 +132,7 @@ class Collector:
         self._control = control
         self._last: tuple[int, float] | None = None
 
-    async def collect(self, connection: asyncpg.Connection[asyncpg.Record], steady: float) -> list[Part]:
+    async def collect(self, connection: asyncpg.Connection[asyncpg.Record], steady: float) -> list[HourTotal]:
         """Read the counters and add what happened since the last reading, whoever made that.
 
         Args:
@@ -146,7 +149,7 @@ class Collector:
         if now is None:
             return []
         row = await self._reading()
-        version, parts = 0, list[Part]()
+        version, parts = 0, list[HourTotal]()
         if row is not None:
             version = row["version"]
             mine = self._last is not None and self._last[0] == version
@@ -166,14 +169,14 @@ class Collector:
         except DATABASE_ERRORS as error:
             raise DatabaseUnavailable("control", type(error).__name__) from error
 
-    async def _put(self, version: int, now: Reading, parts: list[Part]) -> bool:
+    async def _put(self, version: int, now: Reading, parts: list[HourTotal]) -> bool:
         try:
             kept = await self._control.fetchval(
                 query("usage/put_total"),
                 self.database,
                 version,
                 json.dumps(now._asdict()),
-                [moment(part.hour) for part in parts],
+                [to_datetime(part.hour) for part in parts],
                 [part.busy for part in parts],
                 [part.covered for part in parts],
             )

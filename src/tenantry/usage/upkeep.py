@@ -15,7 +15,7 @@ import asyncpg
 from tenantry.runtime import locks
 from tenantry.sql import query
 from tenantry.usage.coverage import Reporter, hour_coverage
-from tenantry.usage.ledger import moment
+from tenantry.usage.ledger import to_datetime
 from tenantry.usage.meter import DAY, HOUR
 
 #: Seconds that the work on one hour or day may take; a pool's own timeout is meant for short queries.
@@ -47,7 +47,7 @@ RETENTION: Final = Retention()
 
 def today(now: float) -> date:
     """The UTC day of a moment, seconds since 1970."""
-    return moment(now).date()
+    return to_datetime(now).date()
 
 
 class Upkeep(NamedTuple):
@@ -65,14 +65,14 @@ async def reported(control: Control, first: date, days: int, now: float) -> list
     """
     start = int(datetime(first.year, first.month, first.day, tzinfo=UTC).timestamp())
     end = start + days * DAY
-    rows = await control.fetch(query("usage/reporters"), moment(start))
+    rows = await control.fetch(query("usage/reporters"), to_datetime(start))
     reporters = [Reporter(*row.values()) for row in rows]
     seconds: dict[int, dict[UUID, float]] = defaultdict(dict)
     for row in await control.fetch(
         "SELECT extract(epoch FROM hour)::bigint AS hour, reporter, seconds FROM tenantry.reported "
         "WHERE hour >= $1 AND hour < $2",
-        moment(start),
-        moment(end),
+        to_datetime(start),
+        to_datetime(end),
     ):
         seconds[row["hour"]][row["reporter"]] = row["seconds"]
     found = []
@@ -122,7 +122,7 @@ async def keep_up(control: asyncpg.Pool[asyncpg.Record], now: float, retention: 
     await control.execute(
         query("usage/forget"),
         present - timedelta(days=retention.days),
-        moment(now // DAY * DAY) - timedelta(days=retention.details),
+        to_datetime(now // DAY * DAY) - timedelta(days=retention.details),
         timeout=LONG,
     )
     return Upkeep(closed, rolled)

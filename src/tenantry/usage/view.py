@@ -15,7 +15,7 @@ import asyncpg
 
 from tenantry.sql import query
 from tenantry.usage.coverage import Reporter, hour_coverage
-from tenantry.usage.ledger import moment
+from tenantry.usage.ledger import to_datetime
 from tenantry.usage.meter import HOUR
 
 OTHER: Final = "_other"
@@ -109,7 +109,7 @@ class FleetView:
         fresh: dict[int, Counts] = {}
         sets = {hour: await self._set(control, hour) for hour in hours}
         for hour in hours:
-            rows = await control.fetch(query("usage/hour"), moment(hour), sets[hour])
+            rows = await control.fetch(query("usage/hour"), to_datetime(hour), sets[hour])
             fresh[hour] = {(row["label"], row["database"]): Count(*list(row.values())[2:]) for row in rows}
         databases: dict[int, dict[str, float]] = {
             hour: {} for hour in range(present - _LATE, present + HOUR, HOUR)
@@ -117,8 +117,8 @@ class FleetView:
         for row in await control.fetch(
             "SELECT extract(epoch FROM hour)::bigint AS hour, database, busy_seconds "
             "FROM tenantry.database_usage WHERE hour >= $1 AND hour <= $2",
-            moment(min(databases)),
-            moment(present),
+            to_datetime(min(databases)),
+            to_datetime(present),
         ):
             databases[row["hour"]][row["database"]] = row["busy_seconds"]
         self.coverage = await hour_reported(control, hours[0], now)
@@ -138,7 +138,7 @@ class FleetView:
         if hour in self._sets:
             return self._sets[hour]
         for of in (hour - HOUR, hour):
-            rows = await control.fetch(query("usage/largest"), moment(of), self._top)
+            rows = await control.fetch(query("usage/largest"), to_datetime(of), self._top)
             if rows:
                 break
         return [row["tenant"] for row in rows]
@@ -164,8 +164,10 @@ class FleetView:
 
 async def hour_reported(control: asyncpg.Pool[asyncpg.Record], hour: int, now: float) -> float:
     """How much of the hour the fleet was reporting, 0 to 1."""
-    rows = await control.fetch(query("usage/reporters"), moment(hour))
-    seconds = await control.fetch("SELECT reporter, seconds FROM tenantry.reported WHERE hour = $1", moment(hour))
+    rows = await control.fetch(query("usage/reporters"), to_datetime(hour))
+    seconds = await control.fetch(
+        "SELECT reporter, seconds FROM tenantry.reported WHERE hour = $1", to_datetime(hour)
+    )
     return hour_coverage(
         hour,
         [Reporter(*row.values()) for row in rows],

@@ -11,11 +11,11 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType
-from tenantry.promotion import Mark, Rule, State, judge, reasons
+from tenantry.promotion import BucketStatus, Candidacy, PromotionRule, judge, reasons
 from tenantry.sql import migrations
 from tenantry.usage import exchange, shares, upkeep
-from tenantry.usage.exchange import BadHistory, Row
-from tenantry.usage.ledger import moment
+from tenantry.usage.exchange import BadHistory, HistoryRow
+from tenantry.usage.ledger import to_datetime
 from tenantry.usage.meter import DAY
 from tests.integration.usage.conftest import Pool
 from tests.integration.usage.test_shares import MIDNIGHT, TODAY, enter, live
@@ -23,13 +23,13 @@ from tests.integration.usage.test_shares import MIDNIGHT, TODAY, enter, live
 FORTNIGHT = [TODAY - timedelta(days=number) for number in range(14, 0, -1)]
 
 
-def history(share: float = 0.5) -> list[Row]:
+def history(share: float = 0.5) -> list[HistoryRow]:
     return [
         row
         for day in FORTNIGHT
         for row in (
-            Row(day, "shared", "heavy", share * 9000, 9000.0),
-            Row(day, "shared", "light", 10.0, 9000.0),
+            HistoryRow(day, "shared", "heavy", share * 9000, 9000.0),
+            HistoryRow(day, "shared", "light", 10.0, 9000.0),
         )
     ]
 
@@ -41,8 +41,8 @@ async def test_imported_history_is_judged_and_labelled(control: Pool) -> None:
 
     assert done == (28, 14, 2)
     found = await shares.load(control, FORTNIGHT[0], TODAY)
-    verdict = judge(Rule(), found.history("heavy"), TODAY)
-    assert verdict.state is State.CANDIDATE
+    verdict = judge(PromotionRule(), found.history("heavy"), TODAY)
+    assert verdict.state is Candidacy.CANDIDATE
     assert verdict.sources == ("simulated",)
     assert reasons(verdict)[-1] == "leans on imported history: simulated"
 
@@ -51,7 +51,7 @@ async def test_importing_again_changes_nothing_and_a_correction_replaces(control
     await exchange.put(control, history(), "simulated")
     await exchange.put(control, history(), "simulated")
     before = [row async for row in exchange.get(control, FORTNIGHT[0], TODAY)]
-    await exchange.put(control, [Row(FORTNIGHT[0], "shared", "heavy", 1.0, 9.0)], "simulated")
+    await exchange.put(control, [HistoryRow(FORTNIGHT[0], "shared", "heavy", 1.0, 9.0)], "simulated")
     after = [row async for row in exchange.get(control, FORTNIGHT[0], TODAY)]
 
     assert len(before) == 28
@@ -102,10 +102,10 @@ async def test_measured_history_that_is_exported_is_judged_the_same_where_it_is_
     """Delays that are taken off, days of which too little is known, idle days and the day that is not over."""
     await enter(control, "heavy", "light")
     await live(control, 14, {"heavy": 30.0, "light": 70.0}, total=60.0, server_without_hours=range(24, 72))
-    yesterday = moment(MIDNIGHT - DAY)
+    yesterday = to_datetime(MIDNIGHT - DAY)
     await control.execute("UPDATE tenantry.usage SET statements = CASE tenant WHEN 'light' THEN 9 ELSE 1 END")
     await control.execute("DELETE FROM tenantry.usage WHERE hour >= $1", yesterday)  # nobody did anything
-    await control.execute("INSERT INTO tenantry.usage VALUES ($1, 'shared', 'heavy', 0.1)", moment(MIDNIGHT))
+    await control.execute("INSERT INTO tenantry.usage VALUES ($1, 'shared', 'heavy', 0.1)", to_datetime(MIDNIGHT))
     await upkeep.close_days(control, MIDNIGHT + 60)
     text = await exported(control)
 
@@ -118,15 +118,15 @@ async def test_measured_history_that_is_exported_is_judged_the_same_where_it_is_
         again = await exported(other)
         for tenant in ("heavy", "light"):
             mine, theirs = [
-                judge(Rule(), (await shares.load(pool, FORTNIGHT[0], TODAY)).history(tenant), TODAY)
+                judge(PromotionRule(), (await shares.load(pool, FORTNIGHT[0], TODAY)).history(tenant), TODAY)
                 for pool in (control, other)
             ]
-            marks = [bucket.mark for bucket in mine.buckets]
-            assert [bucket.mark for bucket in theirs.buckets] == marks
+            marks = [bucket.status for bucket in mine.buckets]
+            assert [bucket.status for bucket in theirs.buckets] == marks
             assert [bucket.share for bucket in theirs.buckets] == pytest.approx([b.share for b in mine.buckets])
             assert theirs.state is mine.state
             assert theirs.coverage == pytest.approx(mine.coverage)
-            assert {Mark.MISSING, Mark.UNMET} <= set(marks)
+            assert {BucketStatus.MISSING, BucketStatus.UNMET} <= set(marks)
     assert again == text.replace("measured", "there")
 
 
@@ -173,13 +173,13 @@ def test_a_bad_line_is_named(text: str, line: int, why: str) -> None:
         ([], "measured", "label"),
         ([], "", "label"),
         ([], "a\0b", "label"),
-        ([Row(TODAY, "s", "a", 1, 2), Row(TODAY, "s", "a", 1, 2)], "x", "two rows"),
-        ([Row(TODAY, "s", "a", 1, 2), Row(TODAY, "s", "b", 1, 3)], "x", "two different totals"),
-        ([Row(TODAY, "s", "a", 1, None)], "x", "no total"),
+        ([HistoryRow(TODAY, "s", "a", 1, 2), HistoryRow(TODAY, "s", "a", 1, 2)], "x", "two rows"),
+        ([HistoryRow(TODAY, "s", "a", 1, 2), HistoryRow(TODAY, "s", "b", 1, 3)], "x", "two different totals"),
+        ([HistoryRow(TODAY, "s", "a", 1, None)], "x", "no total"),
     ],
 )
 async def test_history_that_contradicts_itself_is_refused_whole(
-    control: Pool, rows: list[Row], label: str, why: str
+    control: Pool, rows: list[HistoryRow], label: str, why: str
 ) -> None:
     with pytest.raises(ValueError, match=why):
         await exchange.put(control, rows, label)

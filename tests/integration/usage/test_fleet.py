@@ -23,8 +23,8 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.sql import query
 from tenantry.usage import sampler, shares, upkeep
-from tenantry.usage.ledger import moment
-from tenantry.usage.watch import Watch
+from tenantry.usage.ledger import to_datetime
+from tenantry.usage.monitor import DatabaseMonitor
 from tests.support.product import Product, product_on
 
 SECONDS = float(os.environ.get("TENANTRY_FLEET_SECONDS", "20"))
@@ -101,7 +101,7 @@ async def test_the_ledger_and_the_witness_agree_with_the_load_generators_own_tal
             async with product.open() as router:
                 for tenant in tenants:
                     await router.add_tenant(UUID(tenant), database="shared")
-            watch = Watch(
+            watch = DatabaseMonitor(
                 "shared", lambda: asyncpg.connect(pg18.dsn(product.database)), pool, sample=0.05, flush=1.0
             )
             watch.start()
@@ -146,7 +146,7 @@ async def judge(
 
     ledger = {row["tenant"]: row["busy"] for row in rows}
     share = ledger[heavy] / sum(ledger.values())
-    seen = (await sampler.witnessed(pool, began - 3600, killed + 7200))["shared"]
+    seen = (await sampler.sampled_sessions(pool, began - 3600, killed + 7200))["shared"]
     tagged = sum(seen.seen(tenant) for tenant in seen.sessions if tenant)
     witness = seen.seen(heavy) / tagged
     commits = sum(row["commits"] for row in rows)
@@ -179,10 +179,10 @@ async def flush_again(control: asyncpg.Connection[asyncpg.Record], services: lis
     before = await control.fetchrow(whole)
     for service in services:
         batch = await control.fetchval("SELECT batch FROM tenantry.reporter WHERE id = $1", service.router)
-        now = moment(time.time())
-        use = [[moment(0.0)], ["shared"], [tenant], [1e6], [1e6], [0.0], [1000], [0], [0], [1000]]
+        now = to_datetime(time.time())
+        use = [[to_datetime(0.0)], ["shared"], [tenant], [1e6], [1e6], [0.0], [1000], [0], [0], [1000]]
         assert not await control.fetchval(
-            query("usage/count"), service.router, batch, now, now, None, *use, [moment(0.0)], [3600.0]
+            query("usage/count"), service.router, batch, now, now, None, *use, [to_datetime(0.0)], [3600.0]
         )
     assert await control.fetchrow(whole) == before
 

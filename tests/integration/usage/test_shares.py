@@ -11,9 +11,9 @@ import pytest
 
 from tenantry.events import ScopeEnded
 from tenantry.ids import Kind
-from tenantry.promotion import Action, Mark, Rule, State, Verdict, judge, verdicts
+from tenantry.promotion import Action, BucketStatus, Candidacy, PromotionRule, Verdict, judge, verdicts
 from tenantry.usage import shares, upkeep
-from tenantry.usage.ledger import Ledger, moment
+from tenantry.usage.ledger import Ledger, to_datetime
 from tenantry.usage.meter import DAY, HOUR, Meter
 from tests.integration.usage.conftest import Clock, Pool
 
@@ -27,7 +27,7 @@ async def enter(control: Pool, *tenants: str, days_ago: int = 100) -> None:
         "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config'), "
         "('own', 'dedicated', 'config') ON CONFLICT DO NOTHING"
     )
-    at = moment(MIDNIGHT - days_ago * DAY)
+    at = to_datetime(MIDNIGHT - days_ago * DAY)
     await control.executemany(
         "INSERT INTO tenantry.tenant (id, database, created_at, placed_at) VALUES ($1, 'shared', $2, $2)",
         [(tenant, at) for tenant in tenants],
@@ -60,23 +60,23 @@ async def live(
     hours = [first + n * HOUR for n in range(days * 24) if n not in server_without_hours]
     await control.executemany(
         "INSERT INTO tenantry.database_usage VALUES ($1, 'shared', $2, 3600)",
-        [(moment(hour), total) for hour in hours],
+        [(to_datetime(hour), total) for hour in hours],
     )
     await pen.close()
 
 
-async def verdict(control: Pool, tenant: str = "heavy", now: float = MIDNIGHT + 60) -> State:
+async def verdict(control: Pool, tenant: str = "heavy", now: float = MIDNIGHT + 60) -> Candidacy:
     await upkeep.close_days(control, now)
     found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
-    return judge(Rule(), found.history(tenant), TODAY).state
+    return judge(PromotionRule(), found.history(tenant), TODAY).state
 
 
 async def test_a_fortnight_above_the_threshold_makes_a_candidate(control: Pool) -> None:
     await enter(control, "heavy", "light")
     await live(control, 14, {"heavy": 41.0, "light": 9.0})
 
-    assert await verdict(control) is State.CANDIDATE
-    assert await verdict(control, "light") is State.NOT
+    assert await verdict(control) is Candidacy.CANDIDATE
+    assert await verdict(control, "light") is Candidacy.NOT_CANDIDATE
     found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
     total = found.totals["shared", TODAY - timedelta(days=1)]
     assert total.attributed == pytest.approx(50 * 24)
@@ -87,12 +87,12 @@ async def test_load_from_outside_the_router_lowers_the_share(control: Pool) -> N
     await enter(control, "heavy")
     await live(control, 14, {"heavy": 41.0}, total=110.0)
 
-    assert await verdict(control) is State.NOT
+    assert await verdict(control) is Candidacy.NOT_CANDIDATE
 
 
 async def hour_of(control: Pool, used: dict[str, tuple[float, int]], server: float, covered: float = 3600) -> None:
     """One hour of yesterday: busy seconds and statements by tenant, and the server's own figure."""
-    hour = moment(MIDNIGHT - 3 * HOUR)
+    hour = to_datetime(MIDNIGHT - 3 * HOUR)
     await control.executemany(
         "INSERT INTO tenantry.usage (hour, database, tenant, busy_seconds, statements) "
         "VALUES ($1, 'shared', $2, $3, $4)",
@@ -149,11 +149,11 @@ async def test_an_hour_that_the_server_tells_nothing_of_is_presumed_like_the_res
     busy = {"heavy": 41.0, "light": 59.0}
     await live(control, 14, busy, server_without_hours=() if guessed else unknown)
     if guessed:
-        hours = [moment(MIDNIGHT - 14 * DAY + hour * HOUR) for hour in unknown]
+        hours = [to_datetime(MIDNIGHT - 14 * DAY + hour * HOUR) for hour in unknown]
         await control.execute("UPDATE tenantry.database_usage SET covered_seconds = 0 WHERE hour = ANY($1)", hours)
 
-    assert await verdict(control) is State.CANDIDATE
-    assert await verdict(control, "light") is State.CANDIDATE
+    assert await verdict(control) is Candidacy.CANDIDATE
+    assert await verdict(control, "light") is Candidacy.CANDIDATE
     found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
     day = found.history("heavy").days[TODAY - timedelta(days=1)]
     assert [day.total, day.coverage] == pytest.approx([2400.0, 23 / 24])
@@ -162,7 +162,7 @@ async def test_an_hour_that_the_server_tells_nothing_of_is_presumed_like_the_res
 async def test_who_is_above_by_the_servers_clock_alone_is_found_among_those_near_the_rule(control: Pool) -> None:
     """Many short statements: routers saw three times what the server did, and the long ones' tenant in a tenth."""
     await enter(control, "heavy", *(f"short-{number}" for number in range(10)))
-    hour = moment(MIDNIGHT - 3 * HOUR)
+    hour = to_datetime(MIDNIGHT - 3 * HOUR)
     for day in range(14):
         at = hour - timedelta(days=day)
         await control.execute(
@@ -195,14 +195,14 @@ async def test_a_gap_in_the_routers_reports_promotes_nobody(control: Pool) -> No
     silent = range(5 * 24, 6 * 24 - 4)  # 20 hours of 336: coverage 0.94
     await live(control, 14, {"heavy": 90.0}, without_hours=silent)
 
-    assert await verdict(control) is State.UNKNOWN
+    assert await verdict(control) is Candidacy.UNKNOWN
 
 
 async def test_a_gap_in_the_servers_totals_promotes_nobody(control: Pool) -> None:
     await enter(control, "heavy")
     await live(control, 14, {"heavy": 90.0}, server_without_hours=range(7 * 24, 7 * 24 + 2))
 
-    assert await verdict(control) is State.UNKNOWN
+    assert await verdict(control) is Candidacy.UNKNOWN
 
 
 async def test_thirteen_days_are_not_fourteen(control: Pool) -> None:
@@ -212,10 +212,10 @@ async def test_thirteen_days_are_not_fourteen(control: Pool) -> None:
     await control.execute(
         "INSERT INTO tenantry.database_usage SELECT hour - interval '13 days', database, busy_seconds, "
         "covered_seconds FROM tenantry.database_usage WHERE hour >= $1",
-        moment(MIDNIGHT - DAY),
+        to_datetime(MIDNIGHT - DAY),
     )
 
-    assert await verdict(control) is State.BUILDING
+    assert await verdict(control) is Candidacy.BUILDING
 
 
 async def test_a_moved_tenants_past_elsewhere_does_not_count_here(control: Pool) -> None:
@@ -257,7 +257,7 @@ async def days_of(control: Pool, database: str, tenant: str | None, busy: float,
 
 async def verdict_on_return(control: Pool) -> Verdict:
     found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
-    (verdict,) = [one for one in verdicts(Rule(), found, TODAY) if one.tenant == "heavy"]
+    (verdict,) = [one for one in verdicts(PromotionRule(), found, TODAY) if one.tenant == "heavy"]
     assert verdict.action is Action.DEMOTE
     return verdict
 
@@ -278,8 +278,8 @@ async def test_a_tenants_days_elsewhere_are_no_reason_to_send_it_back(control: P
 
     verdict = await verdict_on_return(control)
 
-    assert [bucket.mark for bucket in verdict.buckets] == [Mark.ABSENT] * 13 + [Mark.MET]
-    assert (verdict.state, verdict.streak) == (State.BUILDING, 1)
+    assert [bucket.status for bucket in verdict.buckets] == [BucketStatus.ABSENT] * 13 + [BucketStatus.MET]
+    assert (verdict.state, verdict.streak) == (Candidacy.BUILDING, 1)
 
 
 async def test_another_tenants_own_database_is_no_room_to_return_to(control: Pool) -> None:
@@ -292,7 +292,7 @@ async def test_another_tenants_own_database_is_no_room_to_return_to(control: Poo
     await days_of(control, "large", None, 50_000.0, range(1, 15))
     await days_of(control, "shared", None, 1000.0, range(1, 15))
 
-    assert (await verdict_on_return(control)).state is State.NOT
+    assert (await verdict_on_return(control)).state is Candidacy.NOT_CANDIDATE
 
 
 async def test_a_tenant_whose_row_was_made_anew_has_lived_there_as_long_as_it_has_used_it(control: Pool) -> None:
@@ -301,7 +301,7 @@ async def test_a_tenant_whose_row_was_made_anew_has_lived_there_as_long_as_it_ha
     await days_of(control, "own", "heavy", 100.0, range(1, 15))
     await days_of(control, "shared", None, 10_000.0, range(1, 15))
 
-    assert (await verdict_on_return(control)).state is State.CANDIDATE
+    assert (await verdict_on_return(control)).state is Candidacy.CANDIDATE
 
 
 async def sums(control: Pool) -> list[tuple[object, ...]]:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tenantry.events import ScopeEnded
-from tenantry.usage.ledger import Ledger, moment
+from tenantry.usage.ledger import Ledger, to_datetime
 from tenantry.usage.meter import HOUR, Meter
 from tenantry.usage.view import OTHER, FleetView
 from tests.integration.usage.conftest import NOON, Clock, Pool
@@ -95,7 +95,7 @@ async def test_the_databases_totals_only_grow(control: Pool, clock: Clock) -> No
         await control.execute(
             "INSERT INTO tenantry.database_usage AS d VALUES ($1, 'shared', 10, 600) "
             "ON CONFLICT (hour, database) DO UPDATE SET busy_seconds = d.busy_seconds + 10",
-            moment(clock.wall // HOUR * HOUR),
+            to_datetime(clock.wall // HOUR * HOUR),
         )
         await view.refresh(control, clock.wall)
         seen.append(view.databases()["shared"])
@@ -121,7 +121,7 @@ async def test_a_view_that_is_made_anew_counts_nothing_a_second_time(
             await control.execute(
                 "INSERT INTO tenantry.database_usage AS d VALUES ($1, 'shared', 10, 600) "
                 "ON CONFLICT (hour, database) DO UPDATE SET busy_seconds = d.busy_seconds + 10",
-                moment(clock.wall // HOUR * HOUR),
+                to_datetime(clock.wall // HOUR * HOUR),
             )
             await view.refresh(control, clock.wall)
             clock.pass_(700)
@@ -155,7 +155,7 @@ async def test_a_total_that_a_collector_makes_up_for_hours_later_is_counted(cont
     clock.pass_(6 * HOUR)
     await view.refresh(control, clock.wall)
     for ago in range(6):
-        hour = moment(clock.wall // HOUR * HOUR - ago * HOUR)
+        hour = to_datetime(clock.wall // HOUR * HOUR - ago * HOUR)
         await control.execute("INSERT INTO tenantry.database_usage VALUES ($1, 'shared', 100, 3600)", hour)
     await view.refresh(control, clock.wall)
     clock.pass_(72 * HOUR)

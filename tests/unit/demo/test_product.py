@@ -9,7 +9,7 @@ import pytest
 from tenantry.demo.load import quantile
 from tenantry.demo.product import HEAVY, OWNED, customers
 from tenantry.demo.stages.rule import LABEL, invented
-from tenantry.promotion import Rule
+from tenantry.promotion import PromotionRule
 
 
 def test_forty_customers_of_which_one_makes_sixty_percent_and_one_has_its_own_database() -> None:
@@ -23,16 +23,16 @@ def test_forty_customers_of_which_one_makes_sixty_percent_and_one_has_its_own_da
 
 def test_the_invented_past_says_so_and_is_consistent() -> None:
     today = date(2026, 3, 1)
-    rows = list(invented(Rule(), today))
+    rows = list(invented(PromotionRule(), today))
     assert LABEL == "simulated"
-    assert len({row.day for row in rows}) == Rule().window
+    assert len({row.day for row in rows}) == PromotionRule().window
     assert max(row.day for row in rows) < today
     for day in {row.day for row in rows}:
         of_day = [row for row in rows if row.day == day]
         (total,) = {row.total_seconds for row in of_day}
         assert total is not None
         assert sum(row.busy_seconds for row in of_day) < total
-        assert max(row.busy_seconds for row in of_day) > Rule().threshold * total
+        assert max(row.busy_seconds for row in of_day) > PromotionRule().threshold * total
 
 
 def test_quantiles_are_values_that_were_measured() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenantry.ids import Kind
-from tenantry.promotion import Rule, State, judge
+from tenantry.promotion import Candidacy, PromotionRule, judge
 from tenantry.usage.values import Day, History
 
 TODAY = date(2026, 11, 21)
@@ -37,7 +37,7 @@ def proven_not_above(value: tuple[int, int | None, int] | None, floor: int) -> b
     return not proven_above(value, floor)
 
 
-def oracle(values: list[tuple[int, int | None, int] | None], absent: int, floor: int) -> State:
+def oracle(values: list[tuple[int, int | None, int] | None], absent: int, floor: int) -> Candidacy:
     """Three-valued by brute force: try every way in which the unknown days may really have been."""
     possible: list[list[bool]] = []
     for number, value in enumerate(values):
@@ -53,11 +53,11 @@ def oracle(values: list[tuple[int, int | None, int] | None], absent: int, floor:
     )
     certain = all(options == [True] for options in possible)
     if certain and coverage >= Fraction(95, 100):
-        return State.CANDIDATE
+        return Candidacy.CANDIDATE
     if any(all(world) for world in product(*possible)):
-        return State.UNKNOWN
+        return Candidacy.UNKNOWN
     newest = values[-1]
-    return State.BUILDING if absent < len(values) and proven_above(newest, floor) else State.NOT
+    return Candidacy.BUILDING if absent < len(values) and proven_above(newest, floor) else Candidacy.NOT_CANDIDATE
 
 
 @settings(max_examples=1500, deadline=None)
@@ -80,7 +80,7 @@ def test_the_rule_agrees_with_the_definition_worked_out_by_hand(
         if value is not None
     }
     past = History("t", "shared", Kind.SHARED, first + timedelta(days=absent), days)
-    rule = Rule(window=size, floor=float(floor))
+    rule = PromotionRule(window=size, floor=float(floor))
 
     verdict = judge(rule, past, TODAY)
 
@@ -99,7 +99,7 @@ def test_days_to_go_are_the_fewest_perfect_days_that_make_a_candidate(
     values: list[tuple[int, int | None, int] | None],
 ) -> None:
     size = len(values)
-    rule = Rule(window=size, floor=0.0)
+    rule = PromotionRule(window=size, floor=0.0)
     first = TODAY - timedelta(days=size)
     days = {
         first + timedelta(days=number): Day(
@@ -111,7 +111,7 @@ def test_days_to_go_are_the_fewest_perfect_days_that_make_a_candidate(
     promised = judge(rule, History("t", "s", Kind.SHARED, None, days), TODAY).to_go
 
     today, fewest = TODAY, 0
-    while judge(rule, History("t", "s", Kind.SHARED, None, days), today).state is not State.CANDIDATE:
+    while judge(rule, History("t", "s", Kind.SHARED, None, days), today).state is not Candidacy.CANDIDATE:
         days[today] = Day(today, 100.0, 100.0, 1.0)
         today += timedelta(days=1)
         fewest += 1
@@ -126,7 +126,7 @@ def test_days_to_go_are_the_fewest_perfect_days_that_make_a_candidate(
 )
 def test_losing_a_day_never_makes_a_candidate(values: list[tuple[int, int | None, int] | None], hole: int) -> None:
     size = len(values)
-    rule = Rule(window=size, floor=0.0)
+    rule = PromotionRule(window=size, floor=0.0)
     first = TODAY - timedelta(days=size)
     days = {
         first + timedelta(days=number): Day(
@@ -139,6 +139,6 @@ def test_losing_a_day_never_makes_a_candidate(values: list[tuple[int, int | None
     days.pop(first + timedelta(days=hole % size), None)
     after = judge(rule, History("t", "s", Kind.SHARED, None, days), TODAY)
 
-    if before.state is not State.CANDIDATE:
-        assert after.state is not State.CANDIDATE
+    if before.state is not Candidacy.CANDIDATE:
+        assert after.state is not Candidacy.CANDIDATE
     assert after.streak <= before.streak

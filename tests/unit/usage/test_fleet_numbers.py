@@ -7,7 +7,7 @@ from typing import Any
 
 from tenantry.config import Config
 from tenantry.ids import Kind
-from tenantry.promotion import Rule, State, judge
+from tenantry.promotion import Candidacy, PromotionRule, judge
 from tenantry.server.fleet import FleetReader
 from tenantry.usage.values import Day, History
 
@@ -20,7 +20,7 @@ def reader(*histories: History) -> FleetReader:
     config = Config.model_validate({"control": {"dsn": "postgresql://h/c"}, "databases": sections})
     store: Any = None  # nothing is read
     made = FleetReader(store, config)
-    judged = tuple(judge(Rule(), one, TODAY) for one in histories)
+    judged = tuple(judge(PromotionRule(), one, TODAY) for one in histories)
     made._judged = (judged, {(v.tenant, v.database): v.share for v in judged if v.share is not None})
     return made
 
@@ -41,6 +41,6 @@ def test_tenants_of_whom_nothing_is_known_have_no_series_however_many_there_are(
 
     numbers = fleet._numbers((), ())
 
-    assert {verdict.state for verdict in fleet._judged[0]} >= {State.UNKNOWN}
+    assert {verdict.state for verdict in fleet._judged[0]} >= {Candidacy.UNKNOWN}
     assert numbers.streaks == {"rising": 1}
     assert numbers.shares == {("rising", "shared"): 0.5}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.events import ScopeEnded
-from tenantry.usage.ledger import spread
+from tenantry.usage.ledger import split_by_hour
 from tenantry.usage.meter import Meter, uses
 
 scopes = st.builds(
@@ -65,7 +65,7 @@ def test_what_is_taken_is_sorted_so_that_routers_can_not_deadlock() -> None:
 
 @given(end=st.floats(1e9, 2e9), seconds=st.floats(0, 1e5))
 def test_an_interval_cut_at_the_hours_keeps_its_length(end: float, seconds: float) -> None:
-    pieces = spread(end, seconds)
+    pieces = split_by_hour(end, seconds)
 
     assert abs(sum(piece for _, piece in pieces) - seconds) < 1e-3
     assert all(hour % 3600 == 0 and 0 < piece <= 3600 for hour, piece in pieces)

@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tenantry.metrics import FleetCollector, PrometheusSink
-from tenantry.promotion import Rule
+from tenantry.promotion import PromotionRule
 from tests.support.programs import require_program
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -120,7 +120,7 @@ def test_the_rules_in_promql_say_what_the_rule_says() -> None:
 
 def test_the_rules_in_promql_have_the_rules_numbers() -> None:
     text = "".join(rule["expr"] for rule in rules() if "record" in rule)
-    rule = Rule()
+    rule = PromotionRule()
 
     assert f"> {rule.threshold:.2f}" in text
     assert f">= {rule.floor:g}" in text

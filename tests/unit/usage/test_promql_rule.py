@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tenantry.ids import Kind
-from tenantry.promotion import Rule, State, judge
+from tenantry.promotion import Candidacy, PromotionRule, judge
 from tenantry.usage.values import Day, History
 from tests.support.programs import require_program
 
@@ -62,7 +62,7 @@ def fleet(chance: random.Random, spoilt: float, idle: float, least: float, gone:
     return Fleet(shares, totals, coverage)
 
 
-def wanted(one: Fleet, today: date) -> dict[str, State]:
+def wanted(one: Fleet, today: date) -> dict[str, Candidacy]:
     """By the rule in Python."""
     found = {}
     for tenant, shares in one.shares.items():
@@ -73,7 +73,7 @@ def wanted(one: Fleet, today: date) -> dict[str, State]:
             # A day of which too little is known for a total has no share; the fleet reported all the same.
             known = None if share is None else total
             days[day] = Day(day, (share or 0.0) * total, known, sum(hours) / 24)
-        found[tenant] = judge(Rule(), History(tenant, "shared", Kind.SHARED, None, days), today).state
+        found[tenant] = judge(PromotionRule(), History(tenant, "shared", Kind.SHARED, None, days), today).state
     return found
 
 
@@ -119,7 +119,7 @@ def asked(one: Fleet, hour: int, today: date) -> dict[str, Any]:
         "exp_samples": [
             {"labels": f'{name}{{tenant="{tenant}", database="shared"}}', "value": 1}
             for tenant, state in wanted(one, today).items()
-            if state is State.CANDIDATE
+            if state is Candidacy.CANDIDATE
         ],
     }
 
@@ -151,5 +151,5 @@ def test_promql_and_python_call_the_same_tenants_candidates_over_random_historie
 
     assert done.returncode == 0, done.stdout + done.stderr
     every = [state for one in fleets for state in wanted(one, TODAY).values()]
-    assert min(every.count(State.CANDIDATE), len(every) - every.count(State.CANDIDATE)) >= 12
-    assert {State.BUILDING, State.NOT, State.UNKNOWN} <= set(every)
+    assert min(every.count(Candidacy.CANDIDATE), len(every) - every.count(Candidacy.CANDIDATE)) >= 12
+    assert {Candidacy.BUILDING, Candidacy.NOT_CANDIDATE, Candidacy.UNKNOWN} <= set(every)

@@ -11,7 +11,7 @@ from tenantry.demo.product import HEAVY, OWNED, customers, named
 from tenantry.demo.stage import Demo
 from tenantry.demo.story import Section
 from tenantry.demo.world import SHARED
-from tenantry.promotion import Rule, State, Verdict, judge, percent, reasons
+from tenantry.promotion import Candidacy, PromotionRule, Verdict, judge, percent, reasons
 from tenantry.usage import exchange, shares
 
 #: What the ledger and every verdict call the invented past.
@@ -22,7 +22,7 @@ _DATABASE_SECONDS: Final = 5 * 3600.0
 
 async def run(demo: Demo) -> None:
     """Import a simulated past, and let the rule judge everybody."""
-    rule = Rule()
+    rule = PromotionRule()
     section = demo.story.section("rule", "Who has outgrown the shared database")
     section.claim(
         f"A customer that takes more than {rule.threshold:.0%} of the shared database on each of {rule.window} "
@@ -38,7 +38,7 @@ async def run(demo: Demo) -> None:
     )
     known = await shares.load(pool, today - timedelta(days=rule.window), today, top=len(customers()))
     verdicts = [judge(rule, known.history(tenant), today) for tenant in sorted(known.homes)]
-    named_ones = [verdict for verdict in verdicts if verdict.state is State.CANDIDATE]
+    named_ones = [verdict for verdict in verdicts if verdict.state is Candidacy.CANDIDATE]
     real = demo.story.sections["use"]["heavy_share_of_time"]
     _tell(demo, section, verdicts, real)
     section.facts(
@@ -54,7 +54,7 @@ async def run(demo: Demo) -> None:
 
 def _tell(demo: Demo, section: Section, verdicts: list[Verdict], real: float) -> None:
     heavy = str(named(HEAVY).id)
-    named_ones = [verdict for verdict in verdicts if verdict.state is State.CANDIDATE]
+    named_ones = [verdict for verdict in verdicts if verdict.state is Candidacy.CANDIDATE]
     for verdict in named_ones:
         section.saw(f"{_name(verdict.tenant)}: {verdict.state}. " + "; ".join(reasons(verdict)) + ".")
         days = [bucket.share or 0.0 for bucket in verdict.buckets]
@@ -69,7 +69,7 @@ def _tell(demo: Demo, section: Section, verdicts: list[Verdict], real: float) ->
     )
 
 
-def invented(rule: Rule, today: date, *, seed: int = 11) -> Iterator[exchange.Row]:
+def invented(rule: PromotionRule, today: date, *, seed: int = 11) -> Iterator[exchange.HistoryRow]:
     """A past in which the heavy customer takes 52 to 66 % of the shared database, day by day."""
     dice = random.Random(seed)  # noqa: S311  (an invented past)
     sharing = [customer for customer in customers() if customer.name != OWNED]
@@ -79,7 +79,7 @@ def invented(rule: Rule, today: date, *, seed: int = 11) -> Iterator[exchange.Ro
         heavy = dice.uniform(0.52, 0.66)
         for customer in sharing:
             part = heavy if customer.name == HEAVY else 0.95 * (1 - heavy) * customer.part / rest
-            yield exchange.Row(
+            yield exchange.HistoryRow(
                 today - timedelta(days=back), SHARED, str(customer.id), round(total * part, 3), round(total, 3)
             )
 

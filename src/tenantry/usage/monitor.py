@@ -1,4 +1,4 @@
-"""Watches a database: takes its totals, samples its sessions, and once a day estimates its storage.
+"""Monitors a database: takes its totals, samples its sessions, and once a day estimates its storage.
 
 The leader of a database holds an advisory lock on it, on a connection of its own; the lock goes with
 the connection, so a leader that dies is replaced. It wants a direct connection, past any pooler.
@@ -23,7 +23,7 @@ from tenantry.runtime import locks
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.runtime.periodic import Periodic
 from tenantry.usage import storage
-from tenantry.usage.sampler import Activity, Witness, look
+from tenantry.usage.sampler import Activity, SessionSampler, read_activity
 from tenantry.usage.totals import Collector
 from tenantry.usage.upkeep import today
 
@@ -36,10 +36,10 @@ STANDBY_SECONDS: Final = 15.0
 Connect = Callable[[], Awaitable[Any]]
 
 
-class Watch:
+class DatabaseMonitor:
     """One process's candidacy for watching one database. `start` it, and `close` it."""
 
-    # Mutable state: latest (the newest look), _stored (day of the newest estimate of storage).
+    # Mutable state: latest (the newest activity), _stored (day of the newest estimate of storage).
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Watch:
             self._candidate,
             standby,
             self._not_watched,
-            name=f"tenantry watch {database}",
+            name=f"tenantry monitor {database}",
             jitter=0.25,
             chance=chance,
         )
@@ -114,35 +114,35 @@ class Watch:
         logger.warning("watching %s: %s", self.database, type(error).__name__)
 
     async def _lead(self, connection: Any) -> None:
-        witness = Witness(self.database, self._control, uuid4(), self._clock())
+        sampler = SessionSampler(self.database, self._control, uuid4(), self._clock())
         collector = Collector(self.database, self._control)
         self.leading.set()
         written = float("-inf")
         warned = False
         try:
             while True:
-                self.latest = await look(connection)
-                witness.saw(self.latest, self._clock())
-                if witness.hidden and not warned:
+                self.latest = await read_activity(connection)
+                sampler.record(self.latest, self._clock())
+                if sampler.hidden and not warned:
                     warned = True
                     logger.warning(
                         "watching %s: %d sessions are hidden; GRANT pg_monitor to the role",
                         self.database,
-                        witness.hidden,
+                        sampler.hidden,
                     )
                 if self._monotonic() - written >= self._flush:
                     written = self._monotonic()
-                    await self._write(witness, collector, connection)
+                    await self._write(sampler, collector, connection)
                     await self._store(connection)
                 await asyncio.sleep(self._sample * (0.5 + self._chance()))
         finally:
             with contextlib.suppress(DatabaseUnavailable):
-                await witness.flush(self._clock(), last=True)
+                await sampler.flush(self._clock(), last=True)
 
-    async def _write(self, witness: Witness, collector: Collector, connection: Any) -> None:
+    async def _write(self, sampler: SessionSampler, collector: Collector, connection: Any) -> None:
         """Write both; a control database that is away delays them, and ends nothing."""
         try:
-            await witness.flush(self._clock())
+            await sampler.flush(self._clock())
             await collector.collect(connection, self._monotonic())
         except DatabaseUnavailable:
             logger.warning("watching %s: the control database is away", self.database)
@@ -173,44 +173,44 @@ class Watch:
         )
 
 
-class Watches:
+class MonitorSet:
     """One process's candidacies for all databases of the fleet. `follow` the directory, and `close` it."""
 
-    # Mutable state: _watches, by database.
+    # Mutable state: _monitors, by database.
 
     def __init__(
         self, control: asyncpg.Pool[asyncpg.Record], *, column: str | None = None, **options: Any
     ) -> None:
         """Args:
         control: connections to the control database.
-        column: as of `Watch`, which gets the other options too.
+        column: as of `DatabaseMonitor`, which gets the other options too.
         """
         self._control = control
         self._options = {"column": column, **options}
-        self._watches: dict[str, Watch] = {}
+        self._monitors: dict[str, DatabaseMonitor] = {}
 
-    def __getitem__(self, database: str) -> Watch:
-        return self._watches[database]
+    def __getitem__(self, database: str) -> DatabaseMonitor:
+        return self._monitors[database]
 
     @property
     def leading(self) -> list[str]:
         """Databases that this process is the leader of."""
-        return sorted(name for name, watch in self._watches.items() if watch.leading.is_set())
+        return sorted(name for name, monitor in self._monitors.items() if monitor.leading.is_set())
 
     async def follow(self, databases: Mapping[str, Connect]) -> None:
-        """Watch these databases from now on, and no others.
+        """Monitor these databases from now on, and no others.
 
         Args:
             databases: for each name in the directory, what opens a direct connection to it.
         """
-        for name in [name for name in self._watches if name not in databases]:
-            await self._watches.pop(name).close()
+        for name in [name for name in self._monitors if name not in databases]:
+            await self._monitors.pop(name).close()
         for name, connect in databases.items():
-            if name not in self._watches:
-                self._watches[name] = Watch(name, connect, self._control, **self._options)
-                self._watches[name].start()
+            if name not in self._monitors:
+                self._monitors[name] = DatabaseMonitor(name, connect, self._control, **self._options)
+                self._monitors[name].start()
 
     async def close(self) -> None:
         """Stop watching. Idempotent."""
-        watches, self._watches = self._watches, {}
-        await asyncio.gather(*(watch.close() for watch in watches.values()))
+        monitors, self._monitors = self._monitors, {}
+        await asyncio.gather(*(monitor.close() for monitor in monitors.values()))

@@ -11,7 +11,7 @@ from tenantry import Config, Router
 from tenantry.config import UsageSection
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import TenantId
-from tenantry.usage.waiting import Queues, Waiting, listed, waiting
+from tenantry.usage.queue_reporter import QueueReporter, Queues, named_queues, waiting_callers
 from tests.integration.usage.conftest import Pool
 from tests.support.product import Product, product_on
 from tests.support.until import until
@@ -49,7 +49,7 @@ async def test_callers_that_wait_in_two_routers_are_added_up_and_gone_when_they_
             ]
 
             async def seen() -> dict[tuple[str, str], int]:
-                return await waiting(control)
+                return await waiting_callers(control)
 
             async def both() -> bool:
                 return await seen() == {("shared", str(eager)): 5}
@@ -65,31 +65,31 @@ async def test_callers_that_wait_in_two_routers_are_added_up_and_gone_when_they_
 
 
 async def test_a_router_that_was_killed_has_nobody_waiting_after_three_turns(control: Pool) -> None:
-    voice = Waiting(control, uuid4(), lambda: {("shared", "a"): 7}, every=10.0)
-    assert await voice.say()
-    assert await waiting(control) == {("shared", "a"): 7}
+    voice = QueueReporter(control, uuid4(), lambda: {("shared", "a"): 7}, every=10.0)
+    assert await voice.report()
+    assert await waiting_callers(control) == {("shared", "a"): 7}
     await control.execute("UPDATE tenantry.waiting SET said_at = said_at - interval '31 seconds'")
 
-    assert await waiting(control) == {}
+    assert await waiting_callers(control) == {}
 
 
 async def test_while_nobody_waits_nothing_is_written(control: Pool) -> None:
     queues: Queues = {}
-    voice = Waiting(control, uuid4(), lambda: queues)
+    voice = QueueReporter(control, uuid4(), lambda: queues)
 
-    assert not await voice.say()
+    assert not await voice.report()
     queues = {("shared", "a"): 1}
-    assert await voice.say()
+    assert await voice.report()
     queues = {}
-    assert await voice.say()
-    assert not await voice.say()
+    assert await voice.report()
+    assert not await voice.report()
     assert await control.fetchval("SELECT count(*) FROM tenantry.waiting WHERE queues = '[]'") == 1
 
 
 def test_the_longest_queues_are_named_and_no_caller_is_left_out() -> None:
     queues = {("shared" if n % 2 else "acme", f"t{n}"): n for n in range(1, 201)}
 
-    said = listed(queues)
+    said = named_queues(queues)
 
     assert len(said) == 52
     assert said[0] == ("acme", "t200", 200)

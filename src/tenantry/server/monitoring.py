@@ -1,4 +1,4 @@
-"""What `tenantry serve` watches: each database's own totals, and who is active in it.
+"""What `tenantry serve` monitors: each database's own totals, and who is active in it.
 
 Without the totals the rule has no denominator, and every verdict is "unknown". One process of the fleet leads for
 each database (an advisory lock), so `serve` may run several times. The file's databases are watched in any case,
@@ -17,7 +17,7 @@ from tenantry.config import Config, resolve_all
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.events import Events
 from tenantry.runtime.periodic import Periodic
-from tenantry.usage import Watches
+from tenantry.usage import MonitorSet
 
 logger = logging.getLogger("tenantry")
 
@@ -25,17 +25,17 @@ logger = logging.getLogger("tenantry")
 RETRY: Final = 2.0
 
 
-class Follower:
-    """Keeps the watches in step with the directory. `start` it, and `close` it."""
+class FleetMonitor:
+    """Keeps the monitors in step with the directory. `start` it, and `close` it."""
 
     # Mutable state: _dsns, of the databases that are watched. `_follow` alone changes it.
 
-    def __init__(self, store: Store, config: Config, watches: Watches) -> None:
-        self.watches = watches
+    def __init__(self, store: Store, config: Config, monitors: MonitorSet) -> None:
+        self.monitors = monitors
         self._store = store
         self._config = config
         self._dsns = dsns_to_watch(config, ())
-        self._following = Periodic(self._read, config.control.poll, _not_read, name="tenantry watch follower")
+        self._following = Periodic(self._read, config.control.poll, _not_read, name="tenantry fleet monitor")
         # A directory of its own, which nobody asks for tenants: the feed hears of databases too.
         directory = Directory(store, config.tenancy.type, Events())
         self._feed = Feed(
@@ -51,11 +51,11 @@ class Follower:
         """Stop following and watching. Idempotent."""
         await self._following.close()
         await self._feed.close()
-        await self.watches.close()
+        await self.monitors.close()
 
     async def _read(self) -> None:
         """One round; the next comes with a notification, and after `poll`, as notifications get lost."""
-        await self.watches.follow(_connectors(self._dsns))  # whether the directory can be read or not
+        await self.monitors.follow(_connectors(self._dsns))  # whether the directory can be read or not
         await self._follow(await self._store.databases())
 
     async def _follow(self, rows: list[DatabaseRow]) -> None:
@@ -63,9 +63,9 @@ class Follower:
         found = dsns_to_watch(self._config, rows)
         kept = {name: dsn for name, dsn in found.items() if self._dsns.get(name, dsn) == dsn}
         if len(kept) < len(found):
-            await self.watches.follow(_connectors(kept))
+            await self.monitors.follow(_connectors(kept))
         self._dsns = found
-        await self.watches.follow(_connectors(found))
+        await self.monitors.follow(_connectors(found))
 
 
 def _not_read(error: Exception, _failures: int) -> float:
@@ -73,11 +73,11 @@ def _not_read(error: Exception, _failures: int) -> float:
     return RETRY
 
 
-async def watch(store: Store, config: Config) -> Follower:
+async def start_monitoring(store: Store, config: Config) -> FleetMonitor:
     """Watch every database of the configuration and of the directory from now on. To be closed."""
-    follower = Follower(store, config, Watches(await store.pool(), column=config.tenancy.column))
-    follower.start()
-    return follower
+    monitor = FleetMonitor(store, config, MonitorSet(await store.pool(), column=config.tenancy.column))
+    monitor.start()
+    return monitor
 
 
 def dsns_to_watch(config: Config, rows: Iterable[DatabaseRow]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Tells the control database who waits for a connection, so that `tenantry top` can show it for a whole fleet.
 
-Waiting is nowhere in the servers' session lists: callers queue in the routers' own memory. While somebody waits,
-a router writes its queues every two seconds; while nobody does, it writes nothing.
+No server's session list shows who waits: callers queue in the routers' own memory. While somebody waits, a router
+writes its queues every two seconds; while nobody does, it writes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tenantry.sql import query
 
 logger = logging.getLogger("tenantry")
 
-SAY_SECONDS: Final = 2.0
+REPORT_SECONDS: Final = 2.0
 #: Tenants that are named; the others' callers are added up under "".
 _NAMED: Final = 50
 #: Seconds that saying so may take: it is of no use later.
@@ -29,10 +29,10 @@ _PATIENCE: Final = 5.0
 Queues = Mapping[tuple[str, str], int]
 
 
-class Waiting:
-    """One router's voice. `start` it, and `close` it."""
+class QueueReporter:
+    """Tells one router's queues. `start` it, and `close` it."""
 
-    # Mutable state: _said (the last that was written was not empty).
+    # Mutable state: _reported (the last that was written was not empty).
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Waiting:
         router: UUID,
         queues: Callable[[], Queues],
         *,
-        every: float = SAY_SECONDS,
+        every: float = REPORT_SECONDS,
     ) -> None:
         """Args:
         pool: connections to the control database.
@@ -52,38 +52,38 @@ class Waiting:
         self._router = router
         self._queues = queues
         self._every = every
-        self._said = False
-        self._saying = Periodic(self._round, every, _not_said, name="tenantry waiting")
+        self._reported = False
+        self._reporting = Periodic(self._round, every, _not_reported, name="tenantry queue reporter")
 
     def start(self) -> None:
         """Begin, in the background. Never fails: what can't be said is of no interest later."""
-        self._saying.start()
+        self._reporting.start()
 
     async def close(self) -> None:
         """Stop. Nobody waits in this router any more. Idempotent."""
-        await self._saying.close()
+        await self._reporting.close()
 
-    async def say(self) -> bool:
+    async def report(self) -> bool:
         """Write who waits now. False: nobody does, and that has been said."""
-        queues = listed(self._queues())
-        if not queues and not self._said:
+        queues = named_queues(self._queues())
+        if not queues and not self._reported:
             return False
         await self._pool.execute(
             query("usage/say_waiting"), self._router, self._every, json.dumps(queues), timeout=_PATIENCE
         )
-        self._said = bool(queues)
+        self._reported = bool(queues)
         return True
 
     async def _round(self) -> None:
-        await self.say()
+        await self.report()
 
 
-def _not_said(error: Exception, failures: int) -> None:
+def _not_reported(error: Exception, failures: int) -> None:
     if failures == 1:
         logger.warning("who waits can't be written: %s", type(error).__name__)
 
 
-def listed(queues: Queues) -> list[tuple[str, str, int]]:
+def named_queues(queues: Queues) -> list[tuple[str, str, int]]:
     """Database, tenant and callers, the longest queues first; what is not named is added up."""
     longest = sorted(((*key, count) for key, count in queues.items() if count), key=lambda queue: -queue[2])
     rest: dict[str, int] = {}
@@ -92,7 +92,7 @@ def listed(queues: Queues) -> list[tuple[str, str, int]]:
     return longest[:_NAMED] + [(database, "", count) for database, count in sorted(rest.items())]
 
 
-async def waiting(control: asyncpg.Pool[asyncpg.Record]) -> dict[tuple[str, str], int]:
+async def waiting_callers(control: asyncpg.Pool[asyncpg.Record]) -> dict[tuple[str, str], int]:
     """Callers that wait in the whole fleet, by database and tenant: some seconds ago at most."""
     return {
         (row["database"], row["tenant"]): row["callers"] for row in await control.fetch(query("usage/waiting"))

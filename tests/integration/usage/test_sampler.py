@@ -15,8 +15,8 @@ from tenantry.embedded import EmbeddedServer
 from tenantry.errors import DatabaseUnavailable
 from tenantry.ids import tag
 from tenantry.usage import storage
-from tenantry.usage.sampler import Activity, Witness, Witnessed, look, witnessed
-from tenantry.usage.watch import Watch, Watches
+from tenantry.usage.monitor import DatabaseMonitor, MonitorSet
+from tenantry.usage.sampler import Activity, SampledSessions, SessionSampler, read_activity, sampled_sessions
 from tests.integration.usage.conftest import NOON, Clock, Pool
 from tests.support.proxy import Proxy, Verdict
 from tests.support.until import until
@@ -57,7 +57,7 @@ async def test_active_sessions_are_attributed_to_tenants_and_wait_classes(
             running(pg, database, tag(long_id), "SELECT count(*) FROM generate_series(1, 1e9)"),
             running(pg, database, "cron", "SELECT pg_sleep(60)"),
         ):
-            seen = {(some.tenant, some.wait): some for some in await look(connection)}
+            seen = {(some.tenant, some.wait): some for some in await read_activity(connection)}
     finally:
         await connection.close()
 
@@ -77,13 +77,13 @@ async def test_sessions_that_the_role_may_not_see_are_counted_as_hidden(
     connection = await asyncpg.connect(pg.dsn(database, "blind"))
     try:
         async with running(pg, database, tag("a"), "SELECT pg_sleep(60)"):
-            witness = Witness("shared", control, uuid4(), NOON)
-            witness.saw(await look(connection), NOON)
+            sampler = SessionSampler("shared", control, uuid4(), NOON)
+            sampler.record(await read_activity(connection), NOON)
     finally:
         await connection.close()
         pg.psql("DROP ROLE blind")
 
-    assert witness.hidden == 1
+    assert sampler.hidden == 1
 
 
 def activity(tenant: str, sessions: int = 1, wait: str = "CPU", state: str = "active") -> Activity:
@@ -97,21 +97,21 @@ async def test_samples_are_counted_once_even_when_the_answer_is_lost(
         Proxy(pg.host, pg.port) as proxy,
         asyncpg.create_pool(proxy.dsn(pg.dsn(control_name)), min_size=0, statement_cache_size=0) as flaky,
     ):
-        witness = Witness("shared", flaky, uuid4(), NOON)
-        await witness.flush(NOON)
-        witness.saw([activity("a", 2), activity("b"), activity("a", 9, state="idle")], NOON)
+        sampler = SessionSampler("shared", flaky, uuid4(), NOON)
+        await sampler.flush(NOON)
+        sampler.record([activity("a", 2), activity("b"), activity("a", 9, state="idle")], NOON)
         proxy.stop_when(b"D\x00\x00\x00\x0b\x00\x01", "server", Verdict.RESET)
         with pytest.raises(DatabaseUnavailable):
-            await witness.flush(NOON)
-        witness.saw([activity("a", 1, "IO"), activity("")], NOON + 3600)
-        await witness.flush(NOON + 3601)
-        await witness.flush(NOON + 3602, last=True)
+            await sampler.flush(NOON)
+        sampler.record([activity("a", 1, "IO"), activity("")], NOON + 3600)
+        await sampler.flush(NOON + 3601)
+        await sampler.flush(NOON + 3602, last=True)
 
-    found = (await witnessed(control, NOON, NOON + 7200))["shared"]
+    found = (await sampled_sessions(control, NOON, NOON + 7200))["shared"]
     assert found.samples == 2
     assert found.sessions == {"": {"CPU": 1}, "a": {"CPU": 2, "IO": 1}, "b": {"CPU": 1}}
     assert found.share("a") == 3 / 5
-    assert (await witnessed(control, NOON, NOON + 3600))["shared"].total == 3
+    assert (await sampled_sessions(control, NOON, NOON + 3600))["shared"].total == 3
 
 
 async def test_a_hashed_tag_is_given_its_tenant_back(control: Pool) -> None:
@@ -121,28 +121,28 @@ async def test_a_hashed_tag_is_given_its_tenant_back(control: Pool) -> None:
         NOON,
         long_id,
     )
-    witness = Witness("shared", control, uuid4(), NOON)
-    witness.saw([activity(tag(long_id).removeprefix("tenantry:"))], NOON)
-    await witness.flush(NOON)
+    sampler = SessionSampler("shared", control, uuid4(), NOON)
+    sampler.record([activity(tag(long_id).removeprefix("tenantry:"))], NOON)
+    await sampler.flush(NOON)
 
-    assert list((await witnessed(control, NOON, NOON + 3600))["shared"].sessions) == [long_id]
+    assert list((await sampled_sessions(control, NOON, NOON + 3600))["shared"].sessions) == [long_id]
 
 
 def test_figures_disagree_beyond_the_bound_and_the_sampling_error_only() -> None:
-    many = Witnessed(10_000, {"a": {"CPU": 4000}, "b": {"CPU": 6000}})
-    few = Witnessed(10, {"a": {"CPU": 4}, "b": {"CPU": 6}})
+    many = SampledSessions(10_000, {"a": {"CPU": 4000}, "b": {"CPU": 6000}})
+    few = SampledSessions(10, {"a": {"CPU": 4}, "b": {"CPU": 6}})
 
     assert not many.disagrees("a", 0.44)
     assert many.disagrees("a", 0.48)
     assert not few.disagrees("a", 0.48)
-    assert not Witnessed(10).disagrees("a", 1.0)
+    assert not SampledSessions(10).disagrees("a", 1.0)
 
 
 async def test_of_a_fleet_one_process_watches_a_database_and_another_takes_over(
     pg: EmbeddedServer, database: str, control: Pool
 ) -> None:
-    def watch() -> Watch:
-        return Watch(
+    def monitor() -> DatabaseMonitor:
+        return DatabaseMonitor(
             "shared",
             lambda: asyncpg.connect(pg.dsn(database)),
             control,
@@ -151,30 +151,30 @@ async def test_of_a_fleet_one_process_watches_a_database_and_another_takes_over(
             standby=0.01,
         )
 
-    watches = [watch() for _ in range(4)]
-    for one in watches:
+    monitors = [monitor() for _ in range(4)]
+    for one in monitors:
         one.start()
-    leader = await first_leader(watches)
+    leader = await first_leader(monitors)
     await until_sampled(control, 1)
-    others = [one for one in watches if one is not leader]
+    others = [one for one in monitors if one is not leader]
     await leader.close()
     await first_leader(others)
 
     assert sum(one.leading.is_set() for one in others) == 1
     before = await control.fetchval("SELECT sum(samples) FROM tenantry.sampled")
     await until_sampled(control, before + 1)
-    for one in watches:
+    for one in monitors:
         await one.close()
         await one.close()
     assert await control.fetchval("SELECT count(*) FROM tenantry.reporter WHERE stopped_at IS NULL") == 0
 
 
-async def first_leader(watches: list[Watch]) -> Watch:
-    waits = [asyncio.create_task(one.leading.wait()) for one in watches]
+async def first_leader(monitors: list[DatabaseMonitor]) -> DatabaseMonitor:
+    waits = [asyncio.create_task(one.leading.wait()) for one in monitors]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
-    (leader,) = [one for one in watches if one.leading.is_set()]
+    (leader,) = [one for one in monitors if one.leading.is_set()]
     return leader
 
 
@@ -189,7 +189,7 @@ async def test_a_watch_outlives_its_database_and_its_control_database(
 ) -> None:
     server = make_server
     async with asyncpg.create_pool(server.dsn(), min_size=0, statement_cache_size=0) as control:
-        watch = Watch(
+        monitor = DatabaseMonitor(
             "shared",
             lambda: asyncpg.connect(server.dsn()),
             control,
@@ -197,14 +197,14 @@ async def test_a_watch_outlives_its_database_and_its_control_database(
             flush=0.02,
             standby=0.01,
         )
-        watch.start()
-        await watch.leading.wait()
+        monitor.start()
+        await monitor.leading.wait()
         server.crash()
-        while watch.leading.is_set():  # noqa: ASYNC110 - the end of a lead has no event
+        while monitor.leading.is_set():  # noqa: ASYNC110 - the end of a lead has no event
             await asyncio.sleep(0)
         server.restart()
-        await watch.leading.wait()
-        await watch.close()
+        await monitor.leading.wait()
+        await monitor.close()
 
 
 async def test_watching_a_fleet_follows_the_directory_and_estimates_storage_once_a_day(
@@ -215,21 +215,21 @@ async def test_watching_a_fleet_follows_the_directory_and_estimates_storage_once
     def connect() -> Any:
         return asyncpg.connect(pg.dsn(database))
 
-    watches = Watches(control, column="tenant_id", sample=0.01, flush=0.01, standby=0.01)
-    await watches.follow({"shared": connect})
-    await watches["shared"].leading.wait()
+    monitors = MonitorSet(control, column="tenant_id", sample=0.01, flush=0.01, standby=0.01)
+    await monitors.follow({"shared": connect})
+    await monitors["shared"].leading.wait()
     await until(lambda: stored(control))
-    await watches.follow({"shared": connect, "twin": connect})
-    assert watches.leading == ["shared"]  # the same database under another name has one leader too
-    await watches.follow({"twin": connect})
-    await watches["twin"].leading.wait()
+    await monitors.follow({"shared": connect, "twin": connect})
+    assert monitors.leading == ["shared"]  # the same database under another name has one leader too
+    await monitors.follow({"twin": connect})
+    await monitors["twin"].leading.wait()
     await until_sampled(control, 1)
-    await watches.close()
-    await watches.close()
+    await monitors.close()
+    await monitors.close()
 
     (_, found) = (await storage.latest(control))["shared"]
     assert found.share("a") == pytest.approx(2 / 3, abs=0.01)
-    assert watches.leading == []
+    assert monitors.leading == []
 
 
 async def stored(control: Pool) -> bool:
