@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 import asyncpg
 from asyncpg.connection import _ConnectionProxy  # makes isinstance(conn, asyncpg.Connection) true
 
+from tenantry.router.bulk_load import load
 from tenantry.router.driver import Connection
-from tenantry.runtime.sqltext import identifier
 
 _NOT_HERE = {
     "add_listener": "LISTEN is not bound to a tenant, and would not live longer than the scope",
@@ -123,39 +123,27 @@ class ScopedConnection(_ConnectionProxy):
         self,
         table_name: str,
         *,
-        records: Any,
         columns: Sequence[str] | None = None,
         schema_name: str | None = None,
         **options: Any,
     ) -> str:
-        """As asyncpg's, though PostgreSQL refuses COPY FROM into tables under row-level security.
+        """As asyncpg's, under row-level security too: staged and then inserted, see `bulk_load`."""
+        return await load(
+            self._timed, "copy_records_to_table", table_name, columns=columns, schema_name=schema_name, **options
+        )
 
-        The records go into a temporary table with the same columns and defaults, and from there by INSERT,
-        which the policies check row by row.
-        """
-        names = None if columns is None else ", ".join(identifier(name) for name in columns)
-        target = identifier(table_name)
-        if schema_name is not None:
-            target = f"{identifier(schema_name)}.{target}"
-        await self._timed(
-            "execute",
-            f"DROP TABLE IF EXISTS pg_temp.tenantry_load; "
-            f"CREATE TEMPORARY TABLE tenantry_load (LIKE {target} INCLUDING DEFAULTS) ON COMMIT DROP",
+    async def copy_to_table(
+        self,
+        table_name: str,
+        *,
+        columns: Sequence[str] | None = None,
+        schema_name: str | None = None,
+        **options: Any,
+    ) -> str:
+        """As asyncpg's, under row-level security too: staged and then inserted, see `bulk_load`."""
+        return await load(
+            self._timed, "copy_to_table", table_name, columns=columns, schema_name=schema_name, **options
         )
-        await self._timed(
-            "copy_records_to_table",
-            "tenantry_load",
-            schema_name="pg_temp",
-            records=records,
-            columns=columns,
-            **options,
-        )
-        into = target if names is None else f"{target} ({names})"
-        # Names only, each quoted: there is no other way to say them.
-        insert = f"INSERT INTO {into} SELECT {names or '*'} FROM pg_temp.tenantry_load"  # noqa: S608
-        done = await self._timed("execute", insert)
-        await self._timed("execute", "DROP TABLE pg_temp.tenantry_load")
-        return f"COPY {str(done).rpartition(' ')[2]}"
 
     async def _timed(self, method: str, *args: Any, **options: Any) -> Any:
         connection = self._live()

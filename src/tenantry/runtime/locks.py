@@ -20,3 +20,5 @@ WATCHING: Final = 1415071064
 IMPORTING_USAGE: Final = 1415071065
 #: One backup of a database at a time; the second key is the hash of its name. 'TNBK'
 BACKING_UP: Final = 1414414923
+#: Bulk loads of one tenant take turns, so that their rows never mix; the second key is the id's hash.
+LOADING: Final = 1415071066
