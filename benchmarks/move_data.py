@@ -24,7 +24,7 @@ import asyncpg
 from benchmarks.contract import Options, Row, verdict
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Limits
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.journal import Journal
 from tenantry.move.lease import Lease
 from tenantry.move.plan import MovePlan
@@ -63,7 +63,7 @@ async def rates(near: EmbeddedServer, far: EmbeddedServer, rows: int, rounds: in
     return [copy, await _verification(work, rows, rounds)]
 
 
-async def _copies(estate: Estate, work: Work, rows: int, rounds: int) -> Row:
+async def _copies(estate: Estate, work: MoveContext, rows: int, rounds: int) -> Row:
     ways: dict[str, Callable[[], Awaitable[None]]] = {
         "ours": lambda: _ours(work),
         _PIPE: lambda: _psql(estate),
@@ -95,7 +95,7 @@ async def _copies(estate: Estate, work: Work, rows: int, rounds: int) -> Row:
     )
 
 
-async def _ours(work: Work) -> None:
+async def _ours(work: MoveContext) -> None:
     table = next(t for t in work.plan.tables if t.name == "entry")
     async with (
         session(work.source, "bench") as source,
@@ -150,7 +150,7 @@ async def _sync(estate: Estate) -> None:
         await drop_publication(here, "bench")
 
 
-async def _verification(work: Work, rows: int, rounds: int) -> Row:
+async def _verification(work: MoveContext, rows: int, rounds: int) -> Row:
     async with session(work.target, "bench") as there:
         await there.execute("TRUNCATE public.entry")
     await _ours(work)
@@ -161,7 +161,7 @@ async def _verification(work: Work, rows: int, rounds: int) -> Row:
         servers = [here.get_server_pid(), there.get_server_pid()]
         for _ in range(1 + rounds):  # the first warms up
             before, started = sum(map(_cpu, servers)), time.monotonic()
-            compared, differences = await compare_table(work, work.out, table, here, there)
+            compared, differences = await compare_table(work, work.forward, table, here, there)
             wall.append(time.monotonic() - started)
             cpu.append(sum(map(_cpu, servers)) - before)
             assert compared >= rows, differences
@@ -253,9 +253,9 @@ async def _filled(estate: Estate, rows: int, width: int = 0) -> None:
     await owner.close()
 
 
-def _work(estate: Estate, plan: MovePlan) -> Work:
+def _work(estate: Estate, plan: MovePlan) -> MoveContext:
     ends = estate.endpoints
-    return Work(
+    return MoveContext(
         plan, ends["shared"], ends["acme"], Journal(estate.control_dsn), _NoLease(), _PATIENT, silence, None
     )
 

@@ -13,7 +13,19 @@ from tests.support.load import check, load
 from tests.support.process import MoverProcess
 
 LAZY = {"wal_writer_delay": "10s", "wal_retrieve_retry_interval": "200ms"}
-POINTS = ["K8.50", "K9", "K12", "K13b", "K13c", "K13d", "K13e", "K13f", "K13g", "K13h", "K14"]
+POINTS = [
+    "copy.half",
+    "subscription.enabled",
+    "reverse.prepared",
+    "fence.marker_written",
+    "fence.marker_seen",
+    "fence.marker_flushed",
+    "fence.sequences_set",
+    "fence.reverse_opened",
+    "fence.placement_updated",
+    "fence.commit_sent",
+    "directory.updated",
+]
 
 
 async def crash_cell(version: int, point: str, side: str) -> None:
@@ -42,7 +54,7 @@ async def crash_cell(version: int, point: str, side: str) -> None:
         assert (await estate.mover().release(record.id)).state is State.RELEASED
 
 
-@pytest.mark.parametrize("point", ["K13h"])
+@pytest.mark.parametrize("point", ["fence.commit_sent"])
 async def test_a_crash_of_the_target_loses_nothing(point: str) -> None:
     await crash_cell(18, point, "target")
 
@@ -59,8 +71,8 @@ async def test_a_crash_of_the_target_loses_nothing_anywhere(version: int, point:
 @pytest.mark.parametrize(
     ("version", "point"),
     [
-        *((version, point) for version in (16, 18) for point in ("K6", "K7", *POINTS)),
-        *((18, point) for point in ("K10", "K11", "K13a")),
+        *((version, point) for version in (16, 18) for point in ("slot.created", "subscription.created", *POINTS)),
+        *((18, point) for point in ("indexes.built", "verify.started", "fence.locked")),
     ],
 )
 async def test_a_crash_of_the_source_loses_nothing(version: int, point: str) -> None:
@@ -93,7 +105,7 @@ async def test_a_lost_slot_stops_the_move_and_says_so() -> None:
     small = {"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB"}
     with EmbeddedServer.start(18, settings=small) as near, EmbeddedServer.start(18) as far:
         estate = await Estate.make(near, far)
-        process = MoverProcess(estate, "move", str(estate.tenant), failpoints="K10=stop")
+        process = MoverProcess(estate, "move", str(estate.tenant), failpoints="indexes.built=stop")
         try:
             await process.stopped()
             near.psql("CREATE TABLE noise (t text)", estate.shared)

@@ -33,12 +33,16 @@ DDL = {
     "new index": "CREATE INDEX late ON entry (tenant_id, at)",
     "truncate": 'TRUNCATE "Blob"',
 }
-QUICK = {("new table", "K9"), ("new partition", "K13a"), ("add a column", "K13c")}
+QUICK = {
+    ("new table", "subscription.enabled"),
+    ("new partition", "fence.locked"),
+    ("add a column", "fence.marker_seen"),
+}
 CELLS = [
     pytest.param(ddl, point, marks=() if (ddl, point) in QUICK else pytest.mark.faults)
     for ddl in DDL
-    for point in ("K8.0", "K9", "K13a")
-] + [pytest.param("add a column", "K13c")]
+    for point in ("copy.started", "subscription.enabled", "fence.locked")
+] + [pytest.param("add a column", "fence.marker_seen")]
 
 
 async def changed_at(estate: Estate, point: str, statement: str) -> str:
@@ -60,10 +64,11 @@ async def changed_at(estate: Estate, point: str, statement: str) -> str:
 async def test_a_table_that_changes_under_the_move_stops_it_before_the_flip(
     estate18: Estate, ddl: str, point: str
 ) -> None:
-    """F16. At K13c the tables are locked: the statement waits until the server has ended the fence."""
+    """F16. At `fence.marker_seen` the tables are locked: the statement waits until the server has ended the
+    fence."""
     said = await changed_at(estate18, point, DDL[ddl])
     # A copy that meets the change itself stops on it; all else is told by the fingerprint.
-    assert "\nSchemaChanged: " in said or (point == "K8.0" and "step copy" in said), said
+    assert "\nSchemaChanged: " in said or (point == "copy.started" and "step copy" in said), said
     (record,) = await estate18.mover().list()
     assert record.state is State.RUNNING
     assert (await estate18.homes())["shared"] == ("shared", 1)
@@ -72,8 +77,9 @@ async def test_a_table_that_changes_under_the_move_stops_it_before_the_flip(
 
 @pytest.mark.faults
 async def test_a_table_made_at_the_very_flip_is_told_by_the_audit(estate18: Estate) -> None:
-    """F16 at K13c: the fence has looked at the tables, and holds nothing that keeps a new one from being made."""
-    said = await changed_at(estate18, "K13c", DDL["new table"])
+    """F16 at `fence.marker_seen`: the fence has looked at the tables, and holds nothing that keeps a new one
+    from being made."""
+    said = await changed_at(estate18, "fence.marker_seen", DDL["new table"])
     (record,) = await estate18.mover().list()
     if record.state is State.RUNNING:  # the server had ended the fence meanwhile; the next look was the fence's
         assert "a table is new" in said

@@ -14,16 +14,16 @@ from tests.support.load import Load, check, load
 from tests.support.process import MoverProcess
 
 #: From here on the tenant lives at the target.
-FLIPPED = frozenset({"K13h", "K14", "K15", "K16"})
-QUICK = [("K8.50", "abort"), ("K13g", "nothing"), ("K13h", "resume")]
+FLIPPED = frozenset({"fence.commit_sent", "directory.updated", "audit.started", "release.deleting"})
+QUICK = [("copy.half", "abort"), ("fence.placement_updated", "nothing"), ("fence.commit_sent", "resume")]
 MATRIX = [(point, then) for point in POINTS for then in ("resume", "abort", "nothing")]
 
 
 async def kill_at(estate: Estate, point: str) -> None:
-    if point == "K16":
+    if point == "release.deleting":
         mover = estate.mover()
         record = await mover.run(await mover.plan(estate.tenant, "acme"))
-        process = MoverProcess(estate, "release", record.id, failpoints="K16=kill", delete_batch=50)
+        process = MoverProcess(estate, "release", record.id, failpoints="release.deleting=kill", delete_batch=50)
     else:
         process = MoverProcess(estate, "move", str(estate.tenant), failpoints=f"{point}=kill")
     try:
@@ -53,13 +53,13 @@ async def killed_cell(estate: Estate, point: str, then: str) -> None:
         await kill_at(estate, point)
         await running.reach(estate.tenant, 20)  # with no human
         records = await mover.list()
-        assert len(records) == (0 if point == "K0" else 1)
+        assert len(records) == (0 if point == "run.started" else 1)
         if then == "resume":
             await resumed(estate, running, point)
         elif then == "abort" and records:
             # After the flip an abort has nothing to abort and goes forward, except that a release in
             # progress goes on being one.
-            if point == "K16":
+            if point == "release.deleting":
                 record = await mover.resume(records[0].id)
                 assert record.state is State.RELEASED
             else:
@@ -68,9 +68,18 @@ async def killed_cell(estate: Estate, point: str, then: str) -> None:
                 assert (await mover.abort(records[0].id)).state is record.state
             if record.state is State.ABORTED:
                 assert await objects_left(estate) == []
-                assert await estate.checksums("acme") == {} if point not in ("K0", "K1") else True
+                assert (
+                    await estate.checksums("acme") == {}
+                    if point not in ("run.started", "target.started")
+                    else True
+                )
         elif then == "nothing":
-            assert await mover.leftovers() or point in ("K0", "K1", "K3", "K4")
+            assert await mover.leftovers() or point in (
+                "run.started",
+                "target.started",
+                "placement.closed",
+                "identities.set",
+            )
         await running.reach(estate.tenant, 20)
     await check(estate, running)
 
@@ -85,7 +94,7 @@ async def resumed(estate: Estate, running: Load, point: str) -> None:
     record = await mover.resume(move)
     assert (await mover.resume(move)).state is record.state
     await running.reach(estate.tenant, 20)
-    if point == "K16":
+    if point == "release.deleting":
         assert record.state is State.RELEASED
     else:
         assert record.state is State.FLIPPED
@@ -105,7 +114,7 @@ async def test_killed_mover_that_had_journalled_the_flip_but_not_its_step(estate
     """Between two writes to the journal there is no point to stop at: the second is taken back."""
     mover = estate18.mover()
     async with load(estate18) as running:
-        await kill_at(estate18, "K14")
+        await kill_at(estate18, "directory.updated")
         (record,) = await mover.list()
         await estate18.fetch("control", "UPDATE tenantry.move SET step = 'verify', state = 'flipped'")
         await running.reach(estate18.tenant, 20)

@@ -19,9 +19,9 @@ from tests.support.estate import LIMITS, Estate
 from tests.support.load import check, home_of, load
 from tests.support.process import MoverProcess
 
-#: From here on the tenant lives at the first mover's target; the directory is told before K14.
-FLIPPED = frozenset({"K13h", "K14", "K15", "K16"})
-TOLD = FLIPPED - {"K13h"}
+#: From here on the tenant lives at the first mover's target; the directory is told before `directory.updated`.
+FLIPPED = frozenset({"fence.commit_sent", "directory.updated", "audit.started", "release.deleting"})
+TOLD = FLIPPED - {"fence.commit_sent"}
 #: The first mover's source and target.
 PROMOTION, DEMOTION = ("shared", "acme"), ("acme", "shared")
 END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE $1"
@@ -57,10 +57,10 @@ async def moved(estate: Estate, tenant: object, to: str) -> MoveRecord:
 @contextlib.asynccontextmanager
 async def frozen(estate: Estate, point: str, to: str, **limits: Any) -> AsyncIterator[MoverProcess]:
     """A first mover of the tenant, frozen at the point."""
-    if point == "K16":
+    if point == "release.deleting":
         mover = estate.mover()
         record = await mover.run(await mover.plan(estate.tenant, to))
-        process = MoverProcess(estate, "release", record.id, failpoints="K16=stop", delete_batch=50)
+        process = MoverProcess(estate, "release", record.id, failpoints="release.deleting=stop", delete_batch=50)
     else:
         failpoints = f"{point}=stop"
         process = MoverProcess(estate, "move", str(estate.tenant), failpoints=failpoints, to=to, **limits)
@@ -147,7 +147,9 @@ async def two_movers(estate: Estate, point: str, way: tuple[str, str]) -> None:
                 first.go_on()
                 code, output = await first.ended()
             assert code == 0, output
-            assert (await mover.show(move)).state is (State.RELEASED if point == "K16" else State.FLIPPED)
+            assert (await mover.show(move)).state is (
+                State.RELEASED if point == "release.deleting" else State.FLIPPED
+            )
             await running.reach(tenant, 20)
             assert (await mover.release(move)).state is State.RELEASED
             assert await mover.leftovers() == []
@@ -164,7 +166,7 @@ async def sums_of(estate: Estate, tenant: uuid.UUID) -> dict[str, tuple[int, Any
     return {key[0]: value for key, value in (await estate.checksums("shared")).items() if key[1] == tenant}
 
 
-@pytest.mark.parametrize("point", ["K13d"])
+@pytest.mark.parametrize("point", ["fence.marker_flushed"])
 async def test_two_movers_one_frozen(estate18: Estate, point: str) -> None:
     await two_movers(estate18, point, PROMOTION)
 
@@ -182,7 +184,8 @@ async def test_two_movers_one_frozen_anywhere(estate: Estate, point: str, way: t
 async def test_two_movers_one_overtaken_before_its_journal(
     estate: Estate, way: tuple[str, str], to: str, released: bool
 ) -> None:
-    """K0: nothing is journalled yet, so the second wins. The first is told that it is too late, touches nothing,
+    """`run.started`: nothing is journalled yet, so the second wins. The first is told that it is too late,
+    touches nothing,
     and leaves no move behind that would have to be aborted."""
     tenant, target = estate.tenant, way[1] if to == "same" else to
     async with a_third(estate):
@@ -190,7 +193,7 @@ async def test_two_movers_one_overtaken_before_its_journal(
         if way == DEMOTION:
             await moved(estate, tenant, "acme")
         async with load(estate, tenants=estate.tenants[:2], styles=STYLES) as running:
-            async with frozen(estate, "K0", way[1]) as first:
+            async with frozen(estate, "run.started", way[1]) as first:
                 won = await mover.run(await mover.plan(tenant, target))
                 if released:
                     await mover.release(won.id)
@@ -241,7 +244,7 @@ async def test_a_zombie_can_not_flip_what_was_aborted(estate18: Estate) -> None:
     """Its lease was lost with its session, somebody aborts, and only then it goes on to the commit."""
     mover, tenant = estate18.mover(), estate18.tenant
     async with load(estate18) as running:
-        async with frozen(estate18, "K13f", "acme", attempts=1) as first:
+        async with frozen(estate18, "fence.reverse_opened", "acme", attempts=1) as first:
             (record,) = await mover.list()
             await estate18.fetch("control", END_SESSIONS, f"tenantry move lease {record.id}")
             assert (await mover.abort(record.id)).state is State.ABORTED
@@ -256,7 +259,21 @@ async def test_a_zombie_can_not_flip_what_was_aborted(estate18: Estate) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("point", ["K2", "K6", "K8.50", "K8.last", "K9", "K12", "K13d", "K13g", "K14", "K15"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "schema.loaded",
+        "slot.created",
+        "copy.half",
+        "copy.last_table",
+        "subscription.enabled",
+        "reverse.prepared",
+        "fence.marker_flushed",
+        "fence.placement_updated",
+        "directory.updated",
+        "audit.started",
+    ],
+)
 async def test_a_zombie_touches_nothing_of_its_successors(estate18: Estate, point: str) -> None:
     """All its sessions are gone while it stands frozen, somebody aborts the move, and a new one brings the tenant
     to the same target; what the first was about to do there would be done to the tenant's home."""

@@ -29,7 +29,7 @@ async def without_lease(estate: Estate, point: str) -> AsyncIterator[tuple[Mover
         yield process, record.id
 
 
-@pytest.mark.parametrize("point", ["K8.50", pytest.param("K12", marks=pytest.mark.faults)])
+@pytest.mark.parametrize("point", ["copy.half", pytest.param("reverse.prepared", marks=pytest.mark.faults)])
 async def test_a_mover_outlives_a_crash_of_its_control_database(point: str) -> None:
     """The source's server, where the control database is: everything the mover has open breaks at once."""
     with EmbeddedServer.start(18, settings=LAZY) as near, EmbeddedServer.start(18) as far:
@@ -50,7 +50,7 @@ async def test_a_mover_outlives_a_crash_of_its_control_database(point: str) -> N
         await check(estate, running, unknown=True)
 
 
-@pytest.mark.parametrize("point", ["K4", pytest.param("K10", marks=pytest.mark.faults)])
+@pytest.mark.parametrize("point", ["identities.set", pytest.param("indexes.built", marks=pytest.mark.faults)])
 async def test_a_lost_lease_is_taken_again_while_the_move_stands_where_it_stood(
     estate18: Estate, point: str
 ) -> None:
@@ -62,7 +62,7 @@ async def test_a_lost_lease_is_taken_again_while_the_move_stands_where_it_stood(
 
 
 async def test_a_lost_lease_that_another_has_is_not_taken_again(estate18: Estate) -> None:
-    async with without_lease(estate18, "K4") as (process, move), lease(estate18.control_dsn, move):
+    async with without_lease(estate18, "identities.set") as (process, move), lease(estate18.control_dsn, move):
         process.go_on()
         code, output = await process.ended()
     assert (code, "LeaseLost" in output) == (1, True), output
@@ -71,7 +71,7 @@ async def test_a_lost_lease_that_another_has_is_not_taken_again(estate18: Estate
 
 async def test_a_lost_lease_of_a_move_that_went_on_is_not_taken_again(estate18: Estate) -> None:
     """Another mover has brought it to its end, and is gone."""
-    async with without_lease(estate18, "K4") as (process, move):
+    async with without_lease(estate18, "identities.set") as (process, move):
         assert (await estate18.mover().resume(move)).state is State.FLIPPED
         process.go_on()
         code, output = await process.ended()

@@ -50,17 +50,17 @@ def long(*values: object, id: str) -> Any:
 @pytest.mark.parametrize(
     ("step", "pattern", "verdict"),
     [
-        long("copy", COPY, Verdict.CUT, id="K8-cut"),
-        long("copy", COPY, Verdict.RESET, id="K8-reset"),
-        long("copy", COPY, Verdict.HOLD, id="K8-half-open"),
-        long("follow", MARKER, Verdict.RESET, id="K9-reset"),
-        long("verify", LOCK, Verdict.CUT, id="K11-cut"),
-        long("verify", MARKER, Verdict.HOLD, id="K11-half-open"),
-        long("flip", LOCK, Verdict.CUT, id="K13a-cut"),
-        long("flip", TABLES, Verdict.HOLD, id="K13b-half-open"),
-        long("flip", TABLES, Verdict.CUT, id="K13b-cut"),
-        pytest.param("flip", FLIP, Verdict.RESET, id="K13g-reset"),
-        long("flip", FLIP, Verdict.HOLD, id="K13g-half-open"),
+        long("copy", COPY, Verdict.CUT, id="copy-cut"),
+        long("copy", COPY, Verdict.RESET, id="copy-reset"),
+        long("copy", COPY, Verdict.HOLD, id="copy-half-open"),
+        long("follow", MARKER, Verdict.RESET, id="subscription.enabled-reset"),
+        long("verify", LOCK, Verdict.CUT, id="verify.started-cut"),
+        long("verify", MARKER, Verdict.HOLD, id="verify.started-half-open"),
+        long("flip", LOCK, Verdict.CUT, id="fence.locked-cut"),
+        long("flip", TABLES, Verdict.HOLD, id="fence.marker_written-half-open"),
+        long("flip", TABLES, Verdict.CUT, id="fence.marker_written-cut"),
+        pytest.param("flip", FLIP, Verdict.RESET, id="fence.placement_updated-reset"),
+        long("flip", FLIP, Verdict.HOLD, id="fence.placement_updated-half-open"),
     ],
 )
 async def test_a_broken_link_to_the_source_is_survived(
@@ -86,7 +86,7 @@ async def test_a_broken_link_to_the_source_is_survived(
 
 
 async def test_a_commit_whose_answer_is_lost_counts_once(estate18: Estate) -> None:
-    """F6 at K13h."""
+    """F6 at `fence.commit_sent`."""
     fence: set[int] = set()
     dropped: list[Message] = []
 
@@ -107,7 +107,8 @@ async def test_a_commit_whose_answer_is_lost_counts_once(estate18: Estate) -> No
 
 
 async def test_a_comparison_whose_fence_ended_before_both_snapshots_is_made_again(estate18: Estate) -> None:
-    """F3 at K11: the dead man's switch ends the fence while the far snapshot is late, and the tenant writes on."""
+    """F3 at `verify.started`: the dead man's switch ends the fence while the far snapshot is late, and the
+    tenant writes on."""
     tasks: list[asyncio.Task[None]] = []
     async with Proxy(estate18.far.host, estate18.far.port) as proxy, load(estate18) as running:
         ends = estate18.endpoints
@@ -146,7 +147,7 @@ async def test_a_broken_link_between_the_servers_is_survived(estate18: Estate, s
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("point", ["K13b", "K13c", "K13d"])
+@pytest.mark.parametrize("point", ["fence.marker_written", "fence.marker_seen", "fence.marker_flushed"])
 async def test_a_link_between_the_servers_broken_inside_the_fence_is_survived(
     estate18: Estate, point: str
 ) -> None:

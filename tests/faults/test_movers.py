@@ -61,7 +61,7 @@ async def test_what_an_abort_could_not_reach_is_listed_and_cleaned_later(estate1
     with EmbeddedServer.start(18) as far:
         estate = await Estate.make(estate18.near, far)
         mover = estate.mover(limits=replace(LIMITS, patience=1.0))
-        process = MoverProcess(estate, "move", str(estate.tenant), failpoints="K9=kill")
+        process = MoverProcess(estate, "move", str(estate.tenant), failpoints="subscription.enabled=kill")
         try:
             await process.killed()
         finally:

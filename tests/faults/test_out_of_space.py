@@ -112,7 +112,7 @@ def names_the_target(said: str) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_target_without_room_for_the_copy_stops_the_move_and_harms_nobody(large: Estate, end: str) -> None:
-    """F10 at K8."""
+    """F10 at the copy."""
     others = {key: value for key, value in (await large.checksums("shared")).items() if key[1] != large.tenant}
     async with load(large, tenants=[large.tenant]) as running:
         limit(large.far, LIMIT)
@@ -135,11 +135,11 @@ async def test_a_target_without_room_for_the_copy_stops_the_move_and_harms_nobod
 async def test_a_target_without_room_for_the_indexes_stops_the_move_and_harms_nobody(
     large: Estate, end: str
 ) -> None:
-    """F10 at K10: the rows fit, an index over them does not."""
+    """F10 at `indexes.built`: the rows fit, an index over them does not."""
     wide = """CREATE INDEX wide ON "Blob" (tenant_id, raw, (raw || '\\x00'::bytea))"""
     large.near.psql(wide, large.shared)
     async with load(large, tenants=[large.tenant]) as running:
-        process = MoverProcess(large, "move", str(large.tenant), failpoints="K8.last=stop")
+        process = MoverProcess(large, "move", str(large.tenant), failpoints="copy.last_table=stop")
         try:
             await process.stopped()
             limit(large.far, biggest_file(large) + 4 * MB)
@@ -162,9 +162,9 @@ async def test_a_target_without_room_for_the_indexes_stops_the_move_and_harms_no
 async def test_a_target_that_fills_up_while_it_follows_stops_the_move_and_harms_nobody(
     large: Estate, end: str
 ) -> None:
-    """F10 at K9: what has been copied fits, what comes after it does not."""
+    """F10 at `subscription.enabled`: what has been copied fits, what comes after it does not."""
     async with load(large, tenants=[large.tenant]) as running:
-        process = MoverProcess(large, "move", str(large.tenant), failpoints="K10=stop", catch_up=25.0)
+        process = MoverProcess(large, "move", str(large.tenant), failpoints="indexes.built=stop", catch_up=25.0)
         try:
             await process.stopped()
             limit(large.far, max(biggest_file(large), 16 * MB) + MB // 2)

@@ -54,7 +54,7 @@ async def test_each_missing_privilege_is_refused_with_the_statement_that_mends_i
 
 def statement(finding: Finding, database: str) -> str:
     """The mend as it is typed: the operator puts the database's name in, and leaves out the alternatives."""
-    return finding.mend.partition(", or ")[0].partition(" (")[0].replace("…", f'"{database}"')
+    return finding.fix.partition(", or ")[0].partition(" (")[0].replace("…", f'"{database}"')
 
 
 async def privileges_missing(estate: Estate) -> list[Finding]:

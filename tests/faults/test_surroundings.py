@@ -51,7 +51,7 @@ async def test_a_pooler_before_a_database_is_refused_by_name(estate18: Estate) -
         said = ""
         try:
             plan = await estate18.mover(endpoints=ends).plan(estate18.tenant, "acme")
-            said = "; ".join(f"{finding.problem}: {finding.mend}" for finding in plan.refusals)
+            said = "; ".join(f"{finding.problem}: {finding.fix}" for finding in plan.refusals)
         except Unreachable as error:
             said = str(error)
         assert "direct DSN" in said

@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 
 from tenantry.move import Limits, State
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.journal import Journal
 from tenantry.move.progress import silence
 from tenantry.move.session import session
@@ -28,7 +28,15 @@ from tests.support.estate import LIMITS, Estate
 from tests.support.process import MoverProcess
 from tests.support.until import until
 
-POINTS = ["K13a", "K13b", "K13c", "K13d", "K13e", "K13f", "K13g"]
+POINTS = [
+    "fence.locked",
+    "fence.marker_written",
+    "fence.marker_seen",
+    "fence.marker_flushed",
+    "fence.sequences_set",
+    "fence.reverse_opened",
+    "fence.placement_updated",
+]
 HELD = (
     "SELECT l.pid FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database "
     "WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' "
@@ -43,16 +51,18 @@ WITNESSES = 5
 # -- what the server is told ---------------------------------------------------------------------------
 
 
-async def work_of(estate: Estate, limits: Limits) -> Work:
+async def work_of(estate: Estate, limits: Limits) -> MoveContext:
     """A move that was planned and never began; nothing here needs its lease."""
     ends = estate.endpoints
     plan = await estate.mover().plan(estate.tenant, "acme")
     lease: Any = None
-    return Work(plan, ends["shared"], ends["acme"], Journal(estate.control_dsn), lease, limits, silence, None)
+    return MoveContext(
+        plan, ends["shared"], ends["acme"], Journal(estate.control_dsn), lease, limits, silence, None
+    )
 
 
 @asynccontextmanager
-async def held_after_a_wait(work: Work, estate: Estate, seconds: float) -> AsyncIterator[Any]:
+async def held_after_a_wait(work: MoveContext, estate: Estate, seconds: float) -> AsyncIterator[Any]:
     """The fence's session, which has had to wait so long at least for the tenant's own transaction."""
     async with AsyncExitStack() as stack:
         holder = await stack.enter_async_context(session(work.source, "test"))
@@ -60,7 +70,7 @@ async def held_after_a_wait(work: Work, estate: Estate, seconds: float) -> Async
         tenant = await asyncpg.connect(estate.application_dsns()["shared"], statement_cache_size=0)
         stack.callback(tenant.terminate)
         await tenant.execute(f"BEGIN; SELECT tenantry.bind('{estate.tenant}')")
-        asking = asyncio.create_task(fencing.hold(work, holder, beside))
+        asking = asyncio.create_task(fencing.take_lock(work, holder, beside))
 
         async def asked() -> bool:
             return bool(await estate.fetch("shared", ASKED))
@@ -181,7 +191,7 @@ def fences(log: str, database: str) -> list[float]:
     return lives
 
 
-@pytest.mark.parametrize("point", ["K13g"])
+@pytest.mark.parametrize("point", ["fence.placement_updated"])
 async def test_a_fence_without_its_mover_ends_within_the_cap(estate18: Estate, point: str) -> None:
     await capped_cell(estate18, point)
 

@@ -47,7 +47,13 @@ def p99(taken: list[float]) -> float:
     return statistics.quantiles(taken, n=100)[98] * 1000
 
 
-@pytest.mark.parametrize("point", ["K13a", *(pytest.param(p, marks=pytest.mark.faults) for p in ("K13d", "K13g"))])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "fence.locked",
+        *(pytest.param(p, marks=pytest.mark.faults) for p in ("fence.marker_flushed", "fence.placement_updated")),
+    ],
+)
 async def test_waiting_requests_hold_no_connection(many: Estate, point: str) -> None:
     """While the fence stands, five scopes of others fit into the pool of five at once, whatever waits."""
     moving, others = many.tenant, many.tenants[1:]

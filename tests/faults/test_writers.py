@@ -115,7 +115,7 @@ async def test_a_prepared_transaction_of_the_tenant_is_named_until_it_ends(estat
 
 @pytest.mark.faults
 async def test_a_prepared_transaction_before_the_slot_is_named_until_it_ends(estate18: Estate) -> None:
-    """F13 at K6: prepared after preflight has looked."""
+    """F13 at `slot.created`: prepared after preflight has looked."""
     name = f"early-{estate18.shared}"
     mover = estate18.mover(limits=replace(LIMITS, patience=1.0))
     plan = await mover.plan(estate18.tenant, "acme")
@@ -162,8 +162,9 @@ async def long_writer(estate: Estate, whose: str) -> AsyncIterator[asyncpg.Conne
 @pytest.mark.faults
 @pytest.mark.parametrize("whose", LONG[1:])
 async def test_a_long_transaction_of_somebody_else_does_not_delay_the_flip(estate18: Estate, whose: str) -> None:
-    """F14 at K13: open from before the fence until after the flip. This tenant's own is waited for; see F11."""
-    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K12=stop")
+    """F14 at the fence: open from before the fence until after the flip. This tenant's own is waited for; see
+    F11."""
+    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="reverse.prepared=stop")
     async with long_writer(estate18, whose) as slow:
         try:
             await process.stopped()
@@ -180,7 +181,8 @@ async def test_a_long_transaction_of_somebody_else_does_not_delay_the_flip(estat
 @pytest.mark.faults
 @pytest.mark.parametrize("whose", LONG)
 async def test_a_transaction_that_delays_the_slot_is_named(estate18: Estate, whose: str) -> None:
-    """F14 at K6: a slot waits for every writer of the cluster, but not without end, and nobody else waits."""
+    """F14 at `slot.created`: a slot waits for every writer of the cluster, but not without end, and nobody else
+    waits."""
     mover = estate18.mover(limits=replace(LIMITS, patience=1.0))
     plan = await mover.plan(estate18.tenant, "acme")
     async with long_writer(estate18, whose) as slow, load(estate18) as running:
@@ -195,8 +197,11 @@ async def test_a_transaction_that_delays_the_slot_is_named(estate18: Estate, who
 
 @pytest.mark.faults
 async def test_a_transaction_that_delays_the_way_back_is_named(estate18: Estate) -> None:
-    """F14 at K12: the way back's slot waits for every writer of the target's cluster, not without end either."""
-    process = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K9=stop", patience=1.0)
+    """F14 at `reverse.prepared`: the way back's slot waits for every writer of the target's cluster, not
+    without end either."""
+    process = MoverProcess(
+        estate18, "move", str(estate18.tenant), failpoints="subscription.enabled=stop", patience=1.0
+    )
     slow = await asyncpg.connect(estate18.far.dsn("postgres"))
     try:
         async with load(estate18) as running:
@@ -226,7 +231,7 @@ async def test_a_huge_transaction_inside_the_fence_costs_attempts_at_most(estate
     """F15: 300,000 rows commit while the fence waits: for its marker behind them, or for their transaction."""
     own = whose == "this tenant"
     tenant = estate.tenants[0 if own else 1]
-    points = "K12=stop" if own else "K12=stop,K13a=stop"
+    points = "reverse.prepared=stop" if own else "reverse.prepared=stop,fence.locked=stop"
     async with load(estate, tenants=[estate.tenant]) as running, application(estate) as huge:
         process = MoverProcess(estate, "move", str(estate.tenant), failpoints=points)
         try:

@@ -52,7 +52,7 @@ COLUMNS = (
     Column("created_at", "STARTED"),
     Column("error", "WHY IT STOPPED"),
 )
-FINDINGS = (Column("refuses", "STOPS IT"), Column("code"), Column("problem"), Column("mend"))
+FINDINGS = (Column("refuses", "STOPS IT"), Column("code"), Column("problem"), Column("fix"))
 TABLES = (
     Column("table"),
     Column("column", "TENANT COLUMN"),
@@ -224,7 +224,7 @@ async def _move(session: Session, tenant: str, to: str, how: How) -> None:
             raise typer.Exit(exits.REFUSED)
         return
     for finding in plan.findings:
-        session.out.warn(f"{finding.problem} ({finding.code}); {finding.mend}")
+        session.out.warn(f"{finding.problem} ({finding.code}); {finding.fix}")
     session.out.confirm(
         f"Move tenant {text} from {plan.source} to {to} (about {plan.rows} rows, {plan.bytes} bytes; "
         f"it pauses for at most {plan.pause:g} s)?",

@@ -9,7 +9,7 @@ from tenantry.move import MovePlan
 
 def outlook(plan: MovePlan, *, as_json: bool) -> dict[str, Any]:
     """The plan's estimates: ranges as two numbers in JSON, in words otherwise."""
-    said, room, made = plan.estimate, plan.room, plan.creation
+    said, room, made = plan.estimate, plan.disk_space, plan.creation
     facts: dict[str, Any] = {"creates": None if made is None else made.name}
     if said is not None:
         seconds, pause = ([round(value, 3) for value in pair] for pair in (said.seconds, said.pause))

@@ -15,26 +15,26 @@ from tenantry.move.progress import Tell
 from tenantry.move.session import Endpoint
 from tenantry.move.throttle import Throttle
 
-#: A regular expression of PostgreSQL's: every move's `Work.reference_name`.
+#: A regular expression of PostgreSQL's: every move's `MoveContext.reference_name`.
 REFERENCE_NAMES: Final = "^tenantry_m[0-9a-f]{10}_ref$"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Direction:
     """One direction of a move: from where the tenant lives now to where it goes."""
 
-    direction: str
-    """"out" (source to target) or "back" (target to source)."""
-    here: Endpoint
+    name: str
+    """"out" (source to target) or "back" (target to source): in gates, markers and replication names."""
+    source: Endpoint
     """Where the tenant lives: publisher, place of the fence."""
-    there: Endpoint
+    target: Endpoint
     """Where it goes: subscriber."""
     epoch: int
-    """The tenant's epoch before this way's flip."""
+    """The tenant's epoch before this direction's flip."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class MoveContext:
     """A move that is being run."""
 
     plan: MovePlan
@@ -51,18 +51,18 @@ class Work:
     """All databases that the mover reaches, by name: earlier moves may have tied others to these two."""
 
     @property
-    def out(self) -> Way:
+    def forward(self) -> Direction:
         """From the source to the target."""
-        return Way("out", self.source, self.target, self.plan.epoch)
+        return Direction("out", self.source, self.target, self.plan.epoch)
 
     @property
-    def back(self) -> Way:
+    def reverse(self) -> Direction:
         """From the target to the source, after the flip."""
-        return Way("back", self.target, self.source, self.plan.epoch + 1)
+        return Direction("back", self.target, self.source, self.plan.epoch + 1)
 
-    def name(self, way: Way) -> str:
-        """Name of this way's publication, slot and subscription: it carries the move's id."""
-        return f"tenantry_{self.plan.id}_{way.direction}"
+    def replication_name(self, direction: Direction) -> str:
+        """Name of a direction's publication, slot and subscription: it carries the move's id."""
+        return f"tenantry_{self.plan.id}_{direction.name}"
 
     @property
     def reference_name(self) -> str:

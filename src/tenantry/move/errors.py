@@ -15,8 +15,8 @@ class Finding(NamedTuple):
     """Stable name of the rule, such as "tenant-column-missing"."""
     problem: str
     """One sentence."""
-    mend: str
-    """The statement or the step that mends it."""
+    fix: str
+    """The statement or the step that fixes it."""
     refuses: bool = True
     """False: worth knowing, the move goes on."""
 
@@ -34,7 +34,7 @@ class MoveRefused(MoveError):
 
     def __init__(self, tenant: str, target: str, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
-        listed = "; ".join(f"{f.problem} (mend: {f.mend})" for f in findings)
+        listed = "; ".join(f"{f.problem} (fix: {f.fix})" for f in findings)
         super().__init__(f"moving tenant {tenant} to {target} is refused, nothing was touched: {listed}")
 
 

@@ -1,7 +1,7 @@
 """Named points at which tests stop the world; nothing happens in production.
 
-`TENANTRY_FAILPOINTS=K13b=kill,K8.0=stop` kills this process (SIGKILL) at the first, and freezes it (SIGSTOP) at
-the second. The points are those of the fault matrix (docs/faults.md).
+`TENANTRY_FAILPOINTS=fence.marker_written=kill,copy.started=stop` kills this process (SIGKILL) at the first, and
+freezes it (SIGSTOP) at the second. The points are those of the fault matrix (docs/faults.md).
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ _ACTIONS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 #: Every point, in the order of the procedure.
 POINTS: Final = (
-    "K0", "K1", "K2", "K3", "K4", "K5", "K6", "K7", "K8.0", "K8.50", "K8.last", "K10", "K9", "K12", "K11",
-    "K13a", "K13b", "K13c", "K13d", "K13e", "K13f", "K13g", "K13h", "K14", "K15", "K16",
+    "run.started", "target.started", "schema.loaded", "placement.closed", "identities.set", "publication.created",
+    "slot.created", "subscription.created", "copy.started", "copy.half", "copy.last_table", "indexes.built",
+    "subscription.enabled", "reverse.prepared", "verify.started", "fence.locked", "fence.marker_written",
+    "fence.marker_seen", "fence.marker_flushed", "fence.sequences_set", "fence.reverse_opened",
+    "fence.placement_updated", "fence.commit_sent", "directory.updated", "audit.started", "release.deleting",
 )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ class Interrupt:
             await stop(task)
         return task.result()
 
-    async def hold(self, work: Coroutine[Any, Any, T]) -> T:
+    async def uninterrupted(self, work: Coroutine[Any, Any, T]) -> T:
         """Do a piece of work that must not be broken off; a wish waits until its end."""
         self._fences += 1
         self._free.clear()

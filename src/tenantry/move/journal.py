@@ -17,7 +17,7 @@ from tenantry.move.errors import Finding, MoveBusy, MoveRefused, PlanUnreadable,
 from tenantry.move.plan import MovePlan
 from tenantry.move.plan_format import Unreadable
 from tenantry.move.session import Connection, connect
-from tenantry.move.states import SUCCESSORS, TURNS, State
+from tenantry.move.states import FORCED, SUCCESSORS, State
 
 _COLUMNS: Final = "id, tenant, source, target, state, step, error, created_at, changed_at, flipped_at, ended_at"
 #: Why an interrupted move stopped; forgotten once its ending is complete.
@@ -104,14 +104,14 @@ class Journal:
         async with self._session() as connection:
             return await connection.fetch(query, *args)
 
-    async def coming_block(self) -> int:
+    async def peek_id_block(self) -> int:
         """What `next_block` will say, unless another move begins before. Takes nothing."""
         (row,) = await self._execute(
             "SELECT coalesce(pg_sequence_last_value('tenantry.move_id_block'), 0) + 1 AS block"
         )
         return int(row["block"])
 
-    async def next_block(self) -> int:
+    async def take_id_block(self) -> int:
         """A number for a move's ids that no other move has."""
         (row,) = await self._execute("SELECT nextval('tenantry.move_id_block') AS block")
         return int(row["block"])
@@ -127,7 +127,7 @@ class Journal:
         """Tell the directory the tenant's new placement; an epoch that is not newer changes nothing."""
         await placements.point_directory(self._execute, tenant, database, epoch)
 
-    async def left_for_homes_of_its_own(self, tenant: str, database: str, now: str) -> bool:
+    async def only_dedicated_since_leaving(self, tenant: str, database: str, now: str) -> bool:
         """Whether the tenant once left `database` and has lived in dedicated ones since, in `now` at last."""
         (row,) = await self._execute(sql.query("move/homecoming"), tenant, database, now)
         return bool(row["so"])
@@ -201,7 +201,7 @@ class Journal:
         )
         return [MoveSummary(**{**row, "state": State(row["state"])}) for row in rows]
 
-    async def complete(
+    async def complete_step(
         self, move: str, step: str, result: dict[str, Any] | None = None, *, seconds: float | None = None
     ) -> None:
         """Record that a step is complete, with what it found and, under "seconds", how long it took."""
@@ -216,7 +216,9 @@ class Journal:
             json.dumps(took),
         )
 
-    async def found(self, move: str, result: dict[str, Any], *, seconds: dict[str, float] | None = None) -> None:
+    async def record_result(
+        self, move: str, result: dict[str, Any], *, seconds: dict[str, float] | None = None
+    ) -> None:
         """Record what an ending has found, and how long it took. Why the move stopped before stays to be read."""
         await self._execute(
             "UPDATE tenantry.move SET error = nullif(error, $4), changed_at = now(), "
@@ -228,7 +230,7 @@ class Journal:
             INTERRUPTED,
         )
 
-    async def fail(self, move: str, error: str) -> None:
+    async def record_failure(self, move: str, error: str) -> None:
         """Record why an attempt stopped."""
         await self._execute("UPDATE tenantry.move SET error = $2, changed_at = now() WHERE id = $1", move, error)
 
@@ -236,9 +238,9 @@ class Journal:
         """Enter a state from one that allows it, and write the event. Harmless if the move is in it already."""
         await self._enter(plan, state, [before for before, after in SUCCESSORS.items() if state in after], detail)
 
-    async def turn(self, plan: MovePlan, before: State, detail: dict[str, Any] | None = None) -> None:
+    async def force_state(self, plan: MovePlan, before: State, detail: dict[str, Any] | None = None) -> None:
         """Leave an ending for the state that it gives way to. Harmless if the move is not in `before`."""
-        await self._enter(plan, TURNS[before], [before], detail)
+        await self._enter(plan, FORCED[before], [before], detail)
 
     async def _enter(
         self, plan: MovePlan, state: State, allowed: Sequence[State], detail: dict[str, Any] | None
@@ -268,7 +270,7 @@ class Journal:
 
     # -- what the move makes outside ---------------------------------------------------------------
 
-    async def mean(self, move: str, database: str, kind: str, name: str) -> None:
+    async def record_intent(self, move: str, database: str, kind: str, name: str) -> None:
         """Write down that an object is about to be made."""
         await self._execute(
             "INSERT INTO tenantry.move_object (move, database, kind, name) VALUES ($1, $2, $3, $4) "
@@ -279,7 +281,7 @@ class Journal:
             name,
         )
 
-    async def gone(self, move: str, database: str, kind: str, name: str) -> None:
+    async def record_removed(self, move: str, database: str, kind: str, name: str) -> None:
         """Write down that an object is no more, or no longer the move's."""
         await self._execute(
             "UPDATE tenantry.move_object SET gone_at = now() WHERE move = $1 AND database = $2 AND kind = $3 "
@@ -321,7 +323,7 @@ class Journal:
         )
         return [Leftover(r["move"], State(r["state"]), r["database"], r["kind"], r["name"]) for r in rows]
 
-    async def leaves(self, move: str) -> bool:
+    async def has_leftovers(self, move: str) -> bool:
         """Whether anything of a move may still be somewhere."""
         return bool(
             await self._execute(

@@ -14,7 +14,7 @@ from tenantry.runtime.connection_errors import TRANSIENT
 from tenantry.runtime.shielded import run_shielded
 
 _TAKE: Final = "SELECT pg_try_advisory_lock(tenantry.move_lock_space(), hashtext($1))"
-_STANDING: Final = "SELECT state, step FROM tenantry.move WHERE id = $1"
+_STATE: Final = "SELECT state, step FROM tenantry.move WHERE id = $1"
 _ANSWER_SECONDS: Final = 5.0
 
 
@@ -27,13 +27,13 @@ async def lease(dsn: str, move: str) -> AsyncIterator[Lease]:
     """
     held = Lease(dsn, move)
     try:
-        if not await held.take():
+        if not await held.acquire():
             raise MoveBusy(move, "another mover is running it")
         await held.check()
         yield held
     finally:
         # Said goodbye, so that the next mover finds the lease free as soon as we are gone.
-        await run_shielded(held.give_back(), seconds=CLOSE_SECONDS + 1, name=f"giving back the lease of {move}")
+        await run_shielded(held.release(), seconds=CLOSE_SECONDS + 1, name=f"giving back the lease of {move}")
 
 
 class Lease:
@@ -49,11 +49,11 @@ class Lease:
         self._dsn = dsn
         self._move = move
         self._connection: Connection | None = None
-        self._standing: asyncpg.Record | None = None
+        self._last_seen: asyncpg.Record | None = None
 
-    async def take(self) -> bool:
+    async def acquire(self) -> bool:
         """Take it in a new session; False: another session has it."""
-        await self.give_back()
+        await self.release()
         connection = await connect(self._dsn, f"lease {self._move}")
         try:
             taken = await connection.fetchval(_TAKE, self._move, timeout=_ANSWER_SECONDS)
@@ -66,7 +66,7 @@ class Lease:
             await close(connection)
         return bool(taken)
 
-    async def give_back(self) -> None:
+    async def release(self) -> None:
         """End the session, and with it the lease."""
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -83,20 +83,20 @@ class Lease:
             OSError, asyncpg.PostgresError, ...: one of `TRANSIENT`; the control database is away. Ask again.
         """
         try:
-            self._standing = await self._look()
+            self._last_seen = await self._look()
         except TRANSIENT as error:
-            if not (await self.take() and await self._stands()):
+            if not (await self.acquire() and await self._is_unchanged()):
                 raise LeaseLost(self._move) from error
 
-    async def _stands(self) -> bool:
+    async def _is_unchanged(self) -> bool:
         """Whether the move stands where it stood; if that can't be seen, the lease is not ours either."""
         try:
-            return await self._look() == self._standing
+            return await self._look() == self._last_seen
         except BaseException:
-            await self.give_back()
+            await self.release()
             raise
 
     async def _look(self) -> asyncpg.Record | None:
         if self._connection is None:
             raise ConnectionError(f"the session of the lease of move {self._move} is gone")
-        return await self._connection.fetchrow(_STANDING, self._move, timeout=_ANSWER_SECONDS)
+        return await self._connection.fetchrow(_STATE, self._move, timeout=_ANSWER_SECONDS)

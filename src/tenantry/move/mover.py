@@ -10,7 +10,7 @@ import asyncpg
 
 from tenantry.errors import UnknownTenant
 from tenantry.move import failpoints
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.endings import completion
 from tenantry.move.errors import (
     AlreadyThere,
@@ -30,7 +30,7 @@ from tenantry.move.journal import INTERRUPTED, Journal, Leftover, MoveRecord, Mo
 from tenantry.move.lease import lease
 from tenantry.move.limits import Limits
 from tenantry.move.pg_dump import find_pg_dump
-from tenantry.move.plan import Mechanism, MovePlan, Rule, in_block
+from tenantry.move.plan import Mechanism, MovePlan, SequenceRule, in_block
 from tenantry.move.preflight.rules_source import no_ids
 from tenantry.move.preflight.survey import survey
 from tenantry.move.progress import Tell, silence
@@ -124,10 +124,10 @@ class Mover:
 
     async def _with_ids(self, plan: MovePlan) -> MovePlan:
         """The plan with a block of ids that is its own; planning takes none."""
-        if not any(sequence.rule is Rule.BLOCK for sequence in plan.sequences):
+        if not any(sequence.rule is SequenceRule.BLOCK for sequence in plan.sequences):
             return plan
         try:
-            return replace(plan, sequences=in_block(plan.sequences, await self._journal.next_block()))
+            return replace(plan, sequences=in_block(plan.sequences, await self._journal.take_id_block()))
         except OverflowError:
             raise MoveRefused(plan.tenant, plan.target, [no_ids("one of its sequences")]) from None
 
@@ -142,7 +142,7 @@ class Mover:
             MoveStopped: it could not be done; the tenant works where it was. `resume` or `abort` it.
             MoveInterrupted: the interrupt was asked for; the same.
         """
-        failpoints.reach("K0")
+        failpoints.reach("run.started")
         # Before the refusals: what the other move has made so far looks like obstacles to preflight.
         if other := await self._journal.unfinished(plan.tenant):
             raise MoveBusy(other, f"tenant {plan.tenant} is being moved already")
@@ -153,13 +153,13 @@ class Mover:
 
     async def resume(self, move: str, progress: Tell = silence) -> MoveRecord:
         """Go on with a move, whatever it was doing: forward, aborting, rolling back, releasing."""
-        async with self._work(move, progress) as (work, record):
+        async with self._context(move, progress) as (context, record):
             if record.state in (State.RUNNING, State.FLIPPED):
-                await self._forward(work, record)
+                await self._forward(context, record)
             elif record.state is State.ROLLING_BACK:
-                await completion.go_back(work, record)
+                await completion.roll_back(context, record)
             else:
-                await completion.finish(work, record.state)
+                await completion.finish(context, record.state)
         return await self.show(move)
 
     async def abort(self, move: str, progress: Tell = silence) -> MoveRecord:
@@ -186,34 +186,34 @@ class Mover:
     # -- how ---------------------------------------------------------------------------------------
 
     async def _command(self, move: str, wish: str, progress: Tell) -> MoveRecord:
-        async with self._work(move, progress) as (work, record):
+        async with self._context(move, progress) as (context, record):
             audited = False
             if record.state is State.FLIPPED:
-                audited = await self._up_to_date(work, record, wish)
+                audited = await self._up_to_date(context, record, wish)
                 if wish == "aborted":
                     return await self.show(move)
                 record = await self.show(move)
-            if wish == "aborted" and await completion.may_leave(work, record):
-                await completion.clean_again(work, record.state)
+            if wish == "aborted" and await completion.may_have_leftovers(context, record):
+                await completion.clean_again(context, record.state)
                 return await self.show(move)
             if record.state is State.RUNNING and wish == "aborted":
-                await self._journal.enter(work.plan, State.ABORTING)
+                await self._journal.enter(context.plan, State.ABORTING)
             state = begin(move, record.state, wish)
             if state is not None:
-                self._mechanism_allows(work.plan, state)
+                self._mechanism_allows(context.plan, state)
                 if state is State.ROLLING_BACK:
-                    await completion.go_back(work, record, compared=audited)
+                    await completion.roll_back(context, record, compared=audited)
                 else:
-                    await self._journal.enter(work.plan, state)
-                    await completion.finish(work, state)
+                    await self._journal.enter(context.plan, state)
+                    await completion.finish(context, state)
         return await self.show(move)
 
-    async def _up_to_date(self, work: Work, record: MoveRecord, wish: str) -> bool:
+    async def _up_to_date(self, context: MoveContext, record: MoveRecord, wish: str) -> bool:
         """Do what the last mover left undone after the flip. True if that was the audit, and all is equal."""
-        if record.step == completion.procedure(work.plan)[-1].name:
+        if record.step == completion.procedure(context.plan)[-1].name:
             return False
         try:
-            await self._forward(work, record)
+            await self._forward(context, record)
         except SchemaChanged:
             if wish != "rolled back":  # a table that was made at the old home; going back compares again
                 raise
@@ -221,7 +221,7 @@ class Mover:
         except SlotLost as lost:
             if wish != "released":  # nothing will ever bring the old home up to date, and it is given up here
                 raise
-            await self._journal.found(work.plan.id, {"unaudited": lost.reason})
+            await self._journal.record_result(context.plan.id, {"unaudited": lost.reason})
             return False
         return True
 
@@ -231,28 +231,28 @@ class Mover:
                 plan.id, "flipped without a way back", "rolled back", "move the tenant back with a new move"
             )
 
-    async def _forward(self, work: Work, record: MoveRecord) -> None:
+    async def _forward(self, context: MoveContext, record: MoveRecord) -> None:
         """Run what remains; a failed audit takes the tenant back by itself, and keeps the target's rows."""
         try:
-            await run(work, completion.procedure(work.plan), await _reached(work, record))
+            await run(context, completion.procedure(context.plan), await _reached(context, record))
         except DataDiffers as error:
-            await self._journal.fail(work.plan.id, error.reason)
-            if (await self.show(work.plan.id)).state is State.FLIPPED:
-                await completion.take_back(work, error)
+            await self._journal.record_failure(context.plan.id, error.reason)
+            if (await self.show(context.plan.id)).state is State.FLIPPED:
+                await completion.roll_back_after_audit(context, error)
             raise
         except MoveStopped as error:
-            await self._journal.fail(work.plan.id, error.reason)
-            if isinstance(error, SlotLost) and (await self.show(work.plan.id)).state is State.FLIPPED:
-                error.advise(_way_back_lost(work))
+            await self._journal.record_failure(context.plan.id, error.reason)
+            if isinstance(error, SlotLost) and (await self.show(context.plan.id)).state is State.FLIPPED:
+                error.advise(_way_back_lost(context))
             raise
 
     @contextlib.asynccontextmanager
-    async def _work(self, move: str, progress: Tell) -> AsyncIterator[tuple[Work, MoveRecord]]:
+    async def _context(self, move: str, progress: Tell) -> AsyncIterator[tuple[MoveContext, MoveRecord]]:
         record = await self.show(move)
         async with lease(self._control_dsn, move) as held:
             record = await self.show(move)
             plan = record.plan
-            work = Work(
+            context = MoveContext(
                 plan=plan,
                 source=self._endpoint(plan.source),
                 target=self._endpoint(plan.target),
@@ -266,17 +266,17 @@ class Mover:
                 endpoints=self._endpoints,
             )
             try:
-                yield work, record
+                yield context, record
             except Interrupted:
-                raise await self._interrupted(work) from None
+                raise await self._interrupted(context) from None
 
-    async def _interrupted(self, work: Work) -> MoveInterrupted:
+    async def _interrupted(self, context: MoveContext) -> MoveInterrupted:
         """Bring the journal up to date before the lease is given back: the wish may have come behind the flip."""
-        move, home = work.plan.id, None
+        move, home = context.plan.id, None
         with contextlib.suppress(MoveStopped, asyncpg.PostgresError, *TRANSIENT):  # then the next mover finds out
-            await _reached(work, await self.show(move))
-            await self._journal.fail(move, INTERRUPTED)
-            home = await _home(work, (await self.show(move)).state)
+            await _reached(context, await self.show(move))
+            await self._journal.record_failure(move, INTERRUPTED)
+            home = await _home(context, (await self.show(move)).state)
         return MoveInterrupted(move, (await self.show(move)).state.value, home)
 
     async def _find_pg_dump(self, plan: MovePlan) -> str | None:
@@ -292,7 +292,7 @@ class Mover:
             raise UnknownDatabase(name, list(self._endpoints)) from None
 
 
-async def _reached(work: Work, record: MoveRecord) -> str | None:
+async def _reached(context: MoveContext, record: MoveRecord) -> str | None:
     """The last complete step. What the gate or the state says of the flip counts more than the step.
 
     A mover may have died at the commit, or between the journal's two words for it; after a flip nothing that comes
@@ -301,25 +301,25 @@ async def _reached(work: Work, record: MoveRecord) -> str | None:
     if record.step is None:
         return record.step
     if record.state is State.FLIPPED:
-        names = [step.name for step in completion.procedure(work.plan)]
+        names = [step.name for step in completion.procedure(context.plan)]
         if names.index(record.step) >= names.index("flip"):
             return record.step
-    elif record.state is not State.RUNNING or not await fence.decided(work, work.out):
+    elif record.state is not State.RUNNING or not await fence.is_flipped(context, context.forward):
         return record.step
-    await work.journal.enter(work.plan, State.FLIPPED)
-    await work.journal.complete(work.plan.id, "flip")
+    await context.journal.enter(context.plan, State.FLIPPED)
+    await context.journal.complete_step(context.plan.id, "flip")
     return "flip"
 
 
-async def _home(work: Work, state: State) -> str:
+async def _home(context: MoveContext, state: State) -> str:
     """Where the tenant of an unfinished move lives."""
-    back = state is State.ROLLING_BACK and await fence.decided(work, work.back)
-    there = state in (State.FLIPPED, State.ROLLING_BACK, State.RELEASING) and not back
-    return work.target.name if there else work.source.name
+    back = state is State.ROLLING_BACK and await fence.is_flipped(context, context.reverse)
+    target = state in (State.FLIPPED, State.ROLLING_BACK, State.RELEASING) and not back
+    return context.target.name if target else context.source.name
 
 
-def _way_back_lost(work: Work) -> str:
-    move = work.plan.id
+def _way_back_lost(context: MoveContext) -> str:
+    move = context.plan.id
     return f"`tenantry moves release {move}` gives the way back up, without the audit that needs it"
 
 

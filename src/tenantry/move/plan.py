@@ -33,7 +33,7 @@ class Mechanism(StrEnum):
     """Under the fence, with consent to the pause: where logical replication can't be had."""
 
 
-class Rule(StrEnum):
+class SequenceRule(StrEnum):
     """What becomes of a sequence of the target."""
 
     BLOCK = "block"
@@ -93,7 +93,7 @@ class SequencePlan:
     """A sequence of the target."""
 
     quoted: str
-    rule: Rule
+    rule: SequenceRule
     start: int
     """First value of its block; 0 unless the rule is BLOCK."""
 
@@ -123,7 +123,7 @@ class Creation:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class DiskSpace:
     """The disk space that a move has at its target."""
 
     free: int | None
@@ -181,7 +181,7 @@ class MovePlan:
     findings: tuple[Finding, ...] = ()
     creation: Creation | None = None
     """None: the target is there."""
-    room: Room | None = None
+    disk_space: DiskSpace | None = None
     estimate: Estimate | None = None
     version: int = plan_format.VERSION
     """Of the journal's form of the plan."""
@@ -342,15 +342,15 @@ def sequence_plan(
         collides |= any(fed in key.columns and column not in key.columns for key in keys)
     if target_kind is Kind.SHARED:
         # The shared sequence goes on counting in its low range; only ids that came from there are low.
-        rule = Rule.KEEP if collides or sequence.last >= _INT_BASE else Rule.FOLLOW
+        rule = SequenceRule.KEEP if collides or sequence.last >= _INT_BASE else SequenceRule.FOLLOW
         return SequencePlan(sequence.quoted, rule, 0)
     if sequence.max >= _BIG_MAX and sequence.last < _BIG_BLOCK * max(block, 1):
-        return SequencePlan(sequence.quoted, Rule.BLOCK, _BIG_BLOCK * block + 1)
+        return SequencePlan(sequence.quoted, SequenceRule.BLOCK, _BIG_BLOCK * block + 1)
     if not collides:
-        return SequencePlan(sequence.quoted, Rule.FOLLOW, 0)
+        return SequencePlan(sequence.quoted, SequenceRule.FOLLOW, 0)
     start = _INT_BASE + _INT_BLOCK * block
     if sequence.last < _INT_BASE and start + _INT_BLOCK <= sequence.max:
-        return SequencePlan(sequence.quoted, Rule.BLOCK, start)
+        return SequencePlan(sequence.quoted, SequenceRule.BLOCK, start)
     return None
 
 
@@ -369,7 +369,9 @@ def in_block(sequences: Sequence[SequencePlan], block: int) -> tuple[SequencePla
     Raises:
         OverflowError: an integer has no such block.
     """
-    return tuple(replace(s, start=_in_block(s.start, block)) if s.rule is Rule.BLOCK else s for s in sequences)
+    return tuple(
+        replace(s, start=_in_block(s.start, block)) if s.rule is SequenceRule.BLOCK else s for s in sequences
+    )
 
 
 def _in_block(start: int, block: int) -> int:

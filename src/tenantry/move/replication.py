@@ -11,7 +11,7 @@ from typing import Final
 import asyncpg
 
 from tenantry import sql
-from tenantry.move.context import Way, Work
+from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import MoveError, MoveStopped
 from tenantry.move.progress import Retrying
 from tenantry.move.session import Connection, Endpoint, connect, conninfo, session
@@ -23,33 +23,33 @@ _PUBLISHER_OPTIONS: Final = " ".join(
 )
 #: What an open publication carries. TRUNCATE is not: it isn't filtered, so it would empty everybody's rows.
 #: That one happened is told by the tables' files (sql/move/storage.sql).
-CARRIED: Final = "insert, update, delete"
+ROWS: Final = "insert, update, delete"
 #: What the link of the reference tables carries: they are published whole, and some reload them by TRUNCATE and
 #: INSERT. Where rows of tenants reference one, the target refuses its TRUNCATE as the source does.
-CARRIED_WHOLE: Final = "insert, update, delete, truncate"
+ROWS_AND_TRUNCATE: Final = "insert, update, delete, truncate"
 #: A publication with nothing to say yet. Opening it later takes no lock on any table.
 NOTHING: Final = ""
 
 
-async def publish(work: Work, way: Way, connection: Connection, publish: str) -> None:
+async def publish(context: MoveContext, direction: Direction, connection: Connection, publish: str) -> None:
     """Make this way's publication: the tenant's rows, the markers, and the tenant's placement.
 
     The placement travels with the rows, so the flip itself makes the new home admit the tenant, whether or not
     the mover lives to see it, and not a moment before the flip is committed.
     """
-    name, tenant = work.name(way), literal(work.plan.tenant)
-    entries = [f"{table.quoted} WHERE {table.where(work.plan.tenant)}" for table in work.plan.tables]
+    name, tenant = context.replication_name(direction), literal(context.plan.tenant)
+    entries = [f"{table.quoted} WHERE {table.where(context.plan.tenant)}" for table in context.plan.tables]
     entries.append(
-        f"tenantry.move_marker WHERE (move = {literal(work.plan.id)} AND direction = {literal(way.direction)})"
+        f"tenantry.move_marker WHERE (move = {literal(context.plan.id)} AND direction = {literal(direction.name)})"
     )
     entries.append(f"tenantry.placement WHERE (tenant = {tenant})")
     await make_publication(connection, name, entries, publish)
 
 
-async def publish_reference(work: Work, connection: Connection) -> None:
+async def publish_reference(context: MoveContext, connection: Connection) -> None:
     """Make the publication of the reference tables, whole."""
-    entries = [table.quoted for table in work.plan.references]
-    await make_publication(connection, work.reference_name, entries, CARRIED_WHOLE)
+    entries = [table.quoted for table in context.plan.references]
+    await make_publication(connection, context.reference_name, entries, ROWS_AND_TRUNCATE)
 
 
 async def make_publication(connection: Connection, name: str, entries: Sequence[str], publish: str) -> None:
@@ -63,12 +63,12 @@ async def make_publication(connection: Connection, name: str, entries: Sequence[
         )
 
 
-async def set_carried(connection: Connection, name: str, publish: str) -> None:
+async def set_operations(connection: Connection, name: str, publish: str) -> None:
     """Open or close a publication. Takes no lock on the tables."""
     await connection.execute(f"ALTER PUBLICATION {identifier(name)} SET (publish = {literal(publish)})")
 
 
-async def identities(work: Work, connection: Connection) -> None:
+async def set_identities(context: MoveContext, connection: Connection) -> None:
     """Make the replica identities hold the tenant column, where they don't yet: of tables and their partitions.
 
     Before the publication: with a filter on a column outside the identity, UPDATE and DELETE fail for every
@@ -77,7 +77,7 @@ async def identities(work: Work, connection: Connection) -> None:
     Raises:
         MoveStopped: somebody has used a table for longer than the limits' patience.
     """
-    for table in work.plan.tables:
+    for table in context.plan.tables:
         if table.identity is None:
             continue
         index = f"{identifier(table.schema)}.{identifier(table.identity)}" if table.identity else None
@@ -88,17 +88,17 @@ async def identities(work: Work, connection: Connection) -> None:
                     f"index {index} is gone since the move was planned; abort the move and plan it anew"
                 )
             identity = "FULL" if index is None else f"USING INDEX {identifier(part['index'])}"
-            await _alter(work, connection, part["part"], f"REPLICA IDENTITY {identity}")
+            await _alter(context, connection, part["part"], f"REPLICA IDENTITY {identity}")
 
 
-async def _alter(work: Work, connection: Connection, table: str, change: str) -> None:
+async def _alter(context: MoveContext, connection: Connection, table: str, change: str) -> None:
     """Alter a table without holding up those who use it.
 
     Whoever comes behind a lock that is waited for waits too. So nothing is asked for while somebody is seen who
     has had the table for longer than a second, and looked for more and more seldom; else it is asked for 100 ms at
     a time.
     """
-    deadline = time.monotonic() + work.limits.patience
+    deadline = time.monotonic() + context.limits.patience
     wait = 0.2
     while True:
         users = await connection.fetch(sql.query("move/users"), table)
@@ -115,11 +115,11 @@ async def _alter(work: Work, connection: Connection, table: str, change: str) ->
         if time.monotonic() + wait > deadline:
             who = ", ".join(user["who"] for user in users[:5]) or "transactions that have ended since"
             raise MoveStopped(
-                work.plan.id,
+                context.plan.id,
                 f"the replica identity of {table} had to wait too long for: {who}; "
                 "end what is idle there, or go on when it is quieter",
             )
-        work.tell(Retrying(work.plan.id, f"identity of {table}", _names(users), wait))
+        context.tell(Retrying(context.plan.id, f"identity of {table}", _names(users), wait))
         await asyncio.sleep(wait)  # lets those pass who queued behind us
         wait = min(wait * 2, 5.0) if long else 0.4
 
@@ -129,38 +129,38 @@ def _names(users: Sequence[asyncpg.Record]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def slot_with_snapshot(work: Work, way: Way) -> AsyncIterator[str]:
+async def slot_with_snapshot(context: MoveContext, direction: Direction) -> AsyncIterator[str]:
     """Make the slot and yield a snapshot of exactly its starting point; the snapshot ends with the context.
 
     The slot comes before the subscription: CREATE SUBSCRIPTION that makes its own slot hangs for ever when both
     ends are one cluster. Making it waits for every transaction with an xid in the whole cluster.
     """
-    name = work.name(way)
-    connection = await connect(way.here.dsn, f"slot {work.plan.id}", replication="database")
+    name = context.replication_name(direction)
+    connection = await connect(direction.source.dsn, f"slot {context.plan.id}", replication="database")
     try:
         try:
             await connection.execute(
                 f"CREATE_REPLICATION_SLOT {identifier(name)} LOGICAL pgoutput (SNAPSHOT 'export')",
-                timeout=work.limits.patience,
+                timeout=context.limits.patience,
             )
         except TimeoutError:
-            raise MoveStopped(work.plan.id, await _who_delays(way.here)) from None
-        async with session(way.here, f"snapshot {work.plan.id}") as beside:
-            snapshot = await _exported(beside, connection.get_server_pid())
-            if work.plan.references:
+            raise MoveStopped(context.plan.id, await _who_delays(direction.source)) from None
+        async with session(direction.source, f"snapshot {context.plan.id}") as source_side:
+            snapshot = await _exported(source_side, connection.get_server_pid())
+            if context.plan.references:
                 # A copy of the slot starts at the same point, so one snapshot serves both.
-                await beside.execute(
-                    f"SELECT pg_copy_logical_replication_slot({literal(name)}, {literal(work.reference_name)})"
+                await source_side.execute(
+                    f"SELECT pg_copy_logical_replication_slot({literal(name)}, {literal(context.reference_name)})"
                 )
         yield snapshot
     finally:
         connection.terminate()
 
 
-async def _exported(beside: Connection, pid: int) -> str:
+async def _exported(source_side: Connection, pid: int) -> str:
     # asyncpg gives no rows of replication commands, but an exported snapshot is named after its transaction
     # (snapmgr.c, ExportSnapshot): backend and local transaction id in hexadecimal, and a count.
-    virtual = await beside.fetchval(
+    virtual = await source_side.fetchval(
         "SELECT virtualtransaction FROM pg_locks WHERE pid = $1 AND locktype = 'virtualxid' LIMIT 1", pid
     )
     backend, local = str(virtual).split("/")
@@ -180,7 +180,7 @@ async def _who_delays(endpoint: Endpoint) -> str:
     return f"the slot had to wait too long for: {who}"
 
 
-async def make_slot(work: Work, place: Endpoint, connection: Connection, name: str) -> None:
+async def make_slot(context: MoveContext, place: Endpoint, connection: Connection, name: str) -> None:
     """Make a logical slot at `place` that starts now, or find it. `connection` is to there.
 
     Raises:
@@ -191,9 +191,9 @@ async def make_slot(work: Work, place: Endpoint, connection: Connection, name: s
     make = f"SELECT pg_create_logical_replication_slot({literal(name)}, 'pgoutput')"
     try:
         with contextlib.suppress(asyncpg.DuplicateObjectError):
-            await connection.execute(make, timeout=work.limits.patience)
+            await connection.execute(make, timeout=context.limits.patience)
     except TimeoutError:
-        raise MoveStopped(work.plan.id, await _who_delays(place)) from None
+        raise MoveStopped(context.plan.id, await _who_delays(place)) from None
 
 
 async def subscribe(connection: Connection, publisher: Endpoint, name: str, *, origin: str) -> None:

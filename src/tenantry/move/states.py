@@ -40,12 +40,12 @@ SUCCESSORS: Final = {
 
 #: Endings that give way to another state once the way back's gate has told what happened. Only who holds the lease
 #: and has just seen the gate may say so: see `Journal.turn`.
-TURNS: Final = {
+FORCED: Final = {
     State.ROLLING_BACK: State.FLIPPED,  # given up before its flip: the way back may be broken for good
     State.RELEASING: State.ROLLING_BACK,  # its flip came first, by a mover that was cut off
 }
 #: What is wished: the state that begins it, and the one in which it is done.
-_WISHES: Final = {
+_COMMANDS: Final = {
     "aborted": (State.ABORTING, State.ABORTED),
     "rolled back": (State.ROLLING_BACK, State.ROLLED_BACK),
     "released": (State.RELEASING, State.RELEASED),
@@ -68,7 +68,7 @@ def begin(move: str, state: State, wish: str) -> State | None:
     Raises:
         WrongState: it can't be done from here.
     """
-    goal, done = _WISHES[wish]
+    goal, done = _COMMANDS[wish]
     if state is done:
         return None
     if state is goal or goal in SUCCESSORS[state]:

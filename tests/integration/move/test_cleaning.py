@@ -14,7 +14,7 @@ from tenantry import kits
 from tenantry.directory.schema import install_data
 from tenantry.ids import IdType, Kind
 from tenantry.move import Endpoint, MoveError, MoveRecord, MoveStopped, State, teardown
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.endings import rollback
 from tests.support.databases import database, drop_database
 from tests.support.estate import LIMITS, SCHEMA, SETTING, Estate
@@ -87,7 +87,7 @@ async def test_aborting_a_move_that_was_refused_at_anothers_home_leaves_it_alone
 async def test_an_abort_that_comes_when_another_lives_there_deletes_its_own_rows_only(estate18: Estate) -> None:
     """The operator has given the database to another tenant meanwhile; a copy there is refused, too."""
     second = estate18.tenants[1]
-    record = await killed_at(estate18, "K8.50")
+    record = await killed_at(estate18, "copy.half")
     acme = estate18.endpoints["acme"].dsn
     await execute(acme, "UPDATE tenantry.local SET tenant = $1", str(second))
     await execute(acme, "SELECT tenantry.enroll($1, 1)", str(second))
@@ -106,7 +106,7 @@ async def test_a_table_that_stays_behind_and_references_one_that_is_carried_stop
     estate18: Estate,
 ) -> None:
     await execute(estate18.endpoints["shared"].dsn, OUTSIDE)
-    record = await killed_at(estate18, "K11")
+    record = await killed_at(estate18, "verify.started")
     assert (await estate18.mover().abort(record.id)).state is State.ABORTED
     assert await rows_at(estate18, "acme") == {}
     assert await estate18.fetch("acme", "SELECT FROM currency") == []
@@ -127,7 +127,7 @@ async def test_a_watched_table_that_came_during_the_move_stops_no_abort(estate18
     shared = await asyncpg.connect(estate18.endpoints["shared"].dsn)
     await kits.install(shared, "audit", application_role="app")
     await shared.execute("SELECT tenantry.audit_on('public.account')")
-    record = await killed_at(estate18, "K9")
+    record = await killed_at(estate18, "subscription.enabled")
     await shared.execute("CREATE TABLE news (tenant_id uuid, id bigint, PRIMARY KEY (tenant_id, id))")
     await shared.execute("SELECT tenantry.audit_on('public.news')")
     await shared.close()
@@ -147,7 +147,7 @@ async def dropped(estate: Estate) -> AsyncIterator[None]:
 
 
 async def test_a_target_that_was_dropped_stops_no_abort_and_the_source_keeps_no_slot(estate18: Estate) -> None:
-    record = await killed_at(estate18, "K9")
+    record = await killed_at(estate18, "subscription.enabled")
     assert await estate18.fetch("shared", SLOTS)
     mover = estate18.mover(limits=replace(LIMITS, patience=2.0))
     async with dropped(estate18):
@@ -159,7 +159,7 @@ async def test_a_target_that_was_dropped_stops_no_abort_and_the_source_keeps_no_
 
 
 async def test_a_target_that_lets_the_mover_in_no_more_stops_no_abort(estate18: Estate) -> None:
-    record = await killed_at(estate18, "K9")
+    record = await killed_at(estate18, "subscription.enabled")
     shut = Endpoint("acme", Kind.DEDICATED, estate18.far.dsn(estate18.dedicated, user="dismissed"))
     mover = estate18.mover(endpoints={**estate18.endpoints, "acme": shut})
     assert (await mover.abort(record.id)).state is State.ABORTED
@@ -173,7 +173,7 @@ async def test_a_target_that_lets_the_mover_in_no_more_stops_no_abort(estate18: 
 
 async def test_whatever_is_wrong_at_the_target_the_source_keeps_no_slot(estate18: Estate) -> None:
     """An error that somebody has to mend stops the abort, with the source clean already."""
-    record = await killed_at(estate18, "K9")
+    record = await killed_at(estate18, "subscription.enabled")
     acme = estate18.endpoints["acme"].dsn
     await execute(acme, "ALTER TABLE tenantry.placement RENAME TO placed")
     mover = estate18.mover(limits=replace(LIMITS, patience=1.0))
@@ -192,7 +192,7 @@ async def test_a_target_that_was_dropped_after_the_way_back_stops_no_rollback(
     record = await mover.run(await mover.plan(estate18.tenant, "acme"))
     clean_up = rollback.clean_up
 
-    async def late(work: Work) -> None:
+    async def late(work: MoveContext) -> None:
         drop_database(estate18.far, estate18.dedicated)
         await clean_up(work)
 
@@ -236,7 +236,7 @@ async def test_a_tenant_that_leaves_for_another_shared_database_leaves_no_link_b
         take_down = teardown.take_down
         broken: list[str] = []
 
-        async def breaks(work: Work, place: Endpoint, *rest: Any, **more: Any) -> None:
+        async def breaks(work: MoveContext, place: Endpoint, *rest: Any, **more: Any) -> None:
             if more.get("move") == record.id and not broken:
                 broken.append(place.name)
                 raise ConnectionResetError
@@ -264,7 +264,7 @@ async def test_a_link_whose_publisher_the_mover_knows_no_more_is_listed(estate18
 
 async def test_cleaning_up_after_an_old_move_spares_the_home_that_a_newer_one_has_made(estate18: Estate) -> None:
     """Its target had been dropped when it was aborted; the tenant lives in the one that was made anew since."""
-    record = await killed_at(estate18, "K8.50")
+    record = await killed_at(estate18, "copy.half")
     mover = estate18.mover()
     drop_database(estate18.far, estate18.dedicated)
     assert (await mover.abort(record.id)).state is State.ABORTED

@@ -110,7 +110,7 @@ async def test_the_mover_says_which_tenant_or_database_it_does_not_know(estate18
 
 
 async def test_commands_in_the_wrong_state_beside_another_mover_and_twice(estate18: Estate, run: Run) -> None:
-    dead = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="K4=kill")
+    dead = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="identities.set=kill")
     await dead.killed()
     (move,) = [one["id"] for one in json.loads((await run("--json", "moves", "list")).out)]
     for command, word in (("rollback", "rolled back"), ("release", "released")):

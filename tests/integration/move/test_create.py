@@ -94,14 +94,19 @@ async def test_a_target_is_made_like_the_source_and_its_tables_are_tuned(planned
 
 
 #: Nothing is made yet; it has not its name yet; it has been filled. The others are between them.
-SHORT = (("K1", "abort"), ("K2.made", "resume"), ("K2.named", "abort"), ("K10", "abort"))
+SHORT = (
+    ("target.started", "abort"),
+    ("database.created", "resume"),
+    ("database.renamed", "abort"),
+    ("indexes.built", "abort"),
+)
 
 
 @pytest.mark.parametrize(
     ("point", "end"),
     [
         pytest.param(point, end, marks=() if (point, end) in SHORT else pytest.mark.faults)
-        for point in ("K1", "K2.made", "K2.named", "K2", "K10")
+        for point in ("target.started", "database.created", "database.renamed", "schema.loaded", "indexes.built")
         for end in ("resume", "abort")
     ],
 )
@@ -115,7 +120,7 @@ async def test_a_mover_killed_while_it_makes_the_target_is_resumed_or_leaves_not
     mover = planned.mover(endpoints=ends(planned))
     (record,) = await mover.list()
     before = set(planned.far.psql("SELECT datname FROM pg_database").splitlines())
-    assert before & {planned.dedicated, f"tenantry_{record.id}"} or point == "K1"
+    assert before & {planned.dedicated, f"tenantry_{record.id}"} or point == "target.started"
     if end == "resume":
         assert (await mover.resume(record.id)).state is State.FLIPPED
         assert exists(planned)
@@ -142,7 +147,9 @@ async def test_somebody_elses_database_of_that_name_is_neither_used_nor_dropped(
 
 @pytest.mark.parametrize("use", ["a table of an operator's", "a session"])
 async def test_a_made_target_that_somebody_uses_is_emptied_but_not_dropped(planned: Estate, use: str) -> None:
-    process = MoverProcess(planned, "move", str(planned.tenant), failpoints="K10=kill", endpoints=ends(planned))
+    process = MoverProcess(
+        planned, "move", str(planned.tenant), failpoints="indexes.built=kill", endpoints=ends(planned)
+    )
     await process.killed()
     mover = planned.mover(endpoints=ends(planned))
     (record,) = await mover.list()

@@ -15,7 +15,7 @@ from tenantry.embedded import EmbeddedServer
 from tenantry.ids import Kind
 from tenantry.move import Endpoint, Limits, MovePlan, Progress
 from tenantry.move.catalog import Side, read_side
-from tenantry.move.context import Way, Work
+from tenantry.move.context import Direction, MoveContext
 from tenantry.move.journal import Journal
 from tenantry.move.lease import Lease
 from tenantry.move.plan import Mechanism, TablePlan, select, table_plan
@@ -54,7 +54,7 @@ class _NoLease(Lease):
 class Pair:
     """Two databases with the same tables, and sessions of a mover with both."""
 
-    work: Work
+    work: MoveContext
     here: Connection
     there: Connection
     events: list[Progress] = field(default_factory=list)
@@ -83,9 +83,9 @@ class Pair:
         await copy_table(self.work, plan, self.here, self.there)
         return plan
 
-    async def compare(self, table: TablePlan, way: Way | None = None) -> tuple[int, list[str]]:
+    async def compare(self, table: TablePlan, way: Direction | None = None) -> tuple[int, list[str]]:
         """In the mover's sessions."""
-        return await compare_table(self.work, way or self.work.out, table, self.here, self.there)
+        return await compare_table(self.work, way or self.work.forward, table, self.here, self.there)
 
     async def after(self, table: TablePlan, change: str, *args: Any) -> list[str]:
         """The differences after a change there, which is then undone."""
@@ -113,8 +113,8 @@ async def made(near: EmbeddedServer, far: EmbeddedServer, kind: Kind = Kind.DEDI
         source = Endpoint("shared", Kind.SHARED, near.dsn(names[0][1]))
         target = Endpoint("acme", kind, far.dsn(names[1][1]))
         async with session(source, "test") as here, session(target, "test") as there:
-            pair = Pair(cast("Work", None), here, there)
-            pair.work = Work(
+            pair = Pair(cast("MoveContext", None), here, there)
+            pair.work = MoveContext(
                 _plan(TENANT), source, target, Journal(source.dsn), _NoLease(), Limits(), pair.events.append, None
             )
             yield pair
@@ -264,7 +264,7 @@ async def test_another_tenants_row_in_a_dedicated_target_is_found_in_either_dire
     assert (await pair.compare(table))[1] == [f"{row} is only in acme"]
     # After the flip the tenant lives there, and the comparison goes the other way.
     pair.here, pair.there = pair.there, pair.here
-    assert (await pair.compare(table, pair.work.back))[1] == [f"{row} is missing in shared"]
+    assert (await pair.compare(table, pair.work.reverse))[1] == [f"{row} is missing in shared"]
 
 
 async def test_the_rows_of_others_in_a_shared_target_are_none_of_its_business(

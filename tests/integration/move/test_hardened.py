@@ -102,7 +102,7 @@ async def test_a_target_that_is_not_hardened_is_refused_by_name(hardened: Estate
     await configure(connection, "acme", Kind.DEDICATED, None)
     await connection.close()
     plan = await hardened.mover().plan(hardened.tenant, "acme")
-    assert [(f.code, "acme" in f.problem, "tenantry init" in f.mend) for f in plan.refusals] == [
+    assert [(f.code, "acme" in f.problem, "tenantry init" in f.fix) for f in plan.refusals] == [
         ("not-hardened", True, True)
     ]
     with pytest.raises(MoveRefused, match="nothing was touched"):

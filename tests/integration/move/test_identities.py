@@ -115,8 +115,8 @@ async def test_partitions_that_replication_does_not_carry_are_named(looked_at: E
     with having(looked_at, schema, "DROP TABLE part; DROP FOREIGN DATA WRAPPER away CASCADE"):
         mover = looked_at.mover()
         (finding,) = (await mover.plan(looked_at.tenant, "acme")).refusals
-        assert (finding.code, "part_1" in finding.mend) == ("unlogged", True)
-        looked_at.near.psql(finding.mend, looked_at.shared)
+        assert (finding.code, "part_1" in finding.fix) == ("unlogged", True)
+        looked_at.near.psql(finding.fix, looked_at.shared)
         assert (await mover.plan(looked_at.tenant, "acme")).refusals == ()
         # A unique key keeps foreign partitions out, so such a table has none.
         looked_at.near.psql(

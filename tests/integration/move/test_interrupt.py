@@ -122,24 +122,27 @@ async def the_move(mover: Mover) -> str:
 LONG = pytest.mark.faults
 #: Where an interruption leaves the move. A fence that was asked to stop may still flip, or miss its budget.
 STATES = {
-    **{point: {State.RUNNING} for point in ("K6", "K8.50", "K9", "K10", "K11")},
-    **{point: {State.RUNNING, State.FLIPPED} for point in ("K13a", "K13f")},
-    **{point: {State.FLIPPED} for point in ("K13h", "K14")},
+    **{
+        point: {State.RUNNING}
+        for point in ("slot.created", "copy.half", "subscription.enabled", "indexes.built", "verify.started")
+    },
+    **{point: {State.RUNNING, State.FLIPPED} for point in ("fence.locked", "fence.reverse_opened")},
+    **{point: {State.FLIPPED} for point in ("fence.commit_sent", "directory.updated")},
 }
 
 
 @pytest.mark.parametrize(
     "point",
     [
-        pytest.param("K6", marks=LONG),
-        "K8.50",
-        pytest.param("K9", marks=LONG),
-        pytest.param("K10", marks=LONG),
-        pytest.param("K11", marks=LONG),
-        pytest.param("K13a", marks=LONG),
-        pytest.param("K13f", marks=LONG),
-        "K13h",
-        pytest.param("K14", marks=LONG),
+        pytest.param("slot.created", marks=LONG),
+        "copy.half",
+        pytest.param("subscription.enabled", marks=LONG),
+        pytest.param("indexes.built", marks=LONG),
+        pytest.param("verify.started", marks=LONG),
+        pytest.param("fence.locked", marks=LONG),
+        pytest.param("fence.reverse_opened", marks=LONG),
+        "fence.commit_sent",
+        pytest.param("directory.updated", marks=LONG),
     ],
 )
 async def test_ctrl_c_pauses_the_move_and_resume_finishes_it(
@@ -176,7 +179,13 @@ async def test_a_second_ctrl_c_ends_at_once_even_inside_a_fence_and_harms_nobody
     mover = estate18.mover()
     async with load(estate18) as running:
         terminal = Terminal.run(
-            path, "promote", str(estate18.tenant), "--to", "acme", "--yes", failpoints="K13a=stop,K13c=stop"
+            path,
+            "promote",
+            str(estate18.tenant),
+            "--to",
+            "acme",
+            "--yes",
+            failpoints="fence.locked=stop,fence.marker_seen=stop",
         )
         terminals.append(terminal)
         await terminal.frozen()
@@ -202,7 +211,7 @@ async def test_ctrl_c_pauses_an_ending_too(
     mover = estate18.mover()
     before = await estate18.checksums("shared")
     move = (await mover.run(await mover.plan(estate18.tenant, "acme"))).id
-    point = {"rollback": "K13b", "release": "K16"}[command]
+    point = {"rollback": "fence.marker_written", "release": "release.deleting"}[command]
     terminal = Terminal.run(path, "moves", command, move, "--yes", failpoints=f"{point}=stop")
     terminals.append(terminal)
     await terminal.frozen()

@@ -69,7 +69,10 @@ async def test_a_move_planned_by_another_release_is_resumed_and_released(estate1
     assert await mover.leftovers() == []
 
 
-@pytest.mark.parametrize(("release", "point"), [("0.1.0-dev", "K4"), ("0.1.0-dev", "K12"), ("0.1.0", "K8.50")])
+@pytest.mark.parametrize(
+    ("release", "point"),
+    [("0.1.0-dev", "identities.set"), ("0.1.0-dev", "reverse.prepared"), ("0.1.0", "copy.half")],
+)
 async def test_a_move_planned_by_another_release_is_aborted_wherever_it_was(
     estate18: Estate, release: str, point: str
 ) -> None:

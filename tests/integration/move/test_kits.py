@@ -9,7 +9,7 @@ import pytest
 
 from tenantry import Router, kits
 from tenantry.move import State
-from tenantry.move.context import Way, Work
+from tenantry.move.context import Direction, MoveContext
 from tenantry.move.steps import fence, finalize
 from tenantry.move.steps import kits as steps_kits
 from tests.support.estate import Estate
@@ -132,7 +132,7 @@ async def test_a_target_with_tables_but_without_the_kits_is_refused_with_the_men
     plan = await mover.plan(kitted.tenant, "acme")
     assert [finding.code for finding in plan.refusals] == ["kit-not-watching"] * 2
     for finding in plan.refusals:
-        await connection.execute(finding.mend.partition(": ")[2])
+        await connection.execute(finding.fix.partition(": ")[2])
     assert (await mover.plan(kitted.tenant, "acme")).refusals == ()
     await kits.remove(connection, kits.USAGE)
     assert [f.code for f in (await mover.plan(kitted.tenant, "acme")).refusals] == ["kit-missing"]
@@ -167,13 +167,13 @@ async def test_a_plan_changed_right_before_a_flip_is_not_left_behind(
 ) -> None:
     """After the plan was brought, and before the fence: nothing holds an operator off then."""
     old, new, move = await moving(kitted, way)
-    bring = steps_kits.bring_limits
+    bring = steps_kits.copy_limits
 
-    async def early(work: Work, way: Way) -> None:
+    async def early(work: MoveContext, way: Direction) -> None:
         await bring(work, way)
         await change_plan(kitted, old, "bigger")
 
-    monkeypatch.setattr(steps_kits, "bring_limits", early)
+    monkeypatch.setattr(steps_kits, "copy_limits", early)
     await move()
     assert await plan_at(kitted, new) == "bigger"
 
@@ -184,10 +184,10 @@ async def test_a_plan_changed_at_the_new_home_stays(
 ) -> None:
     """Between the flip and its settling, whatever the old home says, and when the step is repeated."""
     old, new, move = await moving(kitted, way)
-    settled = finalize.settle
+    settled = finalize.finalize
     broken: list[bool] = []
 
-    async def late(work: Work, way: Way) -> None:
+    async def late(work: MoveContext, way: Direction) -> None:
         if not broken:
             broken.append(True)
             await change_plan(kitted, new, "newest")
@@ -195,6 +195,6 @@ async def test_a_plan_changed_at_the_new_home_stays(
             raise ConnectionResetError
         await settled(work, way)
 
-    monkeypatch.setattr(finalize, "settle", late)
+    monkeypatch.setattr(finalize, "finalize", late)
     await move()
     assert await plan_at(kitted, new) == "newest"

@@ -230,12 +230,12 @@ async def test_what_is_watched_at_either_place_stays_so(kitted: Estate) -> None:
     plan = await mover.plan(kitted.tenant, "acme")
     assert [finding.code for finding in plan.refusals] == ["kit-not-watching"] * 2
     for finding in plan.refusals:
-        await kitted.fetch("acme", finding.mend.partition(": ")[2])
+        await kitted.fetch("acme", finding.fix.partition(": ")[2])
     await mover.release((await promote(kitted, mover)).id)
     # Watched at the dedicated home only: to watch it for everybody, or not at all, is the operator's to say.
     (refusal,) = (await mover.plan(kitted.tenant, "shared")).refusals
     assert refusal.code == "kit-not-watching"
-    assert "public.entry" in refusal.mend
+    assert "public.entry" in refusal.fix
     await kitted.fetch("acme", "SELECT tenantry.audit_off('public.entry')")
     await mover.run(await mover.plan(kitted.tenant, "shared"))
     assert await others(kitted, ["entries"]) == neighbours

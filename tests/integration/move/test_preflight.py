@@ -144,7 +144,7 @@ async def test_a_mover_without_privileges_is_told_the_statement_that_mends_it(
         carriers = {name: replace(end, dsn=end.dsn.replace("postgres@", "carrier@")) for name, end in ends.items()}
         plan = await looked_at.mover(endpoints=carriers).plan(looked_at.tenant, "acme")
         assert {finding.code for finding in plan.refusals} == codes
-        assert all("carrier" in finding.mend for finding in plan.refusals if finding.code != "no-create")
+        assert all("carrier" in finding.fix for finding in plan.refusals if finding.code != "no-create")
     finally:
         looked_at.near.psql("DROP OWNED BY carrier", looked_at.shared)
         looked_at.far.psql("DROP OWNED BY carrier", looked_at.dedicated)
@@ -181,7 +181,7 @@ async def test_a_target_that_sorts_or_spells_otherwise_is_refused(
         ends["acme"] = replace(ends["acme"], dsn=looked_at.far.dsn(odd))
         plan = await looked_at.mover(endpoints=ends).plan(looked_at.tenant, "acme")
         (finding,) = [finding for finding in plan.refusals if finding.code == code]
-        assert "template0" in finding.mend
+        assert "template0" in finding.fix
 
 
 async def test_a_target_with_another_schema_is_refused_line_by_line(looked_at: Estate) -> None:
@@ -227,7 +227,7 @@ async def test_a_server_without_slots_senders_or_workers_is_refused(
             plan = await estate.mover().plan(estate.tenant, "acme")
             (finding,) = [finding for finding in plan.refusals if finding.code == code]
             assert "acme has 1" in finding.problem
-            assert f"ALTER SYSTEM SET {setting} = 3" in finding.mend
+            assert f"ALTER SYSTEM SET {setting} = 3" in finding.fix
         finally:
             estate.drop()
 
@@ -236,18 +236,18 @@ async def test_the_room_at_the_target_is_looked_up_on_its_own_disk_or_said_to_be
     looked_at: Estate,
 ) -> None:
     plan = await looked_at.mover().plan(looked_at.tenant, "acme")
-    assert plan.room is not None
+    assert plan.disk_space is not None
     space = os.statvfs(looked_at.far.folder)
-    assert plan.room.free == pytest.approx(space.f_bavail * space.f_frsize, rel=0.2)
-    assert "data directory" in plan.room.origin
+    assert plan.disk_space.free == pytest.approx(space.f_bavail * space.f_frsize, rel=0.2)
+    assert "data directory" in plan.disk_space.origin
     looked_at.far.psql("CREATE ROLE blind LOGIN SUPERUSER; ALTER ROLE blind NOSUPERUSER BYPASSRLS REPLICATION")
     try:
         ends = looked_at.endpoints
         ends["acme"] = replace(ends["acme"], dsn=ends["acme"].dsn.replace("postgres@", "blind@"))
         blind = await looked_at.mover(endpoints=ends).plan(looked_at.tenant, "acme")
-        assert blind.room is not None
-        assert blind.room.free is None
-        assert blind.room.origin.startswith("unknown")
+        assert blind.disk_space is not None
+        assert blind.disk_space.free is None
+        assert blind.disk_space.origin.startswith("unknown")
         assert not {"no-disk", "disk-tight"} & {finding.code for finding in blind.findings}
     finally:
         looked_at.far.psql("DROP ROLE blind")
@@ -257,8 +257,8 @@ async def test_a_target_that_is_known_to_be_too_small_is_refused(looked_at: Esta
     ends = looked_at.endpoints
     (used,) = await looked_at.fetch("acme", "SELECT pg_database_size(current_database()) AS size")
     plan = await looked_at.mover().plan(looked_at.tenant, "acme")
-    assert plan.room is not None
-    for extra, codes in ((plan.room.needed - 1, {"no-disk"}), (plan.room.needed + 1, {"disk-tight"})):
+    assert plan.disk_space is not None
+    for extra, codes in ((plan.disk_space.needed - 1, {"no-disk"}), (plan.disk_space.needed + 1, {"disk-tight"})):
         ends["acme"] = replace(ends["acme"], disk=used["size"] + extra)
         found = (await looked_at.mover(endpoints=ends).plan(looked_at.tenant, "acme")).findings
         assert {finding.code for finding in found} & {"no-disk", "disk-tight"} == codes

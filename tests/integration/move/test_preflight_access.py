@@ -110,7 +110,7 @@ async def test_a_target_that_guards_less_or_grants_less_is_refused_and_the_mend_
     (finding,) = await _found(mover, triggered, "acme")
     assert (finding.code, finding.refuses) == (code, True)
     assert said in finding.problem
-    triggered.far.psql(finding.mend, database)
+    triggered.far.psql(finding.fix, database)
     assert await _found(mover, triggered, "acme") == []
 
 
@@ -128,7 +128,7 @@ async def test_another_shared_database_that_would_show_rows_of_others_is_refused
     triggered.far.psql(HARMS[harm][0], database)
     (finding,) = await _found(mover, triggered, "third")
     assert finding.refuses
-    assert "tenantry rls apply --database third" in finding.mend
+    assert "tenantry rls apply --database third" in finding.fix
     triggered.far.psql(mend[harm], database)
     assert await _found(mover, triggered, "third") == []
 
@@ -182,7 +182,7 @@ async def test_a_role_of_reports_that_the_target_gives_nothing_is_told_and_stops
     try:
         (finding,) = await _found(mover, triggered, "acme")
         assert (finding.code, finding.refuses) == ("grant-missing", False)
-        triggered.far.psql(finding.mend, database)
+        triggered.far.psql(finding.fix, database)
         assert await _found(mover, triggered, "acme") == []
     finally:
         triggered.near.psql("REVOKE SELECT ON entry FROM pg_monitor", triggered.shared)
@@ -204,7 +204,7 @@ async def test_a_target_whose_application_logs_in_by_another_name_is_told_and_no
         triggered.far.psql(granted, database)
         assert [finding.refuses for finding in await _found(mover, triggered, "acme")] == [False]
         (finding,) = await _found(mover, triggered, "acme")
-        triggered.far.psql(finding.mend, database)
+        triggered.far.psql(finding.fix, database)
         assert await _found(mover, triggered, "acme") == []
     finally:
         triggered.far.psql("DROP OWNED BY app_acme; DROP ROLE app_acme", database)

@@ -98,7 +98,7 @@ async def test_a_row_that_references_another_tenants_is_refused_and_named(
     assert finding.problem.startswith("1 row")
     for name in (f"public.{child} ", f"public.{parent} ", "(crosses)"):
         assert name in finding.problem
-    query = finding.mend[finding.mend.index("SELECT") :]
+    query = finding.fix[finding.fix.index("SELECT") :]
     rows = await shop.fetch("shared", query)
     assert [(row["tenant_id"], row["id"]) for row in rows] == [(shop.tenants[whose], 77)]
 
@@ -179,7 +179,7 @@ async def test_a_look_that_takes_too_long_is_given_up_and_said(
     assert len(said) == 2  # to each side
     for finding in said:
         assert "(crosses)" in finding.problem
-        assert await shop.fetch("shared", finding.mend[finding.mend.index("SELECT") :]) == []
+        assert await shop.fetch("shared", finding.fix[finding.fix.index("SELECT") :]) == []
 
 
 async def test_the_look_starts_from_the_tenants_own_rows(shop: Estate) -> None:
@@ -194,6 +194,6 @@ async def test_the_look_starts_from_the_tenants_own_rows(shop: Estate) -> None:
     found = _found(await _plan(shop))
     assert len(found) == 2
     for finding in found:
-        query = finding.mend[finding.mend.index("SELECT") :].replace("c.*", "count(*)")
+        query = finding.fix[finding.fix.index("SELECT") :].replace("c.*", "count(*)")
         plan = "\n".join(row[0] for row in await shop.fetch("shared", f"EXPLAIN {query}"))
         assert "Seq Scan" not in plan

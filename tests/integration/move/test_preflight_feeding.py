@@ -18,7 +18,7 @@ async def test_a_tenant_comes_back_to_a_database_only_once_nothing_hangs_on_it(e
         plan = await mover.plan(tenant, "acme")
         (refusal,) = plan.refusals
         assert refusal.code == "target-feeds-others"
-        assert "demote the tenant" in refusal.mend
+        assert "demote the tenant" in refusal.fix
         await moved(estate18, tenant, "shared")
         assert await mover.leftovers() == []
         record = await mover.run(await mover.plan(tenant, "acme"))

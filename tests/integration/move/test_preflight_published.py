@@ -41,7 +41,7 @@ async def test_a_publication_that_the_identity_would_break_is_refused_and_the_me
     assert '"cdc" of shared' in finding.problem
     with pytest.raises(MoveRefused):
         await mover.run(await mover.plan(estate18.tenant, "acme"))
-    for statement in finding.mend.split("; "):
+    for statement in finding.fix.split("; "):
         estate18.near.psql(statement, estate18.shared)
     record = await mover.run(await mover.plan(estate18.tenant, "acme"))
     assert record.state is State.FLIPPED
@@ -82,7 +82,7 @@ async def test_a_publication_of_a_target_with_tables_is_looked_at_too(estate18: 
     mover = estate18.mover()
     (finding,) = _found(await mover.plan(estate18.tenant, "acme"))
     assert '"cdc" of acme' in finding.problem
-    estate18.far.psql(finding.mend, estate18.dedicated)
+    estate18.far.psql(finding.fix, estate18.dedicated)
     record = await mover.run(await mover.plan(estate18.tenant, "acme"))
     await estate18.fetch("acme", UPDATE, estate18.tenant)
     await mover.rollback(record.id)

@@ -31,7 +31,7 @@ async def test_a_standby_is_refused_at_either_end_until_it_is_promoted() -> None
         assert "standby" not in _codes(await _plan(estate))
         (server.folder / "data" / "standby.signal").touch()
         server.restart()
-        said = {f.problem: f.mend for f in (await _plan(estate)).refusals if f.code == "standby"}
+        said = {f.problem: f.fix for f in (await _plan(estate)).refusals if f.code == "standby"}
         assert {problem.split()[0] for problem in said} == {"shared", "acme"}
         assert all("pg_promote" in mend for mend in said.values())
         assert server.psql("SELECT pg_promote()") == "t"
@@ -62,7 +62,7 @@ async def test_a_server_without_a_free_background_worker_is_refused(pg18: Embedd
             refused = (await _plan(estate, role=role)).refusals
             (finding,) = [finding for finding in refused if finding.code == "no-worker-processes"]
             assert "acme has 1 of max_worker_processes left, the move needs 2" in finding.problem
-            assert "ALTER SYSTEM SET max_worker_processes = 4" in finding.mend
+            assert "ALTER SYSTEM SET max_worker_processes = 4" in finding.fix
         finally:
             estate.drop()
 
@@ -107,7 +107,7 @@ async def test_a_server_that_tracks_its_last_origins_is_refused_and_idle_ones_do
             # A role that can't see which are in use must take all of them for used, until it may look.
             blind = [f for f in (await _plan(estate, role="carrier")).refusals if f.code == "no-origins"]
             assert ["acme has 0 of" in finding.problem for finding in blind] == [True]
-            grant, _, _ = blind[0].mend.partition(";")
+            grant, _, _ = blind[0].fix.partition(";")
             far.psql(grant, estate.dedicated)
             assert "no-origins" not in _codes(await _plan(estate, role="carrier"))
 
@@ -116,7 +116,7 @@ async def test_a_server_that_tracks_its_last_origins_is_refused_and_idle_ones_do
                 refused = (await _plan(estate, role=role)).refusals
                 (finding,) = [finding for finding in refused if finding.code == "no-origins"]
                 assert f"acme has 1 of {setting} left, the move needs 2" in finding.problem
-                assert f"ALTER SYSTEM SET {setting} = 6" in finding.mend
+                assert f"ALTER SYSTEM SET {setting} = 6" in finding.fix
             far.psql("SELECT pg_replication_origin_drop('o1')")
             assert "no-origins" not in _codes(await _plan(estate))
         finally:
@@ -141,7 +141,7 @@ async def test_sessions_that_the_mover_may_not_see_are_told_and_the_mend_shows_t
         assert not told.refuses
         assert "carrier" in told.problem
         assert "acme" in told.problem
-        looked_at.far.psql(told.mend)
+        looked_at.far.psql(told.fix)
         assert "sessions-hidden" not in _codes(await _plan(looked_at, role="carrier"))
     finally:
         await other.close()

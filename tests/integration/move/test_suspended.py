@@ -11,17 +11,17 @@ import pytest
 from tenantry import Router, TenantSuspended
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Mechanism, State, failpoints
-from tenantry.move.context import Way, Work
+from tenantry.move.context import Direction, MoveContext
 from tenantry.move.session import Connection
 from tenantry.move.steps import finalize, offline
 from tests.support.estate import LIMITS, Estate
 
 #: Moments of a move, by its failpoints: before the slot and after it, and under the fence before and after the
 #: marker that proves what the other side has.
-THERE: Final = ["K3", "K12", "K13a", "K13f"]
+THERE: Final = ["placement.closed", "reverse.prepared", "fence.locked", "fence.reverse_opened"]
 #: A rollback has only the fence.
-BACK: Final = ["K13a", "K13e"]
-AFTER_MARKER: Final = {"K13e", "K13f"}
+BACK: Final = ["fence.locked", "fence.sequences_set"]
+AFTER_MARKER: Final = {"fence.sequences_set", "fence.reverse_opened"}
 SUSPEND: Final = "UPDATE tenantry.placement SET suspended = {} WHERE tenant = '{}'"
 #: Keeps the flip's own word from the new home, which the mover's must do without.
 DISABLE: Final = """
@@ -85,7 +85,10 @@ async def way_of(estate: Estate, direction: str) -> tuple[str, str, Callable[[],
 
 CELLS: Final = [
     pytest.param(
-        direction, point, wish, marks=[] if (wish and point in {"K3", *AFTER_MARKER}) else [pytest.mark.faults]
+        direction,
+        point,
+        wish,
+        marks=[] if (wish and point in {"placement.closed", *AFTER_MARKER}) else [pytest.mark.faults],
     )
     for direction, points in (("promote", THERE), ("rollback", BACK), ("demote", THERE))
     for point in points
@@ -125,20 +128,20 @@ async def test_its_standing_comes_along_with_a_copy_under_the_fence(
     with EmbeddedServer.start(16, settings={"wal_level": "replica"}) as plain:
         estate = await Estate.make(plain, far16)
         await estate.fetch("shared", SUSPEND.format(not wish, estate.tenant))
-        carry, admit_anew = offline._carry, finalize.admit_anew
+        carry, admit_in_new_sessions = offline._carry, finalize.admit_in_new_sessions
         told: list[bool] = []
 
-        async def carried(work: Work, beside: Connection, there: Connection) -> dict[str, Any]:
+        async def carried(work: MoveContext, beside: Connection, there: Connection) -> dict[str, Any]:
             moved = await carry(work, beside, there)
             plain.psql(SUSPEND.format(wish, estate.tenant), estate.shared)
             return moved
 
-        async def settled(work: Work, way: Way) -> None:
+        async def settled(work: MoveContext, way: Direction) -> None:
             told.append(await suspended(estate, "acme"))
-            await admit_anew(work, way)
+            await admit_in_new_sessions(work, way)
 
         monkeypatch.setattr(offline, "_carry", carried)
-        monkeypatch.setattr(finalize, "admit_anew", settled)
+        monkeypatch.setattr(finalize, "admit_in_new_sessions", settled)
         mover = estate.mover()
         plan = await mover.plan(estate.tenant, "acme", consent=8.0)
         assert plan.mechanism is Mechanism.COPY

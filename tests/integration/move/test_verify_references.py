@@ -75,8 +75,8 @@ async def test_changes_that_the_link_has_not_carried_are_found_before_the_flip(r
 
 
 async def test_a_resumed_mover_compares_reference_rows_too(rated: Estate) -> None:
-    """Killed at K11; the row is altered while no mover is there."""
-    process = MoverProcess(rated, "move", str(rated.tenant), failpoints="K11=kill")
+    """Killed at `verify.started`; the row is altered while no mover is there."""
+    process = MoverProcess(rated, "move", str(rated.tenant), failpoints="verify.started=kill")
     try:
         await process.killed()
     finally:

@@ -14,8 +14,8 @@ import pytest
 from tenantry.ids import Kind
 from tenantry.move import Interrupt, Limits, MoveStopped
 from tenantry.move.catalog import Side
-from tenantry.move.context import Work
-from tenantry.move.plan import Creation, Mechanism, Room, Selection
+from tenantry.move.context import MoveContext
+from tenantry.move.plan import Creation, DiskSpace, Mechanism, Selection
 from tenantry.move.preflight.estimate import COPY_RATE, FIXED, VERIFY_RATE, estimate
 from tenantry.move.preflight.facts import Facts
 from tenantry.move.preflight.read_disk_space import free_space
@@ -99,7 +99,7 @@ def facts(source: dict[str, Any] | None = None, target: dict[str, Any] | None = 
         target=side(target), selection=Selection((), (), (), ()), mechanism=Mechanism.REPLICATION, consent=None,
         estimate=1.0, source_home=None, source_shape=frozenset({"x"}), target_shape=frozenset(), occupied=(),
         bypassing=(), bypassing_open=(), colliding=(), null_tenants=(), pg_dump=None, creation=None,
-        room=Room(None, "unknown", 1, 1),
+        disk_space=DiskSpace(None, "unknown", 1, 1),
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_minors_whose_logical_replication_loses_changes_are_refused_at_either_en
         if first % 10000:
             (finding,) = servers(facts(**{end: {"version": first - 1}}))
             assert (finding.code, finding.refuses) == ("unsafe-minor", True)
-            assert f"{major}.{first % 10000}" in finding.mend
+            assert f"{major}.{first % 10000}" in finding.fix
 
 
 def test_servers_older_than_row_filters_are_refused() -> None:
@@ -130,7 +130,7 @@ def test_what_keeps_a_database_from_being_created_is_told_before() -> None:
     made = replace(facts(), creation=MADE)
     assert list(creation(facts())) == list(creation(made)) == []
     (finding,) = creation(replace(facts(target={"creates_databases": False}), creation=MADE))
-    assert (finding.code, finding.mend.startswith('ALTER ROLE "mover" CREATEDB')) == ("no-createdb", True)
+    assert (finding.code, finding.fix.startswith('ALTER ROLE "mover" CREATEDB')) == ("no-createdb", True)
     (finding,) = creation(replace(facts(target={"version": 160009}), creation=replace(MADE, provider="b")))
     assert finding.code == "collation-differs"
     (finding,) = creation(replace(facts(), creation=replace(MADE, collate="fr_FR.UTF-8")))
@@ -144,7 +144,7 @@ async def test_a_full_disk_is_not_tried_again_and_its_database_is_named() -> Non
     async def check() -> None:
         """The lease is held."""
 
-    async def step(_: Work) -> dict[str, Any]:
+    async def step(_: MoveContext) -> dict[str, Any]:
         tried.append(1)
         with blaming(Endpoint("acme", Kind.DEDICATED, "postgresql://h/acme")):
             raise asyncpg.DiskFullError("could not extend file: No space left on device")

@@ -11,7 +11,7 @@ from tests.faults import __main__ as matrix
 
 CASES = """<testsuite>
 <testcase classname="tests.faults.test_links" name="test_a_slow_link_x" time="1.5"/>
-<testcase classname="tests.faults.test_frozen" name="test_frozen_mover_y[K13a]" time="2"><failure/></testcase>
+<testcase classname="tests.faults.test_frozen" name="test_frozen_mover_y[fence.x]" time="2"><failure/></testcase>
 <testcase classname="tests.faults.test_grid" name="test_anything" time="3"/>
 <testcase classname="tests.unit.move.test_plan" name="test_of_no_row" time="9"/>
 <testcase classname="tests.faults.test_links" name="test_no_fence_while_z"><skipped/></testcase>
@@ -55,7 +55,7 @@ def test_a_whole_run_is_written_with_the_names_of_what_failed(page: Path, cells:
     assert "| F2 | 1 | 0 | 2 |" in text
     assert "| F11 | 1 | 1 | 3 |" in text
     assert "| all | 3 | 2 |" in text
-    assert "Failed: `test_frozen_mover_y[K13a]`." in text
+    assert "Failed: `test_frozen_mover_y[fence.x]`." in text
     assert "Skipped, for want of a program: `test_no_fence_while_z`." in text
     assert "10 minutes" in text
 

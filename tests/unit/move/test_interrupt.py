@@ -51,7 +51,7 @@ async def test_a_fence_is_not_broken_off_but_what_follows_it_is() -> None:
         return "flipped"
 
     async def work() -> None:
-        reached.append(await interrupt.hold(fence()))
+        reached.append(await interrupt.uninterrupted(fence()))
         await asyncio.sleep(0)
         await asyncio.Event().wait()
 

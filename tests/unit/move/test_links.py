@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenantry.move.journal import Link
-from tenantry.move.teardown import needless
+from tenantry.move.teardown import unneeded
 
 
 def link(publisher: str, subscriber: str, *, released: bool = True) -> Link:
@@ -56,4 +56,4 @@ def link(publisher: str, subscriber: str, *, released: bool = True) -> Link:
 def test_links_go_when_nobody_hangs_on_them(
     links: list[Link], homes: set[str], left: str, home: str, gone: list[str]
 ) -> None:
-    assert [one.move for one in needless(links, homes, left=left, home=home)] == gone
+    assert [one.move for one in unneeded(links, homes, left=left, home=home)] == gone

@@ -13,8 +13,8 @@ from tenantry.move import Finding, MovePlan, State, WrongState
 from tenantry.move.catalog import Column, Generator, Key, Reference, Table
 from tenantry.move.plan import (
     Mechanism,
-    Rule,
     SequencePlan,
+    SequenceRule,
     fitting_identity,
     in_block,
     select,
@@ -73,24 +73,24 @@ def test_the_replica_identity_must_hold_the_tenant_column() -> None:
 @pytest.mark.parametrize(
     ("maximum", "last", "key", "kind", "rule"),
     [
-        (2**63 - 1, 500, ("id",), Kind.DEDICATED, Rule.BLOCK),
-        (2**31 - 1, 500, ("id",), Kind.DEDICATED, Rule.BLOCK),
+        (2**63 - 1, 500, ("id",), Kind.DEDICATED, SequenceRule.BLOCK),
+        (2**31 - 1, 500, ("id",), Kind.DEDICATED, SequenceRule.BLOCK),
         (2**31 - 1, 2**30 + 5, ("id",), Kind.DEDICATED, None),
-        (2**31 - 1, 2**30 + 5, ("tenant_id", "id"), Kind.DEDICATED, Rule.FOLLOW),
+        (2**31 - 1, 2**30 + 5, ("tenant_id", "id"), Kind.DEDICATED, SequenceRule.FOLLOW),
         (2**15 - 1, 5, ("id",), Kind.DEDICATED, None),
-        (2**63 - 1, 2**40 * 7, ("id",), Kind.SHARED, Rule.KEEP),
-        (2**63 - 1, 500, ("tenant_id", "id"), Kind.SHARED, Rule.FOLLOW),
+        (2**63 - 1, 2**40 * 7, ("id",), Kind.SHARED, SequenceRule.KEEP),
+        (2**63 - 1, 500, ("tenant_id", "id"), Kind.SHARED, SequenceRule.FOLLOW),
     ],
 )
 def test_ids_of_a_moved_tenant_have_a_range_of_their_own(
-    maximum: int, last: int, key: tuple[str, ...], kind: Kind, rule: Rule | None
+    maximum: int, last: int, key: tuple[str, ...], kind: Kind, rule: SequenceRule | None
 ) -> None:
     feeds = table(1, "t", "tenant_id", "id", keys=(Key("pk", True, False, key),))
     sequence = Generator("public", "t_id_seq", maximum, 1, False, ((1, "id"),), last)
     tables = {1: (feeds, "tenant_id")}
     planned = sequence_plan(sequence, tables, kind, 3)
     assert (planned.rule if planned else None) == rule
-    if rule is Rule.BLOCK:
+    if rule is SequenceRule.BLOCK:
         other = sequence_plan(sequence, tables, kind, 4)
         assert planned is not None
         assert other is not None
@@ -108,7 +108,8 @@ def test_a_plan_survives_the_journal(tenant: str, rows: int) -> None:
         id="m0123456789", tenant=tenant, source="a", target="b", source_kind=Kind.SHARED,
         target_kind=Kind.DEDICATED, mechanism=Mechanism.REPLICATION, epoch=1, setting="app.t", id_type="text",
         tables=(table_plan(feeds, "tenant_id", rows),), references=(),
-        sequences=(SequencePlan('"s"', Rule.BLOCK, 2**40),), load_schema=True, shape="x", storage="y", pause=0.8,
+        sequences=(SequencePlan('"s"', SequenceRule.BLOCK, 2**40),), load_schema=True, shape="x", storage="y",
+        pause=0.8,
         findings=(Finding("code", "problem", "mend", False),),
     )  # fmt: skip
     assert MovePlan.from_json(plan.to_json()) == plan

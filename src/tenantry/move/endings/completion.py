@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from tenantry.ids import Kind
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.endings import abort as aborting
 from tenantry.move.endings import release, rollback
 from tenantry.move.errors import DataDiffers, MoveStopped, SlotLost, WrongState
@@ -22,7 +22,7 @@ from tenantry.move.steps import fence, offline
 from tenantry.move.steps import procedure as replicated
 from tenantry.move.steps.audit import compare_back
 from tenantry.move.steps.procedure import Result, Step, first_cause, persist, run
-from tenantry.move.teardown import drop_needless_links, is_away, take_down_all
+from tenantry.move.teardown import drop_unneeded_links, is_unreachable, take_down_all
 from tenantry.runtime.connection_errors import TRANSIENT
 
 
@@ -31,14 +31,14 @@ def procedure(plan: MovePlan) -> tuple[Step, ...]:
     return offline.PROCEDURE if plan.mechanism is Mechanism.COPY else replicated.PROCEDURE
 
 
-async def finish(work: Work, state: State) -> None:
+async def finish(context: MoveContext, state: State) -> None:
     """Do what an ending state asks for."""
     endings = {State.ABORTING: _abort, State.ROLLING_BACK: _rollback, State.RELEASING: _release}
     if state in endings:
-        await _timed(work, Step(state.value, endings[state]))
+        await _timed(context, Step(state.value, endings[state]))
 
 
-async def go_back(work: Work, record: MoveRecord, *, compared: bool = False) -> None:
+async def roll_back(context: MoveContext, record: MoveRecord, *, compared: bool = False) -> None:
     """Take the tenant back, after an equal comparison unless that was `compared` just now.
 
     What stops before the way back's flip leaves the move flipped, so that it can also be released.
@@ -46,172 +46,176 @@ async def go_back(work: Work, record: MoveRecord, *, compared: bool = False) -> 
     try:
         if record.state is State.FLIPPED:
             if not compared:
-                await _compare(work)
-            await _set_out(work, {"kept_rows": False})
-        elif not record.result.get("kept_rows") and not await _is_back(work):
-            await _compare(work)  # again: the last mover's is as old as its death
-        await finish(work, State.ROLLING_BACK)
+                await _compare(context)
+            await _begin_rollback(context, {"kept_rows": False})
+        elif not record.result.get("kept_rows") and not await _is_back(context):
+            await _compare(context)  # again: the last mover's is as old as its death
+        await finish(context, State.ROLLING_BACK)
     except MoveStopped as error:
-        await _stay(work, error)
+        await _revert_to_flipped(context, error)
         raise
 
 
-async def take_back(work: Work, error: DataDiffers) -> None:
+async def roll_back_after_audit(context: MoveContext, error: DataDiffers) -> None:
     """Take the tenant back because the audit has found differences, which `error` then says.
 
     Which side is right can't be told: the target's rows may be the only good ones, so they are kept.
     """
-    move = work.plan.id
+    move = context.plan.id
     try:
-        await _set_out(work, {"kept_rows": True, "differences": list(error.differences)})
-        await finish(work, State.ROLLING_BACK)
+        await _begin_rollback(context, {"kept_rows": True, "differences": list(error.differences)})
+        await finish(context, State.ROLLING_BACK)
     except MoveStopped as stopped:
-        await _stay(work, stopped)
+        await _revert_to_flipped(context, stopped)
         raise
     error.advise(
-        f"It is back in {work.source.name}, and its rows in {work.target.name} were kept: find out which side is "
-        f"right and bring over what is missing; then `tenantry moves abort {move}` deletes them"
+        f"It is back in {context.source.name}, and its rows in {context.target.name} were kept: find out which "
+        f"side is right and bring over what is missing; then `tenantry moves abort {move}` deletes them"
     )
 
 
-async def may_leave(work: Work, record: MoveRecord) -> bool:
+async def may_have_leftovers(context: MoveContext, record: MoveRecord) -> bool:
     """Whether this is a move that may have left something: aborted, or rolled back without deleting the rows."""
     if record.state is State.ROLLED_BACK:
-        return "differences" in record.result or await work.journal.leaves(work.plan.id)
+        return "differences" in record.result or await context.journal.has_leftovers(context.plan.id)
     return record.state is State.ABORTED
 
 
-async def clean_again(work: Work, state: State) -> None:
+async def clean_again(context: MoveContext, state: State) -> None:
     """Take away what an abort or a rollback could not reach, or has kept.
 
     Not under a newer move of the tenant, which may be using it.
     """
     again = {State.ABORTED: Step(State.ABORTING.value, _abort), State.ROLLED_BACK: Step("empty", _empty)}
-    if await work.journal.leaves(work.plan.id) and not await work.journal.unfinished(work.plan.tenant):
-        placed = await work.journal.placement(work.plan.tenant)
-        home_now = placed is not None and placed[0] == work.target.name
-        await _timed(work, Step("unlink", _unlink) if home_now else again[state])
+    if await context.journal.has_leftovers(context.plan.id) and not await context.journal.unfinished(
+        context.plan.tenant
+    ):
+        placed = await context.journal.placement(context.plan.tenant)
+        home_now = placed is not None and placed[0] == context.target.name
+        await _timed(context, Step("unlink", _unlink) if home_now else again[state])
 
 
-async def _timed(work: Work, step: Step) -> None:
+async def _timed(context: MoveContext, step: Step) -> None:
     """Run a step that is not the procedure's, and journal what it found and how long it took."""
     started = time.monotonic()
-    work.tell(StepStarted(work.plan.id, step.name))
-    result = await persist(work, step)
+    context.tell(StepStarted(context.plan.id, step.name))
+    result = await persist(context, step)
     seconds = time.monotonic() - started
-    await work.journal.found(work.plan.id, result, seconds={step.name: seconds})
-    work.tell(StepEnded(work.plan.id, step.name, seconds))
+    await context.journal.record_result(context.plan.id, result, seconds={step.name: seconds})
+    context.tell(StepEnded(context.plan.id, step.name, seconds))
 
 
-async def _compare(work: Work) -> None:
-    await _timed(work, Step("verify_back", compare_back))
+async def _compare(context: MoveContext) -> None:
+    await _timed(context, Step("verify_back", compare_back))
 
 
-async def _is_back(work: Work) -> bool:
+async def _is_back(context: MoveContext) -> bool:
     """Whether the way back has flipped."""
-    return bool((await persist(work, Step("look_back", _look_back)))["flipped"])
+    return bool((await persist(context, Step("look_back", _look_back)))["flipped"])
 
 
-async def _look_back(work: Work) -> Result:
-    return {"flipped": await fence.decided(work, work.back)}
+async def _look_back(context: MoveContext) -> Result:
+    return {"flipped": await fence.is_flipped(context, context.reverse)}
 
 
-async def _set_out(work: Work, found: Result) -> None:
+async def _begin_rollback(context: MoveContext, found: Result) -> None:
     """Begin the way back; what becomes of the target's rows is journalled before."""
-    await work.journal.found(work.plan.id, found)
-    await work.journal.enter(work.plan, State.ROLLING_BACK, found if found["kept_rows"] else None)
+    await context.journal.record_result(context.plan.id, found)
+    await context.journal.enter(context.plan, State.ROLLING_BACK, found if found["kept_rows"] else None)
 
 
-async def _stay(work: Work, error: MoveStopped) -> None:
+async def _revert_to_flipped(context: MoveContext, error: MoveStopped) -> None:
     """After a way back that stopped: a move whose tenant is still at the target is a flipped one again."""
-    move = work.plan.id
+    move = context.plan.id
     error.advise(f"`tenantry moves resume {move}` goes on with the way back")
     with contextlib.suppress(
         MoveStopped, asyncpg.PostgresError, *TRANSIENT
     ):  # then it is seen at the next attempt
-        await work.journal.fail(move, error.reason)
-        if not await fence.decided(work, work.back):
-            await work.lease.check()
-            await work.journal.turn(work.plan, State.ROLLING_BACK, {"stopped": error.reason})
-            error.advise(_still_there(work, error))
+        await context.journal.record_failure(move, error.reason)
+        if not await fence.is_flipped(context, context.reverse):
+            await context.lease.check()
+            await context.journal.force_state(context.plan, State.ROLLING_BACK, {"stopped": error.reason})
+            error.advise(_advice_at_target(context, error))
 
 
-def _still_there(work: Work, error: MoveStopped) -> str:
+def _advice_at_target(context: MoveContext, error: MoveStopped) -> str:
     """What can be done then."""
-    move, here, there = work.plan.id, work.target.name, work.source.name
+    move, source, target = context.plan.id, context.target.name, context.source.name
     if isinstance(error, DataDiffers):
         return (
-            f"It stays in {here}, and nothing was deleted. Put those rows right on the side that has them wrong, "
-            f"then `tenantry moves rollback {move}`; or `tenantry moves release {move}` gives up what is in "
-            f"{there}, and a new move takes the tenant back with all that it has"
+            f"It stays in {source}, and nothing was deleted. Put those rows right on the side that has them "
+            f"wrong, then `tenantry moves rollback {move}`; or `tenantry moves release {move}` gives up what is "
+            f"in {target}, and a new move takes the tenant back with all that it has"
         )
     again = "" if isinstance(error, SlotLost) else f"`tenantry moves rollback {move}` tries again; "
     release = f"`tenantry moves release {move}` gives the way back up, and a new move takes the tenant back"
-    return f"It stays in {here}. {again}{release}"
+    return f"It stays in {source}. {again}{release}"
 
 
-async def _abort(work: Work) -> Result:
-    if await aborting.abort(work):
-        await work.journal.enter(work.plan, State.ABORTED)
+async def _abort(context: MoveContext) -> Result:
+    if await aborting.abort(context):
+        await context.journal.enter(context.plan, State.ABORTED)
     else:
-        await work.journal.enter(work.plan, State.FLIPPED)
-        await run(work, procedure(work.plan), "flip")
+        await context.journal.enter(context.plan, State.FLIPPED)
+        await run(context, procedure(context.plan), "flip")
     return {}
 
 
-async def _rollback(work: Work) -> Result:
-    flip = await rollback.rollback(work)
-    await rollback.clean_up(work)
-    if (await work.journal.show(work.plan.id)).result.get("kept_rows"):
-        await rollback.keep(work)
-    elif not await _if_it_answers(work, "empty", rollback.empty):
-        await work.journal.found(work.plan.id, {"kept_rows": True})
-    await work.journal.found(work.plan.id, {"rollback_pause_seconds": round(flip.pause, 4)})
-    await work.journal.enter(work.plan, State.ROLLED_BACK)
+async def _rollback(context: MoveContext) -> Result:
+    flip = await rollback.rollback(context)
+    await rollback.clean_up(context)
+    if (await context.journal.show(context.plan.id)).result.get("kept_rows"):
+        await rollback.keep(context)
+    elif not await _unless_unreachable(context, "empty", rollback.empty):
+        await context.journal.record_result(context.plan.id, {"kept_rows": True})
+    await context.journal.record_result(context.plan.id, {"rollback_pause_seconds": round(flip.pause, 4)})
+    await context.journal.enter(context.plan, State.ROLLED_BACK)
     return {}
 
 
-async def _if_it_answers(work: Work, name: str, clean: Callable[[Work], Coroutine[Any, Any, None]]) -> bool:
+async def _unless_unreachable(
+    context: MoveContext, name: str, clean: Callable[[MoveContext], Coroutine[Any, Any, None]]
+) -> bool:
     """Clean what nobody waits for. False: a database can't be reached, and keeps what is there."""
 
-    async def step(work: Work) -> Result:
-        await clean(work)
+    async def step(context: MoveContext) -> Result:
+        await clean(context)
         return {}
 
     try:
-        await persist(work, Step(name, step))
+        await persist(context, Step(name, step))
     except MoveStopped as stopped:
-        if not is_away(first_cause(stopped.__cause__ or stopped)):
+        if not is_unreachable(first_cause(stopped.__cause__ or stopped)):
             raise
         return False
     return True
 
 
-async def _empty(work: Work) -> Result:
-    await rollback.clean_up(work)
-    await rollback.empty(work)
+async def _empty(context: MoveContext) -> Result:
+    await rollback.clean_up(context)
+    await rollback.empty(context)
     return {"kept_rows": False}
 
 
-async def _unlink(work: Work) -> Result:
+async def _unlink(context: MoveContext) -> Result:
     """Take the replication away, and nothing else: a newer move has made the target the tenant's home, and what
     this one has left there of rows, tables and settings is the home's."""
-    plan = work.plan
-    for place in (work.target, work.source):
-        await take_down_all(work, place)
-    for kind, name in await work.journal.objects(plan.id, plan.target):
-        await work.journal.gone(plan.id, plan.target, kind, name)
+    plan = context.plan
+    for place in (context.target, context.source):
+        await take_down_all(context, place)
+    for kind, name in await context.journal.objects(plan.id, plan.target):
+        await context.journal.record_removed(plan.id, plan.target, kind, name)
     return {"kept_rows": False}
 
 
-async def _release(work: Work) -> Result:
+async def _release(context: MoveContext) -> Result:
     try:
-        rows = await release.release(work)
+        rows = await release.release(context)
     except WrongState:  # a mover that was cut off has taken the tenant back
-        await work.journal.turn(work.plan, State.RELEASING)
-        return await _rollback(work)
-    if work.source.kind is Kind.DEDICATED:
-        await _if_it_answers(work, "links", drop_needless_links)
-    await work.journal.found(work.plan.id, {"deleted_rows": rows})
-    await work.journal.enter(work.plan, State.RELEASED, {"deleted_rows": rows})
+        await context.journal.force_state(context.plan, State.RELEASING)
+        return await _rollback(context)
+    if context.source.kind is Kind.DEDICATED:
+        await _unless_unreachable(context, "links", drop_unneeded_links)
+    await context.journal.record_result(context.plan.id, {"deleted_rows": rows})
+    await context.journal.enter(context.plan, State.RELEASED, {"deleted_rows": rows})
     return {}

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from tenantry.ids import Kind
 from tenantry.move.catalog import Side
-from tenantry.move.plan import Creation, Mechanism, Room, Selection
-from tenantry.move.preflight.read_foreign_keys import Crossing
+from tenantry.move.plan import Creation, DiskSpace, Mechanism, Selection
+from tenantry.move.preflight.read_foreign_keys import CrossTenantKey
 from tenantry.move.preflight.read_hardening import Hardening
 from tenantry.move.preflight.rules_privileges import Access
-from tenantry.move.preflight.rules_publications import Published
+from tenantry.move.preflight.rules_publications import PublishedTable
 from tenantry.move.steps.kits import Kits
 
 
@@ -48,10 +48,10 @@ class Facts:
     """The program that can dump the source; None: not found."""
     creation: Creation | None
     """How the target will be made; None: it is there."""
-    room: Room
-    crossings: tuple[Crossing, ...] = ()
+    disk_space: DiskSpace
+    cross_tenant_keys: tuple[CrossTenantKey, ...] = ()
     """Foreign keys by which the tenant hangs together with others."""
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedTable, ...] = ()
     """Publications of the product's own, of both ends, that a replica identity may break."""
     feeds: tuple[str, ...] = ()
     """Publications of the target by which the reference tables of other databases are kept in step."""

@@ -9,17 +9,17 @@ from pathlib import Path
 import asyncpg
 
 from tenantry import sql
-from tenantry.move.plan import Room
+from tenantry.move.plan import DiskSpace
 from tenantry.move.session import Connection, Endpoint
 
 
-async def look(there: Connection, target: Endpoint, name: str, needed: int) -> Room:
+async def look(connection: Connection, target: Endpoint, name: str, needed: int) -> DiskSpace:
     """The room for the database `name` on the server of `there`: the tightest of what is known.
 
     Args:
         needed: bytes that the copy is likely to take.
     """
-    server = (await there.fetch(sql.query("move/server_room"), name))[0]
+    server = (await connection.fetch(sql.query("move/server_room"), name))[0]
     known: list[tuple[int, str]] = []
     if target.disk is not None:
         known.append((target.disk - server["used"], "the configured limit of the database"))
@@ -27,17 +27,17 @@ async def look(there: Connection, target: Endpoint, name: str, needed: int) -> R
         known.append((target.server_disk - (server["used_by_all"] or 0), "the configured limit of its server"))
     why = f"unknown: the mover's role may not ask where {target.name} keeps its files, and no limit is configured"
     if server["may_ask"]:
-        free, why = await _on_disk(there, target, server["place"])
+        free, why = await _on_disk(connection, target, server["place"])
         if free is not None:
             known.append((free, why))
     free, origin = min(known) if known else (None, why)
-    return Room(free if free is None else max(free, 0), origin, needed, server["log"])
+    return DiskSpace(free if free is None else max(free, 0), origin, needed, server["log"])
 
 
-async def _on_disk(there: Connection, target: Endpoint, place: str) -> tuple[int | None, str]:
+async def _on_disk(connection: Connection, target: Endpoint, place: str) -> tuple[int | None, str]:
     unknown = f"unknown: the disk of {target.name} is another machine's, and no limit is configured"
     try:
-        row = (await there.fetch(sql.query("move/data_directory")))[0]
+        row = (await connection.fetch(sql.query("move/data_directory")))[0]
     except asyncpg.InsufficientPrivilegeError:
         return None, unknown
     free = await asyncio.to_thread(free_space, Path(row["folder"]), row["changed"], Path(place or row["folder"]))

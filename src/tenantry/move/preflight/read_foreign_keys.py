@@ -27,7 +27,7 @@ PATIENCE: Final = 2.0
 ALTOGETHER: Final = 30.0
 
 
-class Crossing(NamedTuple):
+class CrossTenantKey(NamedTuple):
     """A foreign key by which rows of two tenants hang together, or may."""
 
     constraint: str
@@ -43,7 +43,7 @@ class Crossing(NamedTuple):
     """Finds them."""
 
 
-async def look(connection: Connection, tenant: str, selection: Selection) -> tuple[Crossing, ...]:
+async def look(connection: Connection, tenant: str, selection: Selection) -> tuple[CrossTenantKey, ...]:
     """Count the rows, by each foreign key and direction for `PATIENCE`, and for `ALTOGETHER` in all."""
     tables = [(table.quoted, column) for table, column in selection.tenant if not table.foreign]
     query = sql.query("move/crossing_keys")
@@ -56,7 +56,7 @@ async def look(connection: Connection, tenant: str, selection: Selection) -> tup
             count = await _count(connection, rows, seconds) if seconds > 0 else None
             if count != 0:
                 found.append(
-                    Crossing(key["name"], key["child"], key["parent"], outward, count, f"SELECT c.* {rows}")
+                    CrossTenantKey(key["name"], key["child"], key["parent"], outward, count, f"SELECT c.* {rows}")
                 )
     return tuple(found)
 
@@ -87,7 +87,7 @@ async def _count(connection: Connection, rows: str, seconds: float) -> int | Non
 
 def crossing(facts: Facts) -> Iterator[Finding]:
     """What hangs together across tenants would be torn apart."""
-    for key in facts.crossings:
+    for key in facts.cross_tenant_keys:
         ours, others = f"of tenant {facts.tenant}", "of other tenants"
         near, far = (ours, others) if key.outward else (others, ours)
         if key.rows is None:
@@ -109,5 +109,5 @@ def crossing(facts: Facts) -> Iterator[Finding]:
             "cross-tenant-reference",
             f"{key.rows} row{'s' if many else ''} {near} in {key.child} reference{'' if many else 's'} "
             f"rows {far} in {key.parent} ({key.constraint}): {follows}",
-            f"put the tenant column into the foreign key, after a mend of the rows that this finds: {key.query}",
+            f"put the tenant column into the foreign key, after a fix of the rows that this finds: {key.query}",
         )

@@ -1,6 +1,6 @@
 """Everything that would stop or harm a move, named before anything is touched. Pure rules over catalog values.
 
-Each rule yields findings: a problem and its mend. The list `RULES` is the whole of preflight.
+Each rule yields findings: a problem and its fix. The list `RULES` is the whole of preflight.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def target_identity(facts: Facts) -> Iterator[Finding]:
             f"{facts.target_name} is stamped for tenant {local.tenant}",
             "choose a database of its own for this tenant",
         )
-    here = facts.source.local
-    if here and (local.setting, local.id_type) != (here.setting, here.id_type):
+    source = facts.source.local
+    if source and (local.setting, local.id_type) != (source.setting, source.id_type):
         yield Finding(
             "tenancy-differs",
             f"{facts.target_name} tells tenants apart by {local.setting} ({local.id_type}), "
-            f"{facts.source_name} by {here.setting} ({here.id_type})",
+            f"{facts.source_name} by {source.setting} ({source.id_type})",
             "install both with the same tenancy settings",
         )
 
@@ -227,13 +227,13 @@ def _origins(name: str, server: Mapping[str, Any], wanted: int) -> Iterator[Find
     if free >= wanted:
         return
     setting = "max_active_replication_origins" if server["version"] >= 180000 else "max_replication_slots"
-    mend = f"ALTER SYSTEM SET {setting} = {server['origins'] + wanted} and restart, or drop what is not needed"
+    fix = f"ALTER SYSTEM SET {setting} = {server['origins'] + wanted} and restart, or drop what is not needed"
     if not server["sees_origins"]:
-        mend = (
+        fix = (
             f'GRANT EXECUTE ON FUNCTION pg_show_replication_origin_status() TO "{server["role"]}"; '
-            f"without, those that are not in use are counted too. If it is true: {mend}"
+            f"without, those that are not in use are counted too. If it is true: {fix}"
         )
-    yield Finding("no-origins", f"{name} has {free} of {setting} left, the move needs {wanted}", mend)
+    yield Finding("no-origins", f"{name} has {free} of {setting} left, the move needs {wanted}", fix)
 
 
 def hidden(facts: Facts) -> Iterator[Finding]:

@@ -34,7 +34,7 @@ _PROOF: Final = re.compile(
 _TRIGGER: Final = {"D": "DISABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 
 
-class Policy(NamedTuple):
+class TablePolicy(NamedTuple):
     """A policy, but for its name, which means nothing."""
 
     permissive: bool
@@ -44,18 +44,18 @@ class Policy(NamedTuple):
     using: str | None
     check: str | None
 
-    def alike(self) -> Policy:
+    def normalized(self) -> TablePolicy:
         """It with one form for what is the tenant policy's proof at either end."""
         using, check = (None if text is None else _PROOF.sub(" AND proven)", text) for text in self[3:])
         return self._replace(using=using, check=check)
 
-    def ours(self, column: str, setting: str) -> bool:
+    def is_tenant_policy(self, column: str, setting: str) -> bool:
         """True if it is the tenant policy, whatever the forms of its comparison and proof."""
         tie = re.compile(
             rf"\(\(\(?(?:{re.escape(column)}|{re.escape(identifier(column))})\)?(?:::[\w ]+)? = "
             rf"[^=]*current_setting\('{re.escape(setting)}'::text[^=]*\) AND proven\)"
         )
-        using, check = self.alike()[3:]
+        using, check = self.normalized()[3:]
         texts = [text for text in (using, check) if text is not None]
         whole = (self.permissive, self.command, self.roles) == (True, "ALL", ("PUBLIC",)) and len(texts) == 2
         return whole and all(tie.fullmatch(text) and " OR " not in text for text in texts)
@@ -70,7 +70,7 @@ class Policy(NamedTuple):
         )
 
 
-class May(NamedTuple):
+class Privilege(NamedTuple):
     """A privilege that a role has, however it got it."""
 
     on: str
@@ -88,27 +88,31 @@ class Access:
     """The application's: those that may bind tenants."""
     guards: frozenset[tuple[str, str]] = frozenset()
     """Tables, and what their row-level security is: "ENABLE", "FORCE"."""
-    policies: tuple[tuple[str, str, Policy], ...] = ()
+    policies: tuple[tuple[str, str, TablePolicy], ...] = ()
     """Table, name, policy."""
     triggers: tuple[tuple[str, str, str, str], ...] = ()
     """Table, name, pg_trigger.tgenabled, definition: of the product's own."""
-    may: frozenset[May] = frozenset()
+    may: frozenset[Privilege] = frozenset()
     """Privileges of the application's roles at both ends."""
-    granted: frozenset[May] = frozenset()
+    granted: frozenset[Privilege] = frozenset()
     """What was granted on tables, to any role but their owners."""
     sequences: frozenset[str] = frozenset()
     """Those of the source that are there."""
 
-    def of(self, table: str) -> dict[str, Policy]:
+    def of(self, table: str) -> dict[str, TablePolicy]:
         """The policies of a table, by their names."""
         return {name: policy for on, name, policy in self.policies if on == table}
 
 
 async def look(
-    here: Connection, there: Connection, sides: tuple[Side, Side], tables: Sequence[str], sequences: Sequence[str]
+    source: Connection,
+    target: Connection,
+    sides: tuple[Side, Side],
+    tables: Sequence[str],
+    sequences: Sequence[str],
 ) -> tuple[Access, Access]:
     """Read both ends. `tables` and `sequences` are quoted names."""
-    ends = tuple(zip((here, there), sides, strict=True))
+    ends = tuple(zip((source, target), sides, strict=True))
     roles = [await _application(connection, side) for connection, side in ends]
     asked = sorted({*roles[0], *roles[1]})
     ours, theirs = [
@@ -133,15 +137,15 @@ def _access(rows: Sequence[asyncpg.Record], roles: tuple[str, ...]) -> Access:
         guards=frozenset((on, what) for on, what, _, _ in lines.get("guard", ())),
         policies=tuple((on, name, _policy(text)) for on, name, _, text in lines.get("policy", ())),
         triggers=tuple(lines.get("trigger", ())),
-        may=frozenset(May(*line[:3]) for line in lines.get("may", ())),
-        granted=frozenset(May(*line[:3]) for line in lines.get("granted", ())),
+        may=frozenset(Privilege(*line[:3]) for line in lines.get("may", ())),
+        granted=frozenset(Privilege(*line[:3]) for line in lines.get("granted", ())),
         sequences=frozenset(on for on, _, _, _ in lines.get("sequence", ())),
     )
 
 
-def _policy(text: str) -> Policy:
+def _policy(text: str) -> TablePolicy:
     raw = json.loads(text)
-    return Policy(raw["permissive"], raw["command"], tuple(raw["roles"]), raw["using"], raw["check"])
+    return TablePolicy(raw["permissive"], raw["command"], tuple(raw["roles"]), raw["using"], raw["check"])
 
 
 def access(facts: Facts) -> Iterator[Finding]:
@@ -170,35 +174,39 @@ def _guards(facts: Facts, table: str, column: str | None) -> Iterator[Finding]:
         return
     lacking = [what for what in ("ENABLE", "FORCE") if (table, what) in ours.guards - theirs.guards]
     wanted, found = ours.of(table), theirs.of(table)
-    same = {policy.alike() for policy in wanted.values()} == {policy.alike() for policy in found.values()}
+    same = {policy.normalized() for policy in wanted.values()} == {
+        policy.normalized() for policy in found.values()
+    }
     if same and not lacking:
         return
     setting = facts.source.local.setting if facts.source.local else ""
-    standard = len(found) == 1 and column is not None and all(p.ours(column, setting) for p in found.values())
+    standard = (
+        len(found) == 1 and column is not None and all(p.is_tenant_policy(column, setting) for p in found.values())
+    )
     problem = f"{table} is not guarded in {facts.target_name} as in {facts.source_name}: "
     if lacking:
         problem += f"no {' and no '.join(lacking)} ROW LEVEL SECURITY there"
     if not same:
         problem += "; " * bool(lacking) + f"policies {_told(wanted)} here, {_told(found)} there"
-    yield Finding("policy-differs", problem, _mend(facts, table, lacking), refuses=bool(lacking) or not standard)
+    yield Finding("policy-differs", problem, _fix(facts, table, lacking), refuses=bool(lacking) or not standard)
 
 
-def _told(policies: dict[str, Policy]) -> str:
+def _told(policies: dict[str, TablePolicy]) -> str:
     return ", ".join(f"{name} USING ({policy.using})" for name, policy in sorted(policies.items())) or "none"
 
 
-def _mend(facts: Facts, table: str, lacking: Sequence[str]) -> str:
+def _fix(facts: Facts, table: str, lacking: Sequence[str]) -> str:
     if facts.target_kind is Kind.SHARED:
         # The source's policies guard one tenant, and may be looser than many need.
         return f"run `tenantry rls apply --database {facts.target_name}`, or bring both schemas to one version"
     wanted, found = facts.source_access.of(table), facts.target_access.of(table)
-    known = {policy.alike() for policy in wanted.values()}
-    there = {policy.alike() for policy in found.values()}
+    known = {policy.normalized() for policy in wanted.values()}
+    target = {policy.normalized() for policy in found.values()}
     statements = [f"ALTER TABLE {table} {what} ROW LEVEL SECURITY" for what in lacking]
     statements += [
-        f"DROP POLICY {identifier(name)} ON {table}" for name, p in found.items() if p.alike() not in known
+        f"DROP POLICY {identifier(name)} ON {table}" for name, p in found.items() if p.normalized() not in known
     ]
-    statements += [p.statement(name, table) for name, p in wanted.items() if p.alike() not in there]
+    statements += [p.statement(name, table) for name, p in wanted.items() if p.normalized() not in target]
     return "; ".join(statements)
 
 

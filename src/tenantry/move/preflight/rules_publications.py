@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedTable:
     """A table, or a partition of one, in a publication."""
 
     database: str
@@ -38,12 +38,12 @@ class Published:
     filter: str | None
 
 
-async def look(connection: Connection, database: str, tables: Sequence[TablePlan]) -> tuple[Published, ...]:
+async def look(connection: Connection, database: str, tables: Sequence[TablePlan]) -> tuple[PublishedTable, ...]:
     """Those that a replica identity may break. A copy under the fence sets none."""
     names = [table.quoted for table in tables if table.identity is not None]
     rows = await connection.fetch(sql.query("move/publications"), names)
     return tuple(
-        Published(
+        PublishedTable(
             database,
             row["table"],
             row["part"],
@@ -76,7 +76,7 @@ def published(facts: Facts) -> Iterator[Finding]:
 
 
 def _finding(
-    table: Table, each: Published, identity: Sequence[str], unlisted: Sequence[str], outside: Sequence[str]
+    table: Table, each: PublishedTable, identity: Sequence[str], unlisted: Sequence[str], outside: Sequence[str]
 ) -> Finding:
     said = []
     if each.listed and (unlisted or table.identity == "f"):
@@ -87,12 +87,12 @@ def _finding(
         "publication-differs",
         f"publication {each.publication} of {each.database} has {each.part} with {' and '.join(said)}: beside the "
         f"move's replica identity ({', '.join(identity)}) every tenant's UPDATE and DELETE would fail",
-        "; ".join(_mend(table, each, identity, unlisted, outside)),
+        "; ".join(_fix(table, each, identity, unlisted, outside)),
     )
 
 
-def _mend(
-    table: Table, each: Published, identity: Sequence[str], unlisted: Sequence[str], outside: Sequence[str]
+def _fix(
+    table: Table, each: PublishedTable, identity: Sequence[str], unlisted: Sequence[str], outside: Sequence[str]
 ) -> Iterator[str]:
     # A key can hold the filter's columns too, unless they may be NULL; then only all columns together can.
     nullable = any(c.name in outside and not c.not_null for c in table.columns)

@@ -36,7 +36,7 @@ def creation(facts: Facts) -> Iterator[Finding]:
 
 def disk(facts: Facts) -> Iterator[Finding]:
     """Whether the data fits, as far as that can be known."""
-    room = facts.room
+    room = facts.disk_space
     if room.free is None:
         return
     if room.free < room.needed:

@@ -18,9 +18,9 @@ from tenantry.move.plan import (
     Creation,
     Mechanism,
     MovePlan,
-    Rule,
     Selection,
     SequencePlan,
+    SequenceRule,
     TablePlan,
     no_replication,
     select,
@@ -64,41 +64,45 @@ async def survey(
     pause: float,
 ) -> MovePlan:
     """Read everything, judge it, and decide the plan. Touches nothing."""
-    exists = await create_database.is_there(target)
+    exists = await create_database.exists(target)
     far = target if exists else create_database.server_of(target)
     # A role that does not bypass row-level security can't look at rows, and is refused for it by name.
     async with (
-        session(source, "preflight", row_security="on") as here,
-        session(far, "preflight", row_security="on") as there,
+        session(source, "preflight", row_security="on") as at_source,
+        session(far, "preflight", row_security="on") as at_target,
     ):
-        ours, theirs = await read_side(here), await read_side(there)
-        creation = None if exists else await create_database.like(here, there, create_database.database_of(target))
+        ours, theirs = await read_side(at_source), await read_side(at_target)
+        creation = (
+            None
+            if exists
+            else await create_database.read_template(at_source, at_target, create_database.database_of(target))
+        )
         if creation is not None:
             theirs = _to_be(theirs, creation)
         selection = select(ours.tables, column, overrides)
         mechanism = Mechanism.COPY if _must_copy(ours, theirs, consent) else Mechanism.REPLICATION
-        tables = await _table_plans(here, tenant, selection, looks=_sees_rows(ours))
+        tables = await _table_plans(at_source, tenant, selection, looks=_sees_rows(ours))
         if mechanism is Mechanism.COPY:
             tables = tuple(replace(table, identity=None) for table in tables)
         references = tuple(table_plan(t, "", int(t.rows)) for t in selection.reference)
         if target.kind is Kind.SHARED:
             references = ()  # the shared database has its own
-        block = await journal.coming_block()
+        block = await journal.peek_id_block()
         sequences, colliding = _sequences(ours, selection, target.kind, block)
         if target.kind is Kind.SHARED:
             colliding = await _collisions(
-                journal, tenant, source, target, there if exists else None, selection, sequences
+                journal, tenant, source, target, at_target if exists else None, selection, sequences
             )
         names = [t.quoted for t in (*tables, *references)]
-        shape = await read_shape(here, names)
-        kin = await read_kin(here, [t.column for t in tables], [t.quoted for t in tables])
+        shape = await read_shape(at_source, names)
+        kin = await read_kin(at_source, [t.column for t in tables], [t.quoted for t in tables])
         size = sum(t.bytes for t in (*tables, *references))
         estimate = _SMALLEST_PAUSE + size / _COPY_RATE
         looks = exists and _sees_rows(theirs)
         guarded = (rules_privileges.Access(), rules_privileges.Access())
         if exists:
             guarded = await rules_privileges.look(
-                here, there, (ours, theirs), names, [s.quoted for s in sequences]
+                at_source, at_target, (ours, theirs), names, [s.quoted for s in sequences]
             )
         reads = _sees_rows(ours) and _owns_all(selection)
         facts = Facts(
@@ -112,36 +116,36 @@ async def survey(
             mechanism=mechanism,
             consent=consent,
             estimate=estimate,
-            source_home=await _home(here, tenant, ours),
+            source_home=await _home(at_source, tenant, ours),
             source_shape=frozenset(shape),
-            target_shape=frozenset(await read_shape(there, names) if exists else ()),
-            occupied=await _occupied(there, tenant, target.kind, tables, theirs) if looks else (),
-            bypassing=await _bypassing(here, names),
-            bypassing_open=tuple(row["who"] for row in await here.fetch(sql.query("move/bypassing_open"))),
+            target_shape=frozenset(await read_shape(at_target, names) if exists else ()),
+            occupied=await _occupied(at_target, tenant, target.kind, tables, theirs) if looks else (),
+            bypassing=await _bypassing(at_source, names),
+            bypassing_open=tuple(row["who"] for row in await at_source.fetch(sql.query("move/bypassing_open"))),
             colliding=colliding,
-            null_tenants=await _null_tenants(here, tables) if reads else (),
+            null_tenants=await _null_tenants(at_source, tables) if reads else (),
             # A dedicated database has one tenant.
-            crossings=await read_foreign_keys.look(here, tenant, selection)
+            cross_tenant_keys=await read_foreign_keys.look(at_source, tenant, selection)
             if reads and source.kind is Kind.SHARED
             else (),
             published=(
-                *await rules_publications.look(here, source.name, tables),
-                *(await rules_publications.look(there, target.name, tables) if exists else ()),
+                *await rules_publications.look(at_source, source.name, tables),
+                *(await rules_publications.look(at_target, target.name, tables) if exists else ()),
             ),
-            feeds=tuple(row["name"] for row in await there.fetch(_FEEDS, REFERENCE_NAMES)) if exists else (),
+            feeds=tuple(row["name"] for row in await at_target.fetch(_FEEDS, REFERENCE_NAMES)) if exists else (),
             source_access=guarded[0],
             target_access=guarded[1],
             pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
             creation=creation,
-            source_kits=await kits.look(here, tenant),
-            target_kits=await kits.look(there, tenant) if exists else kits.Kits(),
-            source_hardening=await read_hardening.look(here, source),
-            target_hardening=await read_hardening.look(there, target)
+            source_kits=await kits.look(at_source, tenant),
+            target_kits=await kits.look(at_target, tenant) if exists else kits.Kits(),
+            source_hardening=await read_hardening.look(at_source, source),
+            target_hardening=await read_hardening.look(at_target, target)
             if exists
             else Hardening(has_key=bool(target.key)),
-            room=await read_disk_space.look(there, target, create_database.database_of(target), size),
+            disk_space=await read_disk_space.look(at_target, target, create_database.database_of(target), size),
         )
-        storage = await read_storage(here, [t.quoted for t in tables])
+        storage = await read_storage(at_source, [t.quoted for t in tables])
     consented = None if mechanism is Mechanism.REPLICATION else max(consent or 0.0, estimate)
     home = facts.source_home
     return MovePlan(
@@ -164,7 +168,7 @@ async def survey(
         pause=pause if consented is None else consented,
         findings=rules_general.judge(facts),
         creation=creation,
-        room=facts.room,
+        disk_space=facts.disk_space,
         estimate=estimating.estimate(
             size,
             sum(t.rows for t in (*tables, *references)),
@@ -197,7 +201,7 @@ def _must_copy(ours: Side, theirs: Side, consent: float | None) -> bool:
 
 
 async def _table_plans(
-    here: Connection, tenant: str, selection: Selection, *, looks: bool
+    at_source: Connection, tenant: str, selection: Selection, *, looks: bool
 ) -> tuple[TablePlan, ...]:
     plans = []
     for table, column in selection.tenant:
@@ -205,7 +209,7 @@ async def _table_plans(
             plans.append(table_plan(table, column, int(table.rows)))
             continue
         where = f"{identifier(column)} = {literal(tenant)}"
-        explained = await here.fetchval(
+        explained = await at_source.fetchval(
             f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table.quoted} WHERE {where}"  # noqa: S608  quoted
         )
         plans.append(table_plan(table, column, json.loads(explained)[0]["Plan"]["Plan Rows"]))
@@ -233,22 +237,22 @@ async def _collisions(
     tenant: str,
     source: Endpoint,
     target: Endpoint,
-    there: Connection | None,
+    at_target: Connection | None,
     selection: Selection,
     sequences: tuple[SequencePlan, ...],
 ) -> tuple[str, ...]:
     """Sequences whose ids may meet others' in a shared target: unless the tenant came from there, where its low
     ids were given out, and got ids from blocks of its own since; or the target's table is empty. `there` is None
     if the target is to be made."""
-    if there is None or await journal.left_for_homes_of_its_own(tenant, target.name, source.name):
+    if at_target is None or await journal.only_dedicated_since_leaving(tenant, target.name, source.name):
         return ()
-    kept = {s.quoted for s in sequences if s.rule is Rule.KEEP}
+    kept = {s.quoted for s in sequences if s.rule is SequenceRule.KEEP}
     busy = []
     for table, column in selection.tenant:
         exposed = any(column not in key.columns for key in (*table.keys, *table.uniques))
-        if not (exposed and kept and await there.fetchval(_EXISTS, table.quoted)):
+        if not (exposed and kept and await at_target.fetchval(_EXISTS, table.quoted)):
             continue
-        if await there.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted})"):  # noqa: S608  quoted
+        if await at_target.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted})"):  # noqa: S608  quoted
             busy.append(table.quoted)
     return tuple(busy)
 
@@ -261,15 +265,17 @@ def _owns_all(selection: Selection) -> bool:
     return all(table.ours for table, _ in selection.tenant)
 
 
-async def _home(here: Connection, tenant: str, ours: Side) -> tuple[str, int, bool] | None:
+async def _home(at_source: Connection, tenant: str, ours: Side) -> tuple[str, int, bool] | None:
     if ours.local is None:
         return None
-    row = await here.fetchrow("SELECT home, epoch, suspended FROM tenantry.placement WHERE tenant = $1", tenant)
+    row = await at_source.fetchrow(
+        "SELECT home, epoch, suspended FROM tenantry.placement WHERE tenant = $1", tenant
+    )
     return None if row is None else (row["home"], row["epoch"], row["suspended"])
 
 
 async def _occupied(
-    there: Connection, tenant: str, kind: Kind, tables: tuple[TablePlan, ...], theirs: Side
+    at_target: Connection, tenant: str, kind: Kind, tables: tuple[TablePlan, ...], theirs: Side
 ) -> tuple[str, ...]:
     known = {table.quoted for table in theirs.tables}
     found = []
@@ -277,25 +283,25 @@ async def _occupied(
         if table.quoted not in known:
             continue
         where = "true" if kind is Kind.DEDICATED else table.where(tenant)
-        if await there.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {where})"):  # noqa: S608  quoted
+        if await at_target.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {where})"):  # noqa: S608  quoted
             found.append(table.quoted)
     return tuple(found)
 
 
-async def _bypassing(here: Connection, names: list[str]) -> tuple[str, ...]:
-    rows = await here.fetch(sql.query("move/bypassing"), names)
+async def _bypassing(at_source: Connection, names: list[str]) -> tuple[str, ...]:
+    rows = await at_source.fetch(sql.query("move/bypassing"), names)
     return tuple(row["who"] for row in rows)
 
 
-async def _null_tenants(here: Connection, tables: tuple[TablePlan, ...]) -> tuple[str, ...]:
+async def _null_tenants(at_source: Connection, tables: tuple[TablePlan, ...]) -> tuple[str, ...]:
     found = []
     for table in tables:
-        nullable = await here.fetchval(
+        nullable = await at_source.fetchval(
             "SELECT NOT attnotnull FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2",
             table.quoted,
             table.column,
         )
-        if nullable and await here.fetchval(
+        if nullable and await at_source.fetchval(
             f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {identifier(table.column)} IS NULL)"  # noqa: S608  quoted
         ):
             found.append(table.quoted)

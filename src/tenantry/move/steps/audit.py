@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from tenantry.move import failpoints
 from tenantry.move.catalog import read_kin
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.errors import SchemaChanged
 from tenantry.move.session import session
 from tenantry.move.steps import catch_up
 from tenantry.move.steps.verify import verify
 
 
-async def audit(work: Work) -> int:
+async def audit(context: MoveContext) -> int:
     """Compare both sides in the other direction. Returns the rows.
 
     Raises:
         DataDiffers: they differ; the caller takes the tenant back.
         SchemaChanged: the old home got a table in the moment between the fence's look at it and the flip.
     """
-    failpoints.reach("K15")
-    await _nothing_new(work)
-    await catch_up.catch_up(work, work.back)
-    return await verify(work, work.back)
+    failpoints.reach("audit.started")
+    await _nothing_new(context)
+    await catch_up.catch_up(context, context.reverse)
+    return await verify(context, context.reverse)
 
 
-async def compare_back(work: Work) -> dict[str, int]:
+async def compare_back(context: MoveContext) -> dict[str, int]:
     """Compare both sides before the way back's flip. Returns the rows, for the journal.
 
     Raises:
@@ -36,21 +36,21 @@ async def compare_back(work: Work) -> dict[str, int]:
         SchemaChanged: their tables do.
         SlotLost: nothing brings the tenant's writes to the old home any more.
     """
-    await catch_up.catch_up(work, work.back)
-    return {"verified_back_rows": await verify(work, work.back)}
+    await catch_up.catch_up(context, context.reverse)
+    return {"verified_back_rows": await verify(context, context.reverse)}
 
 
-async def _nothing_new(work: Work) -> None:
+async def _nothing_new(context: MoveContext) -> None:
     """Under the fence the tables that travel are locked, but nothing keeps a new one from being made."""
-    plan = work.plan
+    plan = context.plan
     if not plan.load_schema:
         return  # tables that the operator has left out may be missing there
     columns, names = [table.column for table in plan.tables], [table.quoted for table in plan.tables]
     async with (
-        session(work.source, f"audit {plan.id}") as source,
-        session(work.target, f"audit {plan.id}") as target,
+        session(context.source, f"audit {plan.id}") as source,
+        session(context.target, f"audit {plan.id}") as target,
     ):
-        here, there = await read_kin(source, columns, names), await read_kin(target, columns, names)
-    if new := sorted(set(here) - set(there)):
+        at_source, at_target = await read_kin(source, columns, names), await read_kin(target, columns, names)
+    if new := sorted(set(at_source) - set(at_target)):
         tables = ", ".join(line.removeprefix("kin ") for line in new)
         raise SchemaChanged(plan.id, f"{plan.target} lacks {tables}, made at {plan.source} at the very flip")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tenantry.ids import Kind
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.session import Connection, session
 from tenantry.runtime.sqltext import identifier, literal
 
@@ -29,13 +29,13 @@ def parameters(
     return wanted
 
 
-async def apply_autovacuum(work: Work) -> None:
+async def apply_autovacuum(context: MoveContext) -> None:
     """Give the tenant's tables the autovacuum parameters that its own database is configured with."""
-    if work.target.kind is not Kind.DEDICATED or not work.target.autovacuum:
+    if context.target.kind is not Kind.DEDICATED or not context.target.autovacuum:
         return
-    tables = [(table.schema, table.name) for table in (*work.plan.tables, *work.plan.references)]
-    async with session(work.target, f"tune {work.plan.id}") as target:
-        await tune(target, work.target.autovacuum, tables)
+    tables = [(table.schema, table.name) for table in (*context.plan.tables, *context.plan.references)]
+    async with session(context.target, f"tune {context.plan.id}") as target:
+        await tune(target, context.target.autovacuum, tables)
 
 
 async def tune(

@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from tenantry.move.catalog import read_kin, read_shape, read_storage
-from tenantry.move.context import Way, Work
+from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import MoveStopped, SchemaChanged, SlotLost
 from tenantry.move.plan import MovePlan
 from tenantry.move.progress import Following
@@ -20,46 +20,48 @@ LAG_POLL: Final = 0.2
 NEAR: Final = 4 * 1024 * 1024
 
 
-async def mark(work: Work, way: Way, here: Connection) -> tuple[int, str]:
+async def write_marker(context: MoveContext, direction: Direction, source: Connection) -> tuple[int, str]:
     """Write a marker, committed at once. Returns its number and the position of its commit in the log."""
-    number = await here.fetchval(
+    number = await source.fetchval(
         "INSERT INTO tenantry.move_marker (move, direction, number) "
         "SELECT $1, $2, coalesce(max(number), 0) + 1 FROM tenantry.move_marker WHERE move = $1 AND direction = $2 "
         "RETURNING number",
-        work.plan.id,
-        way.direction,
+        context.plan.id,
+        direction.name,
     )
-    return int(number), str(await here.fetchval("SELECT pg_current_wal_lsn()::text"))
+    return int(number), str(await source.fetchval("SELECT pg_current_wal_lsn()::text"))
 
 
-async def seen(work: Work, way: Way, there: Connection, number: int) -> None:
+async def wait_until_seen(context: MoveContext, direction: Direction, target: Connection, number: int) -> None:
     """Wait until the other side shows a marker: then it shows all of the tenant's writes before it too."""
     query = "SELECT 1 FROM tenantry.move_marker WHERE move = $1 AND direction = $2 AND number = $3"
-    while not await there.fetchval(query, work.plan.id, way.direction, number):  # noqa: ASYNC110  told by a row
+    while not await target.fetchval(query, context.plan.id, direction.name, number):  # noqa: ASYNC110  told by a row
         await asyncio.sleep(_POLL)
 
 
-async def flushed(work: Work, way: Way, here: Connection, position: str) -> None:
+async def wait_until_flushed(
+    context: MoveContext, direction: Direction, source: Connection, position: str
+) -> None:
     """Wait until the other side has confirmed that `position` is on its disk.
 
     Seen is not enough: a target that crashes with its log unwritten would come back without rows that it has
     shown.
     """
     query = "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1"
-    while not await here.fetchval(query, work.name(way), position):  # noqa: ASYNC110  told by a row
+    while not await source.fetchval(query, context.replication_name(direction), position):  # noqa: ASYNC110  told by a row
         await asyncio.sleep(_POLL)
 
 
-async def probe(work: Work, way: Way, here: Connection, there: Connection) -> float:
+async def probe(context: MoveContext, direction: Direction, source: Connection, target: Connection) -> float:
     """Seconds that a marker takes to be seen and flushed at the other side."""
     started = time.monotonic()
-    number, position = await mark(work, way, here)
-    await seen(work, way, there, number)
-    await flushed(work, way, here, position)
+    number, position = await write_marker(context, direction, source)
+    await wait_until_seen(context, direction, target, number)
+    await wait_until_flushed(context, direction, source, position)
     return time.monotonic() - started
 
 
-async def unchanged(plan: MovePlan, source: Connection) -> None:
+async def check_unchanged(plan: MovePlan, source: Connection) -> None:
     """Check that the source's tables are shaped, and stored, as when the move was planned.
 
     Raises:
@@ -82,70 +84,76 @@ def digest(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-async def catch_up(work: Work, way: Way) -> float:
+async def catch_up(context: MoveContext, direction: Direction) -> float:
     """Wait until the other side is so close behind that a fence would be short. Returns the probes' worst.
 
     Raises:
         MoveStopped: it does not come close, the slot is lost, or the schema changed.
     """
-    deadline = time.monotonic() + work.limits.catch_up
+    deadline = time.monotonic() + context.limits.catch_up
     async with (
-        session(way.here, f"follow {work.plan.id}") as here,
-        session(way.there, f"follow {work.plan.id}") as there,
+        session(direction.source, f"follow {context.plan.id}") as source,
+        session(direction.target, f"follow {context.plan.id}") as target,
     ):
         latencies: list[float] = []
-        while len(latencies) < work.limits.probes:
+        while len(latencies) < context.limits.probes:
             if time.monotonic() > deadline:
                 worst = f"{latencies[-1]:.3f} s" if latencies else "none"
-                raise MoveStopped(work.plan.id, f"{way.there.name} did not catch up (last probe: {worst})")
-            if way.direction == "out":
-                await unchanged(work.plan, here)
-            lag = await slot_lag(work, way, here)
-            work.tell(Following(work.plan.id, lag, None))
+                raise MoveStopped(
+                    context.plan.id, f"{direction.target.name} did not catch up (last probe: {worst})"
+                )
+            if direction.name == "out":
+                await check_unchanged(context.plan, source)
+            lag = await slot_lag(context, direction, source)
+            context.tell(Following(context.plan.id, lag, None))
             if lag > NEAR:
                 await asyncio.sleep(LAG_POLL)
                 continue
-            latency = await _probe_within(work, way, here, there, deadline)
-            work.tell(Following(work.plan.id, lag, latency))
-            latencies = [*latencies, latency] if latency <= work.limits.latency else []
+            latency = await _probe_within(context, direction, source, target, deadline)
+            context.tell(Following(context.plan.id, lag, latency))
+            latencies = [*latencies, latency] if latency <= context.limits.latency else []
         return max(latencies)
 
 
-async def _probe_within(work: Work, way: Way, here: Connection, there: Connection, deadline: float) -> float:
+async def _probe_within(
+    context: MoveContext, direction: Direction, source: Connection, target: Connection, deadline: float
+) -> float:
     """A probe that looks now and then whether it can arrive at all."""
-    task = asyncio.create_task(probe(work, way, here, there))
+    task = asyncio.create_task(probe(context, direction, source, target))
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=2.0)
             if task.done():
                 break
-            async with session(way.here, f"watch {work.plan.id}") as beside:
-                await slot_lag(work, way, beside)
-                if way.direction == "out":
-                    await unchanged(work.plan, beside)
+            async with session(direction.source, f"watch {context.plan.id}") as source_side:
+                await slot_lag(context, direction, source_side)
+                if direction.name == "out":
+                    await check_unchanged(context.plan, source_side)
             if time.monotonic() > deadline:
-                raise MoveStopped(work.plan.id, f"{way.there.name} does not apply the changes; see its log")
+                raise MoveStopped(
+                    context.plan.id, f"{direction.target.name} does not apply the changes; see its log"
+                )
         return task.result()
     finally:
         task.cancel()
 
 
-async def slot_lag(work: Work, way: Way, here: Connection) -> int:
+async def slot_lag(context: MoveContext, direction: Direction, source: Connection) -> int:
     """As `lag_of`, of this way's slot."""
-    return await lag_of(work, here, way.here, work.name(way))
+    return await lag_of(context, source, direction.source, context.replication_name(direction))
 
 
-async def lag_of(work: Work, here: Connection, place: Endpoint, slot: str) -> int:
+async def lag_of(context: MoveContext, source: Connection, place: Endpoint, slot: str) -> int:
     """Bytes of log that the reader of a slot has not confirmed. `here`: a session with `place`, where the slot is.
 
     Raises:
         SlotLost: it is lost or gone: what it kept can't be had again.
     """
-    row = await here.fetchrow(
+    row = await source.fetchrow(
         "SELECT wal_status, (pg_current_wal_lsn() - confirmed_flush_lsn)::bigint AS lag "
         "FROM pg_replication_slots WHERE slot_name = $1",
         slot,
     )
     if row is None or row["wal_status"] == "lost":
-        raise SlotLost(work.plan.id, place.name)
+        raise SlotLost(context.plan.id, place.name)
     return int(row["lag"])

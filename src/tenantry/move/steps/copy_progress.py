@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 from typing import Final
 
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.progress import CopyProgressed, Progress
 from tenantry.move.session import session
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
@@ -28,11 +28,11 @@ class Copied:
 
     # Mutable state: _rows and bytes, by table.
 
-    def __init__(self, work: Work) -> None:
-        self._tell = work.tell
+    def __init__(self, context: MoveContext) -> None:
+        self._tell = context.tell
         self._rows: dict[str, int] = {}
         self._bytes: dict[str, int] = {}
-        self.work = dataclasses.replace(work, tell=self._told)
+        self.context = dataclasses.replace(context, tell=self._told)
         """The same work, whose events are looked at."""
 
     @property
@@ -49,22 +49,22 @@ class Copied:
 
     async def count(self) -> None:
         """Ask the target again and again. A count that can't be had stops nothing."""
-        plan = self.work.plan
+        plan = self.context.plan
         quoted = {(table.schema, table.name): table.quoted for table in (*plan.tables, *plan.references)}
         with contextlib.suppress(*DATABASE_ERRORS):
-            async with session(self.work.target, f"count {plan.id}") as there:
+            async with session(self.context.target, f"count {plan.id}") as target:
                 while True:
-                    for row in await there.fetch(_COUNTS, f"tenantry move copy {plan.id}"):
+                    for row in await target.fetch(_COUNTS, f"tenantry move copy {plan.id}"):
                         if table := quoted.get((row["schema"], row["name"])):
                             self._rows[table] = row["rows"]
                     await asyncio.sleep(_EVERY)
 
 
 @contextlib.asynccontextmanager
-async def counted(work: Work) -> AsyncIterator[Copied]:
+async def counted(context: MoveContext) -> AsyncIterator[Copied]:
     """Count while the body copies with `Copied.work`."""
-    copied = Copied(work)
-    task = asyncio.create_task(copied.count(), name=f"counting {work.plan.id}")
+    copied = Copied(context)
+    task = asyncio.create_task(copied.count(), name=f"counting {context.plan.id}")
     try:
         yield copied
     finally:

@@ -15,7 +15,7 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.move import failpoints
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.errors import MoveStopped
 from tenantry.move.plan import Creation, MovePlan
 from tenantry.move.session import Connection, Endpoint, keywords, session
@@ -37,12 +37,12 @@ def server_of(endpoint: Endpoint) -> Endpoint:
     return dataclasses.replace(endpoint, dsn=endpoint.server_dsn or endpoint.dsn)
 
 
-async def is_there(endpoint: Endpoint) -> bool:
+async def exists(endpoint: Endpoint) -> bool:
     """Whether the database exists. Asked of its server only where the mover may make it."""
     if endpoint.server_dsn is None:
         return True
-    async with session(server_of(endpoint), "look", row_security="on") as there:
-        return await _has(there, database_of(endpoint))
+    async with session(server_of(endpoint), "look", row_security="on") as target:
+        return await _has(target, database_of(endpoint))
 
 
 def database_of(endpoint: Endpoint) -> str:
@@ -50,11 +50,11 @@ def database_of(endpoint: Endpoint) -> str:
     return keywords(endpoint.dsn).get("dbname", endpoint.name)
 
 
-async def like(here: Connection, there: Connection, name: str) -> Creation:
+async def read_template(source: Connection, target: Connection, name: str) -> Creation:
     """How the database has to be made to be like the one of `here`, on the server of `there`."""
-    model = (await here.fetch(sql.query("move/database")))[0]
-    roles = {row["rolname"] for row in await there.fetch("SELECT rolname::text FROM pg_roles")}
-    me = await there.fetchrow("SELECT rolname::text AS name, rolsuper FROM pg_roles WHERE rolname = current_user")
+    model = (await source.fetch(sql.query("move/database")))[0]
+    roles = {row["rolname"] for row in await target.fetch("SELECT rolname::text FROM pg_roles")}
+    me = await target.fetchrow("SELECT rolname::text AS name, rolsuper FROM pg_roles WHERE rolname = current_user")
     assert me is not None
     owner = model["owner"] if me["rolsuper"] and model["owner"] in roles else me["name"]
     return Creation(
@@ -72,13 +72,13 @@ async def like(here: Connection, there: Connection, name: str) -> Creation:
     )
 
 
-async def create(work: Work) -> None:
+async def create(context: MoveContext) -> None:
     """Make the target, or find what this move has made of it."""
-    plan, made = work.plan, work.plan.creation
+    plan, made = context.plan, context.plan.creation
     if made is None:
         return
-    await work.journal.mean(plan.id, plan.target, "database", made.name)
-    async with session(server_of(work.target), f"create {plan.id}", row_security="on") as server:
+    await context.journal.record_intent(plan.id, plan.target, "database", made.name)
+    async with session(server_of(context.target), f"create {plan.id}", row_security="on") as server:
         if await _has(server, made.name):
             if await server.fetchval(_OURS, made.name) != stamp(plan):
                 raise MoveStopped(
@@ -92,64 +92,64 @@ async def create(work: Work) -> None:
             # A mover that was killed here has left its server process behind, which went on.
             with contextlib.suppress(asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
                 await server.execute(_create_sql(building, made))
-        failpoints.reach("K2.made")
+        failpoints.reach("database.created")
         for statement in _dress_sql(building, made, stamp(plan)):
             await server.execute(statement)
         await server.execute(f"ALTER DATABASE {identifier(building)} RENAME TO {identifier(made.name)}")
-    failpoints.reach("K2.named")
+    failpoints.reach("database.renamed")
 
 
-async def is_ours(work: Work) -> bool:
+async def is_ours(context: MoveContext) -> bool:
     """Whether the target that is there was made by this move; what is there otherwise is not to be touched."""
-    made = work.plan.creation
+    made = context.plan.creation
     assert made is not None
-    async with session(server_of(work.target), f"abort {work.plan.id}", row_security="on") as server:
-        return bool(await server.fetchval(_OURS, made.name) == stamp(work.plan))
+    async with session(server_of(context.target), f"abort {context.plan.id}", row_security="on") as server:
+        return bool(await server.fetchval(_OURS, made.name) == stamp(context.plan))
 
 
-async def forget(work: Work) -> None:
+async def drop_unfinished(context: MoveContext) -> None:
     """Take away what was being made under the move's own name; nothing else of it is at the target."""
-    plan = work.plan
-    async with session(server_of(work.target), f"abort {plan.id}", row_security="on") as server:
+    plan = context.plan
+    async with session(server_of(context.target), f"abort {plan.id}", row_security="on") as server:
         await server.execute(f"DROP DATABASE IF EXISTS {identifier(_building(plan))}")
-    for kind, name in await work.journal.objects(plan.id, plan.target):
-        await work.journal.gone(plan.id, plan.target, kind, name)
+    for kind, name in await context.journal.objects(plan.id, plan.target):
+        await context.journal.record_removed(plan.id, plan.target, kind, name)
 
 
-async def take_away(work: Work) -> bool:
+async def drop_if_unused(context: MoveContext) -> bool:
     """Drop the target that this move has made (`is_ours`), for an abort. False: it stays, and in the journal.
 
     It goes only while it is provably this move's alone: no tenant lives in it, it holds nothing but what the move
     brought, and nobody else is connected to it.
     """
-    made = work.plan.creation
+    made = context.plan.creation
     assert made is not None
-    if await _is_used(work):
+    if await _is_used(context):
         return False
-    async with session(server_of(work.target), f"abort {work.plan.id}", row_security="on") as server:
+    async with session(server_of(context.target), f"abort {context.plan.id}", row_security="on") as server:
         if await server.fetchval(_STRANGERS, made.name):
             return False
         await server.execute(f"DROP DATABASE {identifier(made.name)} WITH (FORCE)")
-    await forget(work)
+    await drop_unfinished(context)
     return True
 
 
-async def _is_used(work: Work) -> bool:
+async def _is_used(context: MoveContext) -> bool:
     """Whether the database holds what the move did not bring."""
-    plan = work.plan
+    plan = context.plan
     carried = {table.quoted for table in (*plan.tables, *plan.references)}
-    async with session(work.target, f"abort {plan.id}") as there:
-        if await there.fetchval("SELECT to_regclass('tenantry.placement') IS NOT NULL"):
+    async with session(context.target, f"abort {plan.id}") as target:
+        if await target.fetchval("SELECT to_regclass('tenantry.placement') IS NOT NULL"):
             query = (
                 "SELECT EXISTS (SELECT FROM tenantry.placement AS p, tenantry.local AS l WHERE p.home = l.name)"
             )
-            if await there.fetchval(query):
+            if await target.fetchval(query):
                 return True
-        for table in await there.fetch(sql.query("move/tables")):
+        for table in await target.fetch(sql.query("move/tables")):
             name = f"{identifier(table['schema'])}.{identifier(table['name'])}"
             if name in carried:
                 continue
-            if await there.fetchval(f"SELECT EXISTS (SELECT FROM {name})"):  # noqa: S608  quoted
+            if await target.fetchval(f"SELECT EXISTS (SELECT FROM {name})"):  # noqa: S608  quoted
                 return True
     return False
 

@@ -31,13 +31,13 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.move import failpoints, replication
-from tenantry.move.context import Way, Work
+from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import FenceMissed, MoveStopped
-from tenantry.move.plan import Rule
+from tenantry.move.plan import SequenceRule
 from tenantry.move.progress import FenceTried
 from tenantry.move.session import Connection, session
 from tenantry.move.steps import catch_up, fence_timeout, gate
-from tenantry.move.steps.finalize import admit, standing
+from tenantry.move.steps.finalize import admit, is_suspended
 from tenantry.move.steps.sequences import last_value, set_sequences
 from tenantry.runtime.connection_errors import TRANSIENT
 from tenantry.runtime.sqltext import literal
@@ -57,146 +57,155 @@ class Flip(NamedTuple):
     """Seconds from asking for the fence's lock to the commit's answer; 0 if unknown."""
 
 
-async def flip(work: Work, way: Way) -> Flip:
+async def flip(context: MoveContext, direction: Direction) -> Flip:
     """Move the tenant's home from `way.here` to `way.there`. Idempotent.
 
     Raises:
         MoveStopped: every attempt missed; the tenant goes on where it was.
     """
     why = ""
-    for attempt in range(1, work.limits.attempts + 1):
-        if await decided(work, way):
+    for attempt in range(1, context.limits.attempts + 1):
+        if await is_flipped(context, direction):
             return Flip(attempt - 1, 0.0)
-        await work.lease.check()
-        await _shut_way_back(work, way)
-        await catch_up.catch_up(work, way)
+        await context.lease.check()
+        await _reset_reverse(context, direction)
+        await catch_up.catch_up(context, direction)
         started = time.monotonic()
         try:
-            pause = await work.interrupt.hold(_attempt(work, way))
+            pause = await context.interrupt.uninterrupted(_attempt(context, direction))
         except FenceMissed as missed:
             why = str(missed)
         else:
-            work.tell(FenceTried(work.plan.id, attempt, True, pause, None))
+            context.tell(FenceTried(context.plan.id, attempt, True, pause, None))
             return Flip(attempt, pause)
-        work.tell(FenceTried(work.plan.id, attempt, False, time.monotonic() - started, why))
-        await asyncio.sleep(min(work.limits.backoff * 2 ** (attempt - 1), 8.0))
-    raise MoveStopped(work.plan.id, f"{work.limits.attempts} fences missed, the last because {why}")
+        context.tell(FenceTried(context.plan.id, attempt, False, time.monotonic() - started, why))
+        await asyncio.sleep(min(context.limits.backoff * 2 ** (attempt - 1), 8.0))
+    raise MoveStopped(context.plan.id, f"{context.limits.attempts} fences missed, the last because {why}")
 
 
-async def decided(work: Work, way: Way) -> bool:
+async def is_flipped(context: MoveContext, direction: Direction) -> bool:
     """Whether the flip has happened; waits for one whose commit is under way."""
-    async with session(way.here, f"gate {work.plan.id}", lock_timeout="5s") as here:
-        state = await gate.read(work, way, here)
+    async with session(direction.source, f"gate {context.plan.id}", lock_timeout="5s") as source:
+        state = await gate.read(context, direction, source)
     if state == gate.CLOSED:
-        raise MoveStopped(work.plan.id, "its gate was closed (aborted, or released)")
+        raise MoveStopped(context.plan.id, "its gate was closed (aborted, or released)")
     return state == gate.FLIPPED
 
 
-async def _attempt(work: Work, way: Way) -> float:
+async def _attempt(context: MoveContext, direction: Direction) -> float:
     """One fence. Returns the pause.
 
     Raises:
         FenceMissed: it ended without a flip.
     """
-    purpose = f"fence {work.plan.id}"
+    purpose = f"fence {context.plan.id}"
     async with (
-        session(way.here, purpose) as fence,
-        session(way.here, purpose, statements=STATEMENTS) as beside,
-        session(way.here, purpose, statements=STATEMENTS) as aside,
-        session(way.there, purpose, statements=STATEMENTS) as there,
+        session(direction.source, purpose) as fence,
+        session(direction.source, purpose, statements=STATEMENTS) as source_side,
+        session(direction.source, purpose, statements=STATEMENTS) as catalog,
+        session(direction.target, purpose, statements=STATEMENTS) as target,
     ):
-        await _warm_up(work, way, beside, aside, there)
+        await _warm_up(context, direction, source_side, catalog, target)
         started = time.monotonic()
         try:
-            async with asyncio.timeout(fence_timeout.cap(work.limits)):
-                await hold(work, fence, beside)
-                failpoints.reach("K13a")
-                await _carry_over(work, way, fence, beside, aside, there)
-                await fence.execute(f"{gate.flip_sql(work, way)}; {fence_timeout.rest(work.limits)}")
-            failpoints.reach("K13g")
+            async with asyncio.timeout(fence_timeout.cap(context.limits)):
+                await take_lock(context, fence, source_side)
+                failpoints.reach("fence.locked")
+                await _transfer(context, direction, fence, source_side, catalog, target)
+                await fence.execute(f"{gate.flip_sql(context, direction)}; {fence_timeout.rest(context.limits)}")
+            failpoints.reach("fence.placement_updated")
         except (TimeoutError, asyncpg.PostgresError, *TRANSIENT) as error:
             fence.terminate()
             raise FenceMissed(reason(error)) from error
-        if not await commit(work, way, fence):
+        if not await commit(context, direction, fence):
             raise FenceMissed("its commit failed")
         pause = time.monotonic() - started
         with contextlib.suppress(asyncpg.PostgresError, *TRANSIENT):  # the flip itself says so too, by replication
-            await admit(work, way, there, await standing(work, beside))
+            await admit(context, direction, target, await is_suspended(context, source_side))
         return pause
 
 
-async def commit(work: Work, way: Way, fence: Connection) -> bool:
+async def commit(context: MoveContext, direction: Direction, fence: Connection) -> bool:
     """Commit. A lost answer is looked up in the gate, where the truth is."""
     try:
         commit = asyncio.create_task(fence.execute("COMMIT"))
         await asyncio.sleep(0)  # the task's first step: the COMMIT is on its way
-        failpoints.reach("K13h")
-        async with asyncio.timeout(work.limits.pause):
+        failpoints.reach("fence.commit_sent")
+        async with asyncio.timeout(context.limits.pause):
             await asyncio.shield(commit)
         return True
     except (TimeoutError, asyncpg.PostgresError, *TRANSIENT):
         commit.cancel()
         fence.terminate()
-        return await decided(work, way)
+        return await is_flipped(context, direction)
 
 
-async def _carry_over(
-    work: Work, way: Way, fence: Connection, beside: Connection, aside: Connection, there: Connection
+async def _transfer(
+    context: MoveContext,
+    direction: Direction,
+    fence: Connection,
+    source_side: Connection,
+    catalog: Connection,
+    target: Connection,
 ) -> None:
     """Prove that the other side has everything, and give it what it needs for its first write."""
-    crossing = _cross(work, way, beside, there)
-    if way.direction == "out":
-        await asyncio.gather(_keep_shape(work, fence, aside), crossing)
+    crossing = _cross_marker(context, direction, source_side, target)
+    if direction.name == "out":
+        await asyncio.gather(_lock_shape(context, fence, catalog), crossing)
     else:
         await crossing
-    followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
+    followers = [s.quoted for s in context.plan.sequences if s.rule is SequenceRule.FOLLOW]
     if followers:
-        await set_sequences(there, [(name, await last_value(beside, name)) for name in followers])
-    failpoints.reach("K13e")
-    if way.direction == "out":
-        await replication.set_carried(there, work.name(work.back), replication.CARRIED)
-    failpoints.reach("K13f")
+        await set_sequences(target, [(name, await last_value(source_side, name)) for name in followers])
+    failpoints.reach("fence.sequences_set")
+    if direction.name == "out":
+        await replication.set_operations(target, context.replication_name(context.reverse), replication.ROWS)
+    failpoints.reach("fence.reverse_opened")
 
 
-async def _cross(work: Work, way: Way, beside: Connection, there: Connection) -> None:
+async def _cross_marker(
+    context: MoveContext, direction: Direction, source_side: Connection, target: Connection
+) -> None:
     """A marker is written, seen at the other side, and on its disk."""
-    number, position = await catch_up.mark(work, way, beside)
-    failpoints.reach("K13b")
-    await catch_up.seen(work, way, there, number)
-    failpoints.reach("K13c")
-    await catch_up.flushed(work, way, beside, position)
-    failpoints.reach("K13d")
+    number, position = await catch_up.write_marker(context, direction, source_side)
+    failpoints.reach("fence.marker_written")
+    await catch_up.wait_until_seen(context, direction, target, number)
+    failpoints.reach("fence.marker_seen")
+    await catch_up.wait_until_flushed(context, direction, source_side, position)
+    failpoints.reach("fence.marker_flushed")
 
 
-async def _keep_shape(work: Work, fence: Connection, aside: Connection) -> None:
+async def _lock_shape(context: MoveContext, fence: Connection, catalog: Connection) -> None:
     """Keep DDL off until the commit, and check that there was none."""
-    names = ", ".join(table.quoted for table in work.plan.tables)
-    await fence.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE; {fence_timeout.rest(work.limits)}")
-    await catch_up.unchanged(work.plan, aside)
+    names = ", ".join(table.quoted for table in context.plan.tables)
+    await fence.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE; {fence_timeout.rest(context.limits)}")
+    await catch_up.check_unchanged(context.plan, catalog)
 
 
-async def _warm_up(work: Work, way: Way, beside: Connection, aside: Connection, there: Connection) -> None:
+async def _warm_up(
+    context: MoveContext, direction: Direction, source_side: Connection, catalog: Connection, target: Connection
+) -> None:
     """Ask beforehand what is asked under the fence: a session's first look at the catalogs takes its time."""
-    if way.direction == "out":
-        await catch_up.unchanged(work.plan, aside)
-    number, position = await catch_up.mark(work, way, beside)
-    await catch_up.seen(work, way, there, number)
-    await catch_up.flushed(work, way, beside, position)
+    if direction.name == "out":
+        await catch_up.check_unchanged(context.plan, catalog)
+    number, position = await catch_up.write_marker(context, direction, source_side)
+    await catch_up.wait_until_seen(context, direction, target, number)
+    await catch_up.wait_until_flushed(context, direction, source_side, position)
 
 
-async def hold(work: Work, fence: Connection, beside: Connection) -> None:
+async def take_lock(context: MoveContext, fence: Connection, source_side: Connection) -> None:
     """Begin the fence's transaction, with its dead man's switch, and take the tenant's lock."""
-    tenant = literal(work.plan.tenant)
-    lock = int(work.limits.lock * 1000)
+    tenant = literal(context.plan.tenant)
+    lock = int(context.limits.lock * 1000)
     try:
         await fence.execute(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; {fence_timeout.start(work.limits)}; "
+            f"BEGIN ISOLATION LEVEL READ COMMITTED; {fence_timeout.start(context.limits)}; "
             f"SET LOCAL lock_timeout = {lock}; "
             f"SELECT pg_advisory_xact_lock(tenantry.lock_space(), tenantry.lock_key({tenant})); "
-            f"SET LOCAL lock_timeout = {LOCK}; {fence_timeout.rest(work.limits)}"
+            f"SET LOCAL lock_timeout = {LOCK}; {fence_timeout.rest(context.limits)}"
         )
     except asyncpg.LockNotAvailableError:
-        rows = await beside.fetch(sql.query("move/blockers"), work.plan.tenant)
+        rows = await source_side.fetch(sql.query("move/blockers"), context.plan.tenant)
         who = ", ".join(row["who"] for row in rows) or "a transaction that has ended since"
         raise FenceMissed(f"the tenant's lock was held for more than {lock} ms by {who}") from None
 
@@ -209,32 +218,34 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-async def _shut_way_back(work: Work, way: Way) -> None:
+async def _reset_reverse(context: MoveContext, direction: Direction) -> None:
     """Before each attempt: the way back says nothing yet of what comes over this one.
 
     An attempt that failed after opening it has left it open; then its slot is made anew, since it would hand the
     tenant's own rows back to where they came from.
     """
-    if way.direction != "out":
+    if direction.name != "out":
         return
-    name = work.name(work.back)
-    async with session(way.there, f"way back {work.plan.id}") as there:
-        row = await there.fetchrow(
+    name = context.replication_name(context.reverse)
+    async with session(direction.target, f"way back {context.plan.id}") as target:
+        row = await target.fetchrow(
             "SELECT pubinsert, (SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1) AS at "
             "FROM pg_publication WHERE pubname = $1",
             name,
         )
         if row is not None and row["pubinsert"]:
-            await replication.set_carried(there, name, replication.NOTHING)
-            await replication.drop_slot(there, name)
-            await replication.make_slot(work, way.there, there, name)
+            await replication.set_operations(target, name, replication.NOTHING)
+            await replication.drop_slot(target, name)
+            await replication.make_slot(context, direction.target, target, name)
         else:
             # What is skipped now need not be decoded when the way back is opened.
-            await there.execute(f"SELECT pg_replication_slot_advance({literal(name)}, pg_current_wal_flush_lsn())")
+            await target.execute(
+                f"SELECT pg_replication_slot_advance({literal(name)}, pg_current_wal_flush_lsn())"
+            )
 
 
 @contextlib.asynccontextmanager
-async def aligned(work: Work, way: Way) -> AsyncIterator[tuple[Connection, Connection]]:
+async def aligned(context: MoveContext, direction: Direction) -> AsyncIterator[tuple[Connection, Connection]]:
     """Two read-only sessions, here and there, whose snapshots show the same state of the tenant.
 
     The fence stands for the milliseconds that a marker needs to cross, and is gone before anything is read.
@@ -242,36 +253,36 @@ async def aligned(work: Work, way: Way) -> AsyncIterator[tuple[Connection, Conne
     Raises:
         MoveStopped: no fence could be had.
     """
-    purpose = f"verify {work.plan.id}"
-    async with session(way.here, purpose) as here, session(way.there, purpose) as there:
+    purpose = f"verify {context.plan.id}"
+    async with session(direction.source, purpose) as source, session(direction.target, purpose) as target:
         why = ""
-        for attempt in range(1, work.limits.attempts + 1):
+        for attempt in range(1, context.limits.attempts + 1):
             try:
-                await _align(work, way, here, there)
+                await _align(context, direction, source, target)
                 break
             except (FenceMissed, asyncpg.PostgresError, *TRANSIENT) as error:
                 why = reason(error)
-                for connection in (here, there):
+                for connection in (source, target):
                     await connection.execute("ROLLBACK")
-                await asyncio.sleep(min(work.limits.backoff * 2 ** (attempt - 1), 8.0))
+                await asyncio.sleep(min(context.limits.backoff * 2 ** (attempt - 1), 8.0))
         else:
-            raise MoveStopped(work.plan.id, f"no fence for the comparison, because {why}")
-        yield here, there
+            raise MoveStopped(context.plan.id, f"no fence for the comparison, because {why}")
+        yield source, target
 
 
-async def _align(work: Work, way: Way, here: Connection, there: Connection) -> None:
+async def _align(context: MoveContext, direction: Direction, source: Connection, target: Connection) -> None:
     begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
     async with (
-        session(way.here, f"align {work.plan.id}") as fence,
-        session(way.here, f"align {work.plan.id}") as beside,
+        session(direction.source, f"align {context.plan.id}") as fence,
+        session(direction.source, f"align {context.plan.id}") as source_side,
     ):
         try:
-            async with asyncio.timeout(fence_timeout.cap(work.limits)):
-                await hold(work, fence, beside)
-                number, _ = await catch_up.mark(work, way, beside)
-                await here.execute(begin)
-                await catch_up.seen(work, way, there, number)
-                await there.execute(begin)
+            async with asyncio.timeout(fence_timeout.cap(context.limits)):
+                await take_lock(context, fence, source_side)
+                number, _ = await catch_up.write_marker(context, direction, source_side)
+                await source.execute(begin)
+                await catch_up.wait_until_seen(context, direction, target, number)
+                await target.execute(begin)
                 # The server may have ended the fence meanwhile; then the tenant has written between the snapshots.
                 await fence.execute("SELECT 1")
         finally:

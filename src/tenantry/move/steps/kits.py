@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tenantry import kits, sql
 from tenantry.ids import Kind
-from tenantry.move.context import Way, Work
+from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import Finding
 from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.steps import gate
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 #: Key of the journal's results: the limits that were brought last, as both sides have them then.
-BROUGHT: Final = "kits_limits"
+COPIED_LIMITS: Final = "kits_limits"
 _DEFAULT: Final = "default"
 
 
@@ -39,17 +39,17 @@ class Kits(NamedTuple):
 
 async def look(connection: Connection, tenant: str) -> Kits:
     """Read them, and what they say of the `tenant` that moves."""
-    there = await kits.installed(connection)
+    target = await kits.installed(connection)
     watched: set[tuple[str, str]] = set()
-    for kit in {kits.QUOTAS, kits.AUDIT}.intersection(there):
+    for kit in {kits.QUOTAS, kits.AUDIT}.intersection(target):
         rows = await connection.fetch(sql.query(f"move/kit_{kit}"))
         watched |= {(kit, row["statement"]) for row in rows}
-    if kits.QUOTAS not in there:
-        return Kits(there, frozenset(watched))
+    if kits.QUOTAS not in target:
+        return Kits(target, frozenset(watched))
     rows = await connection.fetch("SELECT plan, resource, max_rows FROM tenantry.quota_limit")
     own = await kits.limits_of(connection, tenant)
     return Kits(
-        there,
+        target,
         frozenset(watched),
         {(row["plan"], row["resource"]): row["max_rows"] for row in rows},
         own["quota_plan"][0][1] if own["quota_plan"] else _DEFAULT,
@@ -86,13 +86,13 @@ def _other_limits(facts: Facts) -> Iterator[Finding]:
     limits = theirs.limits
     if all(plan != ours.plan for plan, _ in limits):  # then the tenant brings them
         limits = {**limits, **{key: rows for key, rows in ours.limits.items() if key[0] == ours.plan != _DEFAULT}}
-    here, there = _allowed(ours.limits, ours.plan), _allowed(limits, ours.plan)
-    for resource in sorted((here.keys() | there.keys()) - ours.exceptions):
-        if here.get(resource) != there.get(resource):
+    source, target = _allowed(ours.limits, ours.plan), _allowed(limits, ours.plan)
+    for resource in sorted((source.keys() | target.keys()) - ours.exceptions):
+        if source.get(resource) != target.get(resource):
             yield Finding(
                 "kit-limits-differ",
-                f"the plan {ours.plan} allows {_said(here.get(resource))} {resource} in {facts.source_name}, and "
-                f"{_said(there.get(resource))} in {facts.target_name}, where that then holds for the tenant",
+                f"the plan {ours.plan} allows {_said(source.get(resource))} {resource} in {facts.source_name}, "
+                f"and {_said(target.get(resource))} in {facts.target_name}, where that then holds for the tenant",
                 f"if it is to keep what it has, give it an exception in {facts.source_name}: it is taken along",
                 refuses=False,
             )
@@ -108,82 +108,82 @@ def _said(rows: int | None) -> str:
     return "any number of" if rows is None else str(rows)
 
 
-async def install(work: Work) -> None:
+async def install(context: MoveContext) -> None:
     """Give a target that we fill the source's kits, before triggers come that call them."""
-    if not work.plan.load_schema:
+    if not context.plan.load_schema:
         return
-    async with _ends(work, work.out) as (source, target):
+    async with _ends(context, context.forward) as (source, target):
         if wanted := await kits.installed(source):
             roles = await target.fetch(sql.query("move/application_roles"))
             await kits.install(target, wanted, application_role=[row["role"] for row in roles])
 
 
-async def watch(work: Work) -> None:
+async def watch_tables(context: MoveContext) -> None:
     """Let the kits of a target that we fill watch the tables that they watch at the source."""
-    if not work.plan.load_schema:
+    if not context.plan.load_schema:
         return
-    tenant = work.plan.tenant
-    async with _ends(work, work.out) as (source, target):
+    tenant = context.plan.tenant
+    async with _ends(context, context.forward) as (source, target):
         missing = (await look(source, tenant)).watched - (await look(target, tenant)).watched
         for _, statement in sorted(missing):
             await target.execute(statement)
 
 
-async def bring(work: Work) -> dict[str, str]:
+async def copy_kits(context: MoveContext) -> dict[str, str]:
     """Let the kits watch at the target, and bring their log. Returns where it has been read up to.
 
     Limits come with `bring_limits`: what comes sooner may be old by the flip, and would be there after an abort.
     """
-    await watch(work)
-    async with _ends(work, work.out) as (source, target):
+    await watch_tables(context)
+    async with _ends(context, context.forward) as (source, target):
         position = await kits.log_position(source)
-        await kits.carry_log(source, target, work.plan.tenant)
+        await kits.carry_log(source, target, context.plan.tenant)
     return {"kits_read_to": position}
 
 
-async def bring_limits(work: Work, way: Way) -> None:
+async def copy_limits(context: MoveContext, direction: Direction) -> None:
     """Bring the tenant's limits, right before a flip.
 
     What both sides say then is journalled, so that `settle_limits` can tell what was changed since, and where.
     After the flip, when a step is repeated, the new home's are the truth and nothing is brought.
     """
-    tenant = work.plan.tenant
-    async with _ends(work, way) as (here, there):
-        if await gate.read(work, way, here) == gate.FLIPPED:
+    tenant = context.plan.tenant
+    async with _ends(context, direction) as (source, target):
+        if await gate.read(context, direction, source) == gate.FLIPPED:
             return
-        if limits := await kits.limits_of(here, tenant):
-            await kits.carry_limits(here, there, tenant)
-            both = {"here": limits, "there": await kits.limits_of(there, tenant)}
-            await work.journal.found(work.plan.id, {BROUGHT: both})
+        if limits := await kits.limits_of(source, tenant):
+            await kits.carry_limits(source, target, tenant)
+            both = {"here": limits, "there": await kits.limits_of(target, tenant)}
+            await context.journal.record_result(context.plan.id, {COPIED_LIMITS: both})
 
 
-async def settle_limits(work: Work, way: Way) -> None:
+async def apply_limits(context: MoveContext, direction: Direction) -> None:
     """After a flip: bring what was changed at the old home after `bring_limits`, for no fence holds that off.
 
     What was changed at the new home since then is later, and stays.
     """
-    brought = (await work.journal.show(work.plan.id)).result.get(BROUGHT) or {}
-    tenant = work.plan.tenant
-    async with _ends(work, way) as (here, there):
-        untouched = await kits.limits_of(there, tenant) == brought.get("there")
-        if untouched and await kits.limits_of(here, tenant) != brought.get("here"):
-            await kits.carry_limits(here, there, tenant)
+    brought = (await context.journal.show(context.plan.id)).result.get(COPIED_LIMITS) or {}
+    tenant = context.plan.tenant
+    async with _ends(context, direction) as (source, target):
+        untouched = await kits.limits_of(target, tenant) == brought.get("there")
+        if untouched and await kits.limits_of(source, tenant) != brought.get("here"):
+            await kits.carry_limits(source, target, tenant)
 
 
-async def bring_log(work: Work, way: Way, *, since: str | None = None) -> None:
+async def copy_log(context: MoveContext, direction: Direction, *, since: str | None = None) -> None:
     """Bring the audit entries that were written until a flip."""
-    async with _ends(work, way) as (here, there):
-        await kits.carry_log(here, there, work.plan.tenant, since=since)
+    async with _ends(context, direction) as (source, target):
+        await kits.carry_log(source, target, context.plan.tenant, since=since)
 
 
-async def forget(work: Work, place: Endpoint) -> None:
+async def delete_plan(context: MoveContext, place: Endpoint) -> None:
     """Take the tenant's plan away where it doesn't live."""
-    async with session(place, f"kits {work.plan.id}") as connection:
-        await kits.forget(connection, work.plan.tenant)
+    async with session(place, f"kits {context.plan.id}") as connection:
+        await kits.forget(connection, context.plan.tenant)
 
 
 @contextlib.asynccontextmanager
-async def _ends(work: Work, way: Way) -> AsyncIterator[tuple[Connection, Connection]]:
-    purpose = f"kits {work.plan.id}"
-    async with session(way.here, purpose) as here, session(way.there, purpose) as there:
-        yield here, there
+async def _ends(context: MoveContext, direction: Direction) -> AsyncIterator[tuple[Connection, Connection]]:
+    purpose = f"kits {context.plan.id}"
+    async with session(direction.source, purpose) as source, session(direction.target, purpose) as target:
+        yield source, target

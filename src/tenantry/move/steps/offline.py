@@ -17,15 +17,15 @@ import time
 import asyncpg
 
 from tenantry.directory import placements
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
-from tenantry.move.plan import Rule
+from tenantry.move.plan import SequenceRule
 from tenantry.move.progress import FenceTried
 from tenantry.move.session import Connection, session
 from tenantry.move.states import State
 from tenantry.move.steps import copy, fence, fence_timeout, finalize, kits
 from tenantry.move.steps.autovacuum import apply_autovacuum
-from tenantry.move.steps.catch_up import unchanged
+from tenantry.move.steps.catch_up import check_unchanged
 from tenantry.move.steps.copy_progress import Copied
 from tenantry.move.steps.gate import flip_sql
 from tenantry.move.steps.prepare_target import POST_DATA, load
@@ -36,110 +36,114 @@ from tenantry.move.throttle import Throttle
 from tenantry.runtime.connection_errors import TRANSIENT
 
 
-async def whole_schema(work: Work) -> Result:
-    await load(work, POST_DATA)
-    await apply_autovacuum(work)
-    await start_sequences(work)
-    return {**await kits.bring(work)}
+async def whole_schema(context: MoveContext) -> Result:
+    await load(context, POST_DATA)
+    await apply_autovacuum(context)
+    await start_sequences(context)
+    return {**await kits.copy_kits(context)}
 
 
-async def flipping(work: Work) -> Result:
+async def flipping(context: MoveContext) -> Result:
     """Copy, compare and flip under one fence; tried again, with growing waits, when it was missed."""
-    limits = dataclasses.replace(work.limits, pause=work.plan.pause)
-    work = dataclasses.replace(work, limits=limits, throttle=Throttle(None))  # the tenant waits for this copy
-    await work.journal.mean(work.plan.id, work.plan.target, "rows", work.plan.tenant)
+    limits = dataclasses.replace(context.limits, pause=context.plan.pause)
+    context = dataclasses.replace(
+        context, limits=limits, throttle=Throttle(None)
+    )  # the tenant waits for this copy
+    await context.journal.record_intent(context.plan.id, context.plan.target, "rows", context.plan.tenant)
     why = ""
-    for attempt in range(1, work.limits.attempts + 1):
-        if await fence.decided(work, work.out):
+    for attempt in range(1, context.limits.attempts + 1):
+        if await fence.is_flipped(context, context.forward):
             break
-        await work.lease.check()
-        await point_back(work)
-        await kits.bring_limits(work, work.out)
-        await copy.clear(work, work.target, (*work.plan.tables, *work.plan.references))
+        await context.lease.check()
+        await restore_placement(context)
+        await kits.copy_limits(context, context.forward)
+        await copy.clear(context, context.target, (*context.plan.tables, *context.plan.references))
         started = time.monotonic()
         try:
-            pause, moved = await work.interrupt.hold(_attempt(work))
+            pause, moved = await context.interrupt.uninterrupted(_attempt(context))
         except FenceMissed as missed:
             why = str(missed)
-            work.tell(FenceTried(work.plan.id, attempt, False, time.monotonic() - started, why))
-            await asyncio.sleep(min(work.limits.backoff * 2 ** (attempt - 1), 8.0))
+            context.tell(FenceTried(context.plan.id, attempt, False, time.monotonic() - started, why))
+            await asyncio.sleep(min(context.limits.backoff * 2 ** (attempt - 1), 8.0))
             continue
-        work.tell(FenceTried(work.plan.id, attempt, True, pause, None))
-        await work.journal.enter(work.plan, State.FLIPPED, {"pause": round(pause, 4)})
+        context.tell(FenceTried(context.plan.id, attempt, True, pause, None))
+        await context.journal.enter(context.plan, State.FLIPPED, {"pause": round(pause, 4)})
         return {"pause_seconds": round(pause, 4), "fences": attempt, **moved}
     else:
-        await point_back(work)
-        raise MoveStopped(work.plan.id, f"{work.limits.attempts} fences missed, the last because {why}")
-    await work.journal.enter(work.plan, State.FLIPPED)
+        await restore_placement(context)
+        raise MoveStopped(context.plan.id, f"{context.limits.attempts} fences missed, the last because {why}")
+    await context.journal.enter(context.plan, State.FLIPPED)
     return {}
 
 
-async def _attempt(work: Work) -> tuple[float, Result]:
+async def _attempt(context: MoveContext) -> tuple[float, Result]:
     """One fence: how long the tenant waited, and how much was copied and compared meanwhile."""
-    purpose = f"fence {work.plan.id}"
-    way = work.out
+    purpose = f"fence {context.plan.id}"
+    direction = context.forward
     async with (
-        session(way.here, purpose) as holder,
-        session(way.here, purpose) as beside,
-        session(way.there, purpose) as there,
+        session(direction.source, purpose) as holder,
+        session(direction.source, purpose) as source_side,
+        session(direction.target, purpose) as target,
     ):
         started = time.monotonic()
         try:
-            async with asyncio.timeout(fence_timeout.cap(work.limits)):
-                await fence.hold(work, holder, beside)
-                moved = await _carry(work, beside, there)
-                await holder.execute(f"{flip_sql(work, way)}; {fence_timeout.rest(work.limits)}")
+            async with asyncio.timeout(fence_timeout.cap(context.limits)):
+                await fence.take_lock(context, holder, source_side)
+                moved = await _carry(context, source_side, target)
+                await holder.execute(f"{flip_sql(context, direction)}; {fence_timeout.rest(context.limits)}")
                 # The flip holds the row, so what it says of the tenant's standing now is what is committed.
-                await _point(work, there, work.plan.target, suspended=await finalize.standing(work, holder))
+                await _point(
+                    context, target, context.plan.target, suspended=await finalize.is_suspended(context, holder)
+                )
         except DataDiffers:
             raise
         except (TimeoutError, asyncpg.PostgresError, ExceptionGroup, *TRANSIENT) as error:
             holder.terminate()
-            await point_back(work)
+            await restore_placement(context)
             raise FenceMissed(fence.reason(error)) from error
-        if not await fence.commit(work, way, holder):
-            await point_back(work)
+        if not await fence.commit(context, direction, holder):
+            await restore_placement(context)
             raise FenceMissed("its commit failed")
         return time.monotonic() - started, moved
 
 
-async def _carry(work: Work, beside: Connection, there: Connection) -> Result:
+async def _carry(context: MoveContext, source_side: Connection, target: Connection) -> Result:
     """Copy and compare, on one snapshot taken under the lock."""
-    await beside.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    snapshot = await beside.fetchval("SELECT pg_export_snapshot()")
-    await unchanged(work.plan, beside)
-    copied = Copied(work)  # the target is not asked for its count: the tenant waits
-    rows = await copy.copy_all(copied.work, str(snapshot))
+    await source_side.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    snapshot = await source_side.fetchval("SELECT pg_export_snapshot()")
+    await check_unchanged(context.plan, source_side)
+    copied = Copied(context)  # the target is not asked for its count: the tenant waits
+    rows = await copy.copy_all(copied.context, str(snapshot))
     # Nothing fences the writers of reference tables, but the snapshot is the one that they were copied from.
-    tables = (*work.plan.tables, *work.plan.references)
-    verified, differences = await compare_tables(work, work.out, tables, beside, there)
+    tables = (*context.plan.tables, *context.plan.references)
+    verified, differences = await compare_tables(context, context.forward, tables, source_side, target)
     if differences:
-        raise DataDiffers(work.plan.id, differences)
-    followers = [s.quoted for s in work.plan.sequences if s.rule is Rule.FOLLOW]
+        raise DataDiffers(context.plan.id, differences)
+    followers = [s.quoted for s in context.plan.sequences if s.rule is SequenceRule.FOLLOW]
     if followers:
-        values = [(name, await last_value(beside, name)) for name in followers]
-        await set_sequences(there, values)
+        values = [(name, await last_value(source_side, name)) for name in followers]
+        await set_sequences(target, values)
     return {"copied_rows": rows, "copied_bytes": copied.bytes, "verified_rows": verified}
 
 
-async def point_back(work: Work) -> None:
+async def restore_placement(context: MoveContext) -> None:
     """Let the target say again that the tenant lives in the source."""
-    async with session(work.target, f"guard {work.plan.id}") as there:
-        await _point(work, there, work.plan.source)
+    async with session(context.target, f"guard {context.plan.id}") as target:
+        await _point(context, target, context.plan.source)
 
 
-async def _point(work: Work, there: Connection, home: str, *, suspended: bool | None = None) -> None:
+async def _point(context: MoveContext, target: Connection, home: str, *, suspended: bool | None = None) -> None:
     """Change the target's row without a new epoch, which only the source's flip gives."""
-    await placements.point(there, work.plan.tenant, home, work.plan.epoch, suspended=suspended)
+    await placements.point(target, context.plan.tenant, home, context.plan.epoch, suspended=suspended)
 
 
-async def settling(work: Work) -> Result:
-    await work.journal.enter(work.plan, State.FLIPPED)
-    await finalize.admit_anew(work, work.out)
-    await work.journal.place(work.plan.tenant, work.plan.target, work.plan.epoch + 1)
-    await kits.settle_limits(work, work.out)
-    await kits.bring_log(work, work.out)
-    await keep_home(work)
+async def settling(context: MoveContext) -> Result:
+    await context.journal.enter(context.plan, State.FLIPPED)
+    await finalize.admit_in_new_sessions(context, context.forward)
+    await context.journal.place(context.plan.tenant, context.plan.target, context.plan.epoch + 1)
+    await kits.apply_limits(context, context.forward)
+    await kits.copy_log(context, context.forward)
+    await keep_home(context)
     return {}
 
 

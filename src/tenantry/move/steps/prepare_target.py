@@ -7,7 +7,7 @@ from typing import Final
 from tenantry.directory import placements
 from tenantry.directory.schema import install_data
 from tenantry.ids import IdType, Kind
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.errors import MoveStopped
 from tenantry.move.pg_dump import dump
 from tenantry.move.session import Connection, blaming, session
@@ -16,22 +16,22 @@ PRE_DATA: Final = "pre-data"
 POST_DATA: Final = "post-data"
 
 
-async def install(work: Work) -> None:
+async def install(context: MoveContext) -> None:
     """Give the target tenantry's schema, its name, its stamp, and the source's application roles."""
     async with (
-        session(work.source, f"prepare {work.plan.id}") as source,
-        session(work.target, f"prepare {work.plan.id}") as target,
+        session(context.source, f"prepare {context.plan.id}") as source,
+        session(context.target, f"prepare {context.plan.id}") as target,
     ):
-        stamp = work.plan.tenant if work.target.kind is Kind.DEDICATED else None
+        stamp = context.plan.tenant if context.target.kind is Kind.DEDICATED else None
         await install_data(
             target,
-            name=work.target.name,
-            kind=work.target.kind,
-            setting=work.plan.setting,
-            id_type=IdType(work.plan.id_type),
+            name=context.target.name,
+            kind=context.target.kind,
+            setting=context.plan.setting,
+            id_type=IdType(context.plan.id_type),
             application_role=None,
             tenant=stamp,
-            key=work.target.key if await source.fetchval("SELECT hardened FROM tenantry.local") else None,
+            key=context.target.key if await source.fetchval("SELECT hardened FROM tenantry.local") else None,
         )
         rows = await source.fetch(
             "SELECT DISTINCT r.rolname::text AS role FROM pg_proc AS p, aclexplode(p.proacl) AS a "
@@ -44,12 +44,12 @@ async def install(work: Work) -> None:
                 await target.execute("SELECT tenantry.grant_application($1)", row["role"])
 
 
-async def write_closed_placement(work: Work) -> None:
+async def write_closed_placement(context: MoveContext) -> None:
     """Write the tenant's placement at the target: it lives in the source."""
-    plan = work.plan
+    plan = context.plan
     async with (
-        session(work.source, f"guard {plan.id}") as source,
-        session(work.target, f"guard {plan.id}") as target,
+        session(context.source, f"guard {plan.id}") as source,
+        session(context.target, f"guard {plan.id}") as target,
     ):
         placed = await placements.read(source, plan.tenant)
         suspended = placed is not None and placed.suspended
@@ -57,35 +57,35 @@ async def write_closed_placement(work: Work) -> None:
             raise MoveStopped(plan.id, f"{plan.target} knows another placement of tenant {plan.tenant} already")
 
 
-async def load(work: Work, section: str) -> None:
+async def load(context: MoveContext, section: str) -> None:
     """Load a section of the source's schema, once: all of it or nothing."""
-    plan = work.plan
+    plan = context.plan
     if not plan.load_schema:
         return
-    async with session(work.target, f"schema {plan.id}") as target:
+    async with session(context.target, f"schema {plan.id}") as target:
         loaded = "SELECT 1 FROM tenantry.move_loaded WHERE move = $1 AND section = $2"
         if await target.fetchval(loaded, plan.id, section):
             return
-        await work.journal.mean(plan.id, plan.target, "schema", section)
-        if work.pg_dump is None:
+        await context.journal.record_intent(plan.id, plan.target, "schema", section)
+        if context.pg_dump is None:
             raise MoveStopped(plan.id, "no pg_dump was found for the source's version")
-        text = await dump(work.pg_dump, work.source, section)
+        text = await dump(context.pg_dump, context.source, section)
         async with target.transaction():
             await target.execute("SET LOCAL maintenance_work_mem = '256MB'")
-            with blaming(work.target):
+            with blaming(context.target):
                 await target.execute(text)
                 if section == POST_DATA:
-                    await _refresh(work, target)
+                    await _refresh(context, target)
             await target.execute("SET search_path = pg_catalog; RESET check_function_bodies")
             await target.execute("INSERT INTO tenantry.move_loaded VALUES ($1, $2)", plan.id, section)
 
 
-async def _refresh(work: Work, target: Connection) -> None:
+async def _refresh(context: MoveContext, target: Connection) -> None:
     """Fill the materialized views that are filled at the source: a dump brings them empty, not to be read."""
     view = (
         "format('%I.%I', n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     )
-    async with session(work.source, f"schema {work.plan.id}") as source:
+    async with session(context.source, f"schema {context.plan.id}") as source:
         rows = await source.fetch(f"SELECT {view} WHERE c.relkind = 'm' AND c.relispopulated")
     filled = {row[0] for row in rows}
     empty = f"SELECT {view} WHERE c.relkind = 'm' AND NOT c.relispopulated ORDER BY c.oid"

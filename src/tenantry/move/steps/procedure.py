@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry.move import failpoints, replication
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.errors import DataDiffers, MoveError, MoveStopped
 from tenantry.move.interrupt import Interrupted
 from tenantry.move.progress import Retrying, StepEnded, StepStarted
@@ -50,152 +50,154 @@ class Step(NamedTuple):
     """A named step of the procedure."""
 
     name: str
-    work: Callable[[Work], Coroutine[Any, Any, Result]]
+    run: Callable[[MoveContext], Coroutine[Any, Any, Result]]
     breakable: bool = True
     """False: an operator's wish to stop waits until its end."""
 
 
-async def prepare_target(work: Work) -> Result:
-    failpoints.reach("K1")
-    await create_database.create(work)
-    await install(work)
-    await kits.install(work)
-    await load(work, PRE_DATA)
-    failpoints.reach("K2")
-    await write_closed_placement(work)
-    failpoints.reach("K3")
+async def prepare_target(context: MoveContext) -> Result:
+    failpoints.reach("target.started")
+    await create_database.create(context)
+    await install(context)
+    await kits.install(context)
+    await load(context, PRE_DATA)
+    failpoints.reach("schema.loaded")
+    await write_closed_placement(context)
+    failpoints.reach("placement.closed")
     return {}
 
 
-async def identity(work: Work) -> Result:
-    async with session(work.source, f"identity {work.plan.id}") as source:
-        await replication.identities(work, source)
-        await gate.put(work, work.out, source)
-    failpoints.reach("K4")
+async def identity(context: MoveContext) -> Result:
+    async with session(context.source, f"identity {context.plan.id}") as source:
+        await replication.set_identities(context, source)
+        await gate.put(context, context.forward, source)
+    failpoints.reach("identities.set")
     return {}
 
 
-async def publication(work: Work) -> Result:
-    plan, journal = work.plan, work.journal
-    await journal.mean(plan.id, plan.source, "publication", work.name(work.out))
+async def publication(context: MoveContext) -> Result:
+    plan, journal = context.plan, context.journal
+    await journal.record_intent(plan.id, plan.source, "publication", context.replication_name(context.forward))
     if plan.references:
-        await journal.mean(plan.id, plan.source, "publication", work.reference_name)
-    async with session(work.source, f"publish {plan.id}") as source:
-        await replication.publish(work, work.out, source, replication.CARRIED)
+        await journal.record_intent(plan.id, plan.source, "publication", context.reference_name)
+    async with session(context.source, f"publish {plan.id}") as source:
+        await replication.publish(context, context.forward, source, replication.ROWS)
         if plan.references:
-            await replication.publish_reference(work, source)
-    failpoints.reach("K5")
+            await replication.publish_reference(context, source)
+    failpoints.reach("publication.created")
     return {}
 
 
-async def copying(work: Work) -> Result:
+async def copying(context: MoveContext) -> Result:
     """The slot's snapshot dies with us, so a copy that was interrupted starts again with a new slot."""
-    plan, journal = work.plan, work.journal
+    plan, journal = context.plan, context.journal
     started = time.monotonic()
-    names = [work.name(work.out), *([work.reference_name] if plan.references else [])]
+    names = [context.replication_name(context.forward), *([context.reference_name] if plan.references else [])]
     for name in names:
-        await journal.mean(plan.id, plan.source, "slot", name)
-        await journal.mean(plan.id, plan.target, "subscription", name)
-    await journal.mean(plan.id, plan.target, "rows", plan.tenant)
+        await journal.record_intent(plan.id, plan.source, "slot", name)
+        await journal.record_intent(plan.id, plan.target, "subscription", name)
+    await journal.record_intent(plan.id, plan.target, "rows", plan.tenant)
     async with (
-        session(work.source, f"copy {plan.id}") as source,
-        session(work.target, f"copy {plan.id}") as there,
+        session(context.source, f"copy {plan.id}") as source,
+        session(context.target, f"copy {plan.id}") as target,
     ):
         for name in names:
-            await replication.drop_subscription(there, name)
+            await replication.drop_subscription(target, name)
             await replication.drop_slot(source, name)
-        await copy.clear(work, work.target, (*plan.tables, *plan.references))
-        async with replication.slot_with_snapshot(work, work.out) as snapshot:
-            failpoints.reach("K6")
+        await copy.clear(context, context.target, (*plan.tables, *plan.references))
+        async with replication.slot_with_snapshot(context, context.forward) as snapshot:
+            failpoints.reach("slot.created")
             for name in names:
-                await replication.subscribe(there, work.source, name, origin="any")
-            failpoints.reach("K7")
-            async with counted(work) as copied:
-                rows = await copy.copy_all(copied.work, snapshot)
+                await replication.subscribe(target, context.source, name, origin="any")
+            failpoints.reach("subscription.created")
+            async with counted(context) as copied:
+                rows = await copy.copy_all(copied.context, snapshot)
     seconds = round(time.monotonic() - started, 3)
     return {"copied_rows": rows, "copied_bytes": copied.bytes, "copy_seconds": seconds}
 
 
-async def indexes(work: Work) -> Result:
+async def indexes(context: MoveContext) -> Result:
     # A copy whose tables were changed under it has missed rows: better told as that than by a foreign key.
-    async with session(work.source, f"indexes {work.plan.id}") as source:
-        await catch_up.unchanged(work.plan, source)
-    await load(work, POST_DATA)
-    await apply_autovacuum(work)
-    found = await kits.bring(work)
-    await start_sequences(work)
-    async with session(work.target, f"indexes {work.plan.id}") as there:
-        await replication.identities(work, there)
-        names = ", ".join(table.quoted for table in (*work.plan.tables, *work.plan.references))
-        await there.execute(f"ANALYZE {names}")
-    failpoints.reach("K10")
+    async with session(context.source, f"indexes {context.plan.id}") as source:
+        await catch_up.check_unchanged(context.plan, source)
+    await load(context, POST_DATA)
+    await apply_autovacuum(context)
+    found = await kits.copy_kits(context)
+    await start_sequences(context)
+    async with session(context.target, f"indexes {context.plan.id}") as target:
+        await replication.set_identities(context, target)
+        names = ", ".join(table.quoted for table in (*context.plan.tables, *context.plan.references))
+        await target.execute(f"ANALYZE {names}")
+    failpoints.reach("indexes.built")
     return found
 
 
-async def following(work: Work) -> Result:
-    async with session(work.target, f"follow {work.plan.id}") as there:
-        await replication.enable(there, work.name(work.out))
-        if work.plan.references:
-            await replication.enable(there, work.reference_name)
-    failpoints.reach("K9")
-    return {"probe_seconds": round(await catch_up.catch_up(work, work.out), 4)}
+async def following(context: MoveContext) -> Result:
+    async with session(context.target, f"follow {context.plan.id}") as target:
+        await replication.enable(target, context.replication_name(context.forward))
+        if context.plan.references:
+            await replication.enable(target, context.reference_name)
+    failpoints.reach("subscription.enabled")
+    return {"probe_seconds": round(await catch_up.catch_up(context, context.forward), 4)}
 
 
-async def way_back(work: Work) -> Result:
-    plan, journal, name = work.plan, work.journal, work.name(work.back)
-    await journal.mean(plan.id, plan.target, "publication", name)
-    await journal.mean(plan.id, plan.target, "slot", name)
-    await journal.mean(plan.id, plan.source, "subscription", name)
+async def way_back(context: MoveContext) -> Result:
+    plan, journal, name = context.plan, context.journal, context.replication_name(context.reverse)
+    await journal.record_intent(plan.id, plan.target, "publication", name)
+    await journal.record_intent(plan.id, plan.target, "slot", name)
+    await journal.record_intent(plan.id, plan.source, "subscription", name)
     async with (
-        session(work.source, f"way back {plan.id}") as source,
-        session(work.target, f"way back {plan.id}") as there,
+        session(context.source, f"way back {plan.id}") as source,
+        session(context.target, f"way back {plan.id}") as target,
     ):
-        await gate.put(work, work.back, there)
-        await replication.publish(work, work.back, there, replication.NOTHING)
-        await replication.make_slot(work, work.target, there, name)
-        await replication.subscribe(source, work.target, name, origin="none")
-    failpoints.reach("K12")
+        await gate.put(context, context.reverse, target)
+        await replication.publish(context, context.reverse, target, replication.NOTHING)
+        await replication.make_slot(context, context.target, target, name)
+        await replication.subscribe(source, context.target, name, origin="none")
+    failpoints.reach("reverse.prepared")
     return {}
 
 
-async def verification(work: Work) -> Result:
-    failpoints.reach("K11")
+async def verification(context: MoveContext) -> Result:
+    failpoints.reach("verify.started")
     started = time.monotonic()
-    rows = await verify(work, work.out)
-    rows += await compare_references(work)
+    rows = await verify(context, context.forward)
+    rows += await compare_references(context)
     return {"verified_rows": rows, "verify_seconds": round(time.monotonic() - started, 3)}
 
 
-async def flipping(work: Work) -> Result:
-    await kits.bring_limits(work, work.out)
-    flip = await fence.flip(work, work.out)
-    await work.journal.enter(work.plan, State.FLIPPED, {"pause": round(flip.pause, 4)})
+async def flipping(context: MoveContext) -> Result:
+    await kits.copy_limits(context, context.forward)
+    flip = await fence.flip(context, context.forward)
+    await context.journal.enter(context.plan, State.FLIPPED, {"pause": round(flip.pause, 4)})
     return {"pause_seconds": round(flip.pause, 4), "fences": flip.attempts}
 
 
-async def settling(work: Work) -> Result:
-    await work.journal.enter(work.plan, State.FLIPPED)
-    await finalize.settle(work, work.out)
-    record = await work.journal.show(work.plan.id)
-    await kits.settle_limits(work, work.out)
-    await kits.bring_log(work, work.out, since=record.result.get("kits_read_to"))
-    await finalize.turn_round(work)
-    await keep_home(work)
+async def settling(context: MoveContext) -> Result:
+    await context.journal.enter(context.plan, State.FLIPPED)
+    await finalize.finalize(context, context.forward)
+    record = await context.journal.show(context.plan.id)
+    await kits.apply_limits(context, context.forward)
+    await kits.copy_log(context, context.forward, since=record.result.get("kits_read_to"))
+    await finalize.start_reverse(context)
+    await keep_home(context)
     return {}
 
 
-async def keep_home(work: Work) -> None:
+async def keep_home(context: MoveContext) -> None:
     """What was made for the tenant's home is the home's now, and no leftover of the move."""
     for section in (PRE_DATA, POST_DATA):
-        await work.journal.gone(work.plan.id, work.plan.target, "schema", section)
-    await work.journal.gone(work.plan.id, work.plan.target, "rows", work.plan.tenant)
-    if work.plan.creation is not None:
-        await work.journal.gone(work.plan.id, work.plan.target, "database", work.plan.creation.name)
+        await context.journal.record_removed(context.plan.id, context.plan.target, "schema", section)
+    await context.journal.record_removed(context.plan.id, context.plan.target, "rows", context.plan.tenant)
+    if context.plan.creation is not None:
+        await context.journal.record_removed(
+            context.plan.id, context.plan.target, "database", context.plan.creation.name
+        )
 
 
-async def audit(work: Work) -> Result:
+async def audit(context: MoveContext) -> Result:
     started = time.monotonic()
-    rows = await auditing.audit(work)
+    rows = await auditing.audit(context)
     return {"audited_rows": rows, "audit_seconds": round(time.monotonic() - started, 3)}
 
 
@@ -224,40 +226,40 @@ def remaining(procedure: tuple[Step, ...], step: str | None) -> tuple[Step, ...]
     return procedure[done:]
 
 
-async def run(work: Work, procedure: tuple[Step, ...], step: str | None) -> None:
+async def run(context: MoveContext, procedure: tuple[Step, ...], step: str | None) -> None:
     """Run what remains after `step`."""
     for each in remaining(procedure, step):
         started = time.monotonic()
-        work.tell(StepStarted(work.plan.id, each.name))
-        result = await persist(work, each)
+        context.tell(StepStarted(context.plan.id, each.name))
+        result = await persist(context, each)
         seconds = time.monotonic() - started
-        await persist(work, _journalling(each.name, result, seconds))
-        work.tell(StepEnded(work.plan.id, each.name, seconds))
+        await persist(context, _journalling(each.name, result, seconds))
+        context.tell(StepEnded(context.plan.id, each.name, seconds))
 
 
 def _journalling(step: str, result: Result, seconds: float) -> Step:
-    async def complete(work: Work) -> Result:
-        await work.journal.complete(work.plan.id, step, result, seconds=seconds)
+    async def complete(context: MoveContext) -> Result:
+        await context.journal.complete_step(context.plan.id, step, result, seconds=seconds)
         return {}
 
     return Step(f"journal {step}", complete, breakable=False)
 
 
-async def persist(work: Work, step: Step) -> Result:
+async def persist(context: MoveContext, step: Step) -> Result:
     """Run a step, again and again while connections break, within the limits' patience.
 
     Raises:
         MoveStopped: they go on breaking.
         LeaseLost: another mover runs the move, or has gone on with it.
     """
-    deadline = time.monotonic() + work.limits.patience
+    deadline = time.monotonic() + context.limits.patience
     wait = 0.1
     while True:
         try:
             # What broke our sessions may have taken the lease with it, and another mover may have gone on: to
             # begin, or begin again, would undo what it has done.
-            await work.lease.check()
-            return await (work.interrupt.run(step.work(work)) if step.breakable else step.work(work))
+            await context.lease.check()
+            return await (context.interrupt.run(step.run(context)) if step.breakable else step.run(context))
         except (MoveError, Interrupted, asyncio.CancelledError):
             raise
         except (*TRANSIENT, asyncpg.PostgresError, ExceptionGroup) as error:
@@ -267,9 +269,9 @@ async def persist(work: Work, step: Step) -> Result:
             # A full disk is no broken connection: it is not tried again until somebody has made room.
             lasting = not isinstance(cause, TRANSIENT) or isinstance(cause, asyncpg.DiskFullError)
             if lasting or time.monotonic() + wait > deadline:
-                raise MoveStopped(work.plan.id, f"step {step.name}: {describe(cause)}") from error
-            work.tell(Retrying(work.plan.id, step.name, describe(cause), wait))
-            await work.interrupt.run(asyncio.sleep(wait))
+                raise MoveStopped(context.plan.id, f"step {step.name}: {describe(cause)}") from error
+            context.tell(Retrying(context.plan.id, step.name, describe(cause), wait))
+            await context.interrupt.run(asyncio.sleep(wait))
             wait = min(wait * 2, 5.0)
 
 

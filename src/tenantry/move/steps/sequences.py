@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tenantry.move.context import Work
-from tenantry.move.plan import Rule
+from tenantry.move.context import MoveContext
+from tenantry.move.plan import SequenceRule
 from tenantry.move.session import Connection, session
 
 
-async def start_sequences(work: Work) -> None:
+async def start_sequences(context: MoveContext) -> None:
     """Let the target's sequences start at this move's block of ids, if they are not in it already."""
-    async with session(work.target, f"sequences {work.plan.id}") as target:
-        for sequence in work.plan.sequences:
-            if sequence.rule is Rule.BLOCK:
+    async with session(context.target, f"sequences {context.plan.id}") as target:
+        for sequence in context.plan.sequences:
+            if sequence.rule is SequenceRule.BLOCK:
                 last = await last_value(target, sequence.quoted)
                 if last < sequence.start:
                     await set_sequences(target, [(sequence.quoted, sequence.start)])

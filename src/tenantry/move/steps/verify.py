@@ -16,7 +16,7 @@ from typing import Final
 
 from tenantry.ids import Kind
 from tenantry.move.catalog import read_shape
-from tenantry.move.context import Way, Work
+from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import DataDiffers, SchemaChanged
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import Compared
@@ -33,42 +33,44 @@ _LISTED: Final = 20_000
 _ENOUGH: Final = 20
 
 
-async def verify(work: Work, way: Way) -> int:
+async def verify(context: MoveContext, direction: Direction) -> int:
     """Compare every table of the tenant. Returns the rows compared, of one side.
 
     Raises:
         DataDiffers: the sides differ.
         SchemaChanged: their tables differ in shape.
     """
-    async with aligned(work, way) as (here, there):
-        await same_shape(work, work.plan.tables, here, there)
-        rows, differences = await compare_tables(work, way, work.plan.tables, here, there)
+    async with aligned(context, direction) as (source, target):
+        await same_shape(context, context.plan.tables, source, target)
+        rows, differences = await compare_tables(context, direction, context.plan.tables, source, target)
     if differences:
-        raise DataDiffers(work.plan.id, differences)
+        raise DataDiffers(context.plan.id, differences)
     return rows
 
 
-async def same_shape(work: Work, tables: Sequence[TablePlan], here: Connection, there: Connection) -> None:
+async def same_shape(
+    context: MoveContext, tables: Sequence[TablePlan], source: Connection, target: Connection
+) -> None:
     """Check that both sides' tables have the same columns, keys and the like.
 
     Raises:
         SchemaChanged: they do not.
     """
     names = [table.quoted for table in tables]
-    ours, theirs = await asyncio.gather(read_shape(here, names), read_shape(there, names))
+    ours, theirs = await asyncio.gather(read_shape(source, names), read_shape(target, names))
     if odd := sorted(set(ours) ^ set(theirs)):
-        raise SchemaChanged(work.plan.id, f"the two sides' tables differ: {'; '.join(odd[:5])}")
+        raise SchemaChanged(context.plan.id, f"the two sides' tables differ: {'; '.join(odd[:5])}")
 
 
 async def compare_tables(
-    work: Work, way: Way, tables: Sequence[TablePlan], here: Connection, there: Connection
+    context: MoveContext, direction: Direction, tables: Sequence[TablePlan], source: Connection, target: Connection
 ) -> tuple[int, list[str]]:
     """Compare tables in the sessions' snapshots, until there are differences enough. Returns the rows of one side,
     and what differs."""
     total = 0
     differences: list[str] = []
     for table in tables:
-        rows, found = await compare_table(work, way, table, here, there)
+        rows, found = await compare_table(context, direction, table, source, target)
         total += rows
         differences += found
         if len(differences) >= _ENOUGH:
@@ -77,13 +79,19 @@ async def compare_tables(
 
 
 async def compare_table(
-    work: Work, way: Way, table: TablePlan, here: Connection, there: Connection
+    context: MoveContext, direction: Direction, table: TablePlan, source: Connection, target: Connection
 ) -> tuple[int, list[str]]:
     """Compare one table. Returns its rows here, and what differs."""
     sides = await asyncio.gather(
         *(
-            Side.open(connection, work.plan.tenant, table, work.limits.chunk, whole=_is_whole(work, table, place))
-            for connection, place in ((here, way.here), (there, way.there))
+            Side.open(
+                connection,
+                context.plan.tenant,
+                table,
+                context.limits.chunk,
+                whole=_is_whole(context, table, place),
+            )
+            for connection, place in ((source, direction.source), (target, direction.target))
         )
     )
     rows = [0, 0]
@@ -93,21 +101,23 @@ async def compare_table(
         async for chunk in sides[number].digests():
             whole = whole.plus(chunk)
             rows[number] = whole.rows
-            work.tell(Compared(work.plan.id, table.quoted, sum(rows) // 2))
+            context.tell(Compared(context.plan.id, table.quoted, sum(rows) // 2))
         return whole
 
     ours, theirs = await asyncio.gather(digest(0), digest(1))
     if ours == theirs:
         return ours.rows, []
-    found = await _narrow(sides, max(ours.rows, theirs.rows), (way.here.name, way.there.name))
-    counts = f"{ours.rows} rows in {way.here.name}, {theirs.rows} in {way.there.name}, contents differ"
+    found = await _narrow(sides, max(ours.rows, theirs.rows), (direction.source.name, direction.target.name))
+    counts = (
+        f"{ours.rows} rows in {direction.source.name}, {theirs.rows} in {direction.target.name}, contents differ"
+    )
     return ours.rows, [f"{table.quoted} {what}" for what in found] or [f"{table.quoted}: {counts}"]
 
 
-def _is_whole(work: Work, table: TablePlan, place: Endpoint) -> bool:
+def _is_whole(context: MoveContext, table: TablePlan, place: Endpoint) -> bool:
     """Whether all rows are compared, not the tenant's only: of a reference table, and in a place that was made for
     the tenant and may hold nobody else's."""
-    return not table.column or (place == work.target and place.kind is Kind.DEDICATED)
+    return not table.column or (place == context.target and place.kind is Kind.DEDICATED)
 
 
 async def _narrow(sides: Sequence[Side], rows: int, places: tuple[str, str]) -> list[str]:
@@ -117,8 +127,8 @@ async def _narrow(sides: Sequence[Side], rows: int, places: tuple[str, str]) -> 
         number *= 2
     ours, theirs = await asyncio.gather(*(side.buckets(number) for side in sides))
     chosen = differing(ours, theirs)
-    here, there = await asyncio.gather(*(side.list(number, chosen) for side in sides))
-    return tell_apart(here, there, places)[:_ENOUGH]
+    source, target = await asyncio.gather(*(side.list(number, chosen) for side in sides))
+    return tell_apart(source, target, places)[:_ENOUGH]
 
 
 def differing(ours: Mapping[int, Digest], theirs: Mapping[int, Digest]) -> list[int]:
@@ -144,16 +154,16 @@ def tell_apart(ours: Sequence[Seen], theirs: Sequence[Seen], places: tuple[str, 
             rows[row.name][side].append(row)
     found = []
     for name in sorted(rows):
-        here, there = (sorted(row.hash for row in side) for side in rows[name])
-        if here == there:
+        source, target = (sorted(row.hash for row in side) for side in rows[name])
+        if source == target:
             continue
         label = next(row.label for side in rows[name] for row in side)
-        if not there:
+        if not target:
             what = f"is missing in {places[1]}"
-        elif not here:
+        elif not source:
             what = f"is only in {places[1]}"
-        elif set(here) == set(there) and len(here) != len(there):
-            what = f"is {len(here)} times in {places[0]}, {len(there)} times in {places[1]}"
+        elif set(source) == set(target) and len(source) != len(target):
+            what = f"is {len(source)} times in {places[0]}, {len(target)} times in {places[1]}"
         else:
             what = "differs"
         found.append(f"row {label} {what}")

@@ -30,7 +30,7 @@ from typing import Final
 import asyncpg
 
 from tenantry import sql
-from tenantry.move.context import Work
+from tenantry.move.context import MoveContext
 from tenantry.move.errors import DataDiffers, MoveStopped
 from tenantry.move.progress import Following, Retrying
 from tenantry.move.session import Connection, session
@@ -63,7 +63,7 @@ class _Missed(Exception):
         super().__init__(f"{why} {', '.join(tables)}" if tables else why)
 
 
-async def compare_references(work: Work) -> int:
+async def compare_references(context: MoveContext) -> int:
     """Compare every reference table of the move. Returns the rows compared, of one side.
 
     Raises:
@@ -71,21 +71,21 @@ async def compare_references(work: Work) -> int:
         SchemaChanged: their tables differ in shape.
         MoveStopped: no attempt brought both sides to the same point.
     """
-    plan, limits = work.plan, work.limits
+    plan, limits = context.plan, context.limits
     if not plan.references:
         return 0
     for attempt in range(1, limits.attempts + 1):
         try:
-            return await _compare(work)
+            return await _compare(context)
         except _Missed as missed:
             last = missed
         if attempt == 1:
-            errors = await _errors(work)
+            errors = await _errors(context)
         if attempt < limits.attempts:
             wait = min(limits.backoff * 2 ** (attempt - 1), 8.0)
-            work.tell(Retrying(plan.id, "verify", str(last), wait))
+            context.tell(Retrying(plan.id, "verify", str(last), wait))
             await asyncio.sleep(wait)
-    if await _errors(work) > errors:
+    if await _errors(context) > errors:
         last = _Missed(f"{plan.target} meets errors when it applies their changes; its log names the row")
     if not last.tables:
         raise MoveStopped(plan.id, f"the reference tables could not be compared: {last}")
@@ -98,69 +98,73 @@ async def compare_references(work: Work) -> int:
     )
 
 
-async def _compare(work: Work) -> int:
-    tables, purpose = work.plan.references, f"verify {work.plan.id}"
-    async with session(work.source, purpose) as here, session(work.target, purpose) as there:
-        await _close_behind(work, here)
-        committing = await _align(work, here, there)
-        await same_shape(work, tables, here, there)
-        rows, differences = await compare_tables(work, work.out, tables, here, there)
+async def _compare(context: MoveContext) -> int:
+    tables, purpose = context.plan.references, f"verify {context.plan.id}"
+    async with session(context.source, purpose) as source, session(context.target, purpose) as target:
+        await _close_behind(context, source)
+        committing = await _align(context, source, target)
+        await same_shape(context, tables, source, target)
+        rows, differences = await compare_tables(context, context.forward, tables, source, target)
     if differences and committing:
         raise _Missed("a transaction was perhaps at its commit that writes", committing)
     if differences:
-        raise DataDiffers(work.plan.id, differences)
+        raise DataDiffers(context.plan.id, differences)
     return rows
 
 
-async def _errors(work: Work) -> int:
+async def _errors(context: MoveContext) -> int:
     """How often the target could not apply a change of a reference table."""
-    async with session(work.target, f"verify {work.plan.id}") as there:
+    async with session(context.target, f"verify {context.plan.id}") as target:
         count = "SELECT coalesce(sum(apply_error_count), 0) FROM pg_stat_subscription_stats WHERE subname = $1"
-        return int(await there.fetchval(count, work.reference_name))
+        return int(await target.fetchval(count, context.reference_name))
 
 
-async def _close_behind(work: Work, here: Connection) -> None:
+async def _close_behind(context: MoveContext, source: Connection) -> None:
     """Wait until the target is so close behind with these tables that an attempt is worth it."""
-    deadline = time.monotonic() + work.limits.catch_up
-    while (lag := await catch_up.lag_of(work, here, work.source, work.reference_name)) > catch_up.NEAR:
+    deadline = time.monotonic() + context.limits.catch_up
+    while (lag := await catch_up.lag_of(context, source, context.source, context.reference_name)) > catch_up.NEAR:
         if time.monotonic() > deadline:
-            raise MoveStopped(work.plan.id, f"{work.target.name} did not catch up with the reference tables")
-        work.tell(Following(work.plan.id, lag, None))
+            raise MoveStopped(context.plan.id, f"{context.target.name} did not catch up with the reference tables")
+        context.tell(Following(context.plan.id, lag, None))
         await asyncio.sleep(catch_up.LAG_POLL)
 
 
-async def _align(work: Work, here: Connection, there: Connection) -> Sequence[str]:
+async def _align(context: MoveContext, source: Connection, target: Connection) -> Sequence[str]:
     """Let both sessions show the same state of the tables. Returns those with a writer perhaps at its commit."""
-    purpose = f"align {work.plan.id}"
+    purpose = f"align {context.plan.id}"
     async with (
-        session(work.target, purpose) as holder,
-        session(work.source, purpose, statements=STATEMENTS, plan_cache_mode="force_generic_plan") as beside,
+        session(context.target, purpose) as holder,
+        session(
+            context.source, purpose, statements=STATEMENTS, plan_cache_mode="force_generic_plan"
+        ) as source_side,
     ):
         try:
             async with asyncio.timeout(_ALIGN):
-                await here.execute(_BEGIN)  # the snapshots come with the first queries
-                await there.execute(_BEGIN)
-                await writers(work, beside)  # planned now, so that under the lock it costs one flight
-                await holder.execute(_lock(work))
-                committing = await writers(work, beside)
-                position = await here.fetchval("SELECT pg_current_wal_insert_lsn()::text")
-                await there.execute("SELECT 1")
-                await catch_up.mark(work, work.out, beside)  # something behind the position, and all of it on disk
-                await _received(work, there, position)
+                await source.execute(_BEGIN)  # the snapshots come with the first queries
+                await target.execute(_BEGIN)
+                await writers(context, source_side)  # planned now, so that under the lock it costs one flight
+                await holder.execute(_lock(context))
+                committing = await writers(context, source_side)
+                position = await source.fetchval("SELECT pg_current_wal_insert_lsn()::text")
+                await target.execute("SELECT 1")
+                await catch_up.write_marker(
+                    context, context.forward, source_side
+                )  # something behind the position, and all of it on disk
+                await _received(context, target, position)
                 await holder.execute("COMMIT")  # fails if the server has ended it: then the lock proves nothing
         except asyncpg.LockNotAvailableError:
-            raise _Missed(f"somebody else writes to the reference tables in {work.target.name}") from None
+            raise _Missed(f"somebody else writes to the reference tables in {context.target.name}") from None
         except TimeoutError:
             raise _Missed(
-                f"{work.target.name} did not receive their changes within {_ALIGN:g} s; its log may say why"
+                f"{context.target.name} did not receive their changes within {_ALIGN:g} s; its log may say why"
             ) from None
     return committing
 
 
-def _lock(work: Work) -> str:
+def _lock(context: MoveContext) -> str:
     """Statements that lock the target's tables against writing. The server ends the lock of a mover that is frozen
     or cut off."""
-    tables = ", ".join(table.quoted for table in work.plan.references)
+    tables = ", ".join(table.quoted for table in context.plan.references)
     return (
         f"BEGIN; SET LOCAL lock_timeout = {_LOCK}; "
         f"SET LOCAL idle_in_transaction_session_timeout = {int(_ALIGN * 1000)}; "
@@ -168,19 +172,19 @@ def _lock(work: Work) -> str:
     )
 
 
-async def writers(work: Work, beside: Connection) -> Sequence[str]:
+async def writers(context: MoveContext, source_side: Connection) -> Sequence[str]:
     """Reference tables that a transaction writes which may be at its commit."""
-    names = [table.quoted for table in work.plan.references]
-    return [row["name"] for row in await beside.fetch(sql.query("move/reference_writers"), names)]
+    names = [table.quoted for table in context.plan.references]
+    return [row["name"] for row in await source_side.fetch(sql.query("move/reference_writers"), names)]
 
 
-async def _received(work: Work, there: Connection, position: str) -> None:
+async def _received(context: MoveContext, target: Connection, position: str) -> None:
     """Wait until the target has received what is behind `position`."""
-    names = [table.quoted for table in work.plan.references]
+    names = [table.quoted for table in context.plan.references]
     while True:
         # In this order: a worker that was waiting before it was asked has received nothing since.
-        waiting = await there.fetch(_WAITING, work.reference_name, names)
-        if await there.fetchval(_RECEIVED, work.reference_name, position):
+        waiting = await target.fetch(_WAITING, context.reference_name, names)
+        if await target.fetchval(_RECEIVED, context.reference_name, position):
             return
         if waiting:
             raise _Missed("changed between the snapshots:", [row["name"] for row in waiting])
