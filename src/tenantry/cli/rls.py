@@ -15,10 +15,11 @@ from tenantry.cli.render import Column
 from tenantry.cli.rls_target import DatabaseOption, DsnOption, Where
 from tenantry.cli.session import Session
 from tenantry.isolation import apply as applying
+from tenantry.isolation.attacks import Outcome, probe
+from tenantry.isolation.attacks import Report as AttackReport
 from tenantry.isolation.audit import Report, audit, baseline, formats
 from tenantry.isolation.catalog import read
 from tenantry.isolation.plan import Mode, Plan
-from tenantry.isolation.probe import Outcome, ProbeReport, probe
 from tenantry.sql import query
 
 app = group("rls", "Row-level security: generated, audited and attacked.")
@@ -178,17 +179,19 @@ async def observed(session: Session, database: DatabaseOption = None, dsn: DsnOp
         raise typer.Exit(exits.FINDINGS)
 
 
-def _tell(session: Session, report: ProbeReport) -> None:
+def _tell(session: Session, report: AttackReport) -> None:
     attempts = [attempt._asdict() for attempt in report.attempts]
     if session.out.as_json:
-        session.out.tree({"passed": report.passed, "unproven": list(report.unproven), "attempts": attempts})
+        session.out.tree({"passed": report.passed, "problems": list(report.problems), "attempts": attempts})
         return
     shown = [attempt for attempt in attempts if attempt["outcome"] is not Outcome.HELD]
     session.out.rows(ATTEMPTS, shown, empty="nothing gave way")
     session.out.say(
-        f"{len(report.tables)} tables, {len(attempts)} attacks: {len(attempts) - len(shown)} held, "
-        f"{len(report.broken)} broke through, {len(report.untried)} could not be tried"
+        f"{len(attempts)} attacks: {len(report.held)} held, {len(report.broken)} broke through, "
+        f"{len(report.untried)} could not be tried"
     )
+    for problem in report.problems:
+        session.out.warn(f"this proves nothing: {problem}")
 
 
 def _show(session: Session, report: Report, format: Format) -> None:

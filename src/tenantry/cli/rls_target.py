@@ -14,8 +14,9 @@ from tenantry.cli.session import Session
 from tenantry.config import ResolvedDatabase, check_dsn, role_of
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType, Kind
+from tenantry.isolation.attacks.probe import Bind
+from tenantry.isolation.attacks.scene import Connection
 from tenantry.isolation.policy import Tenancy
-from tenantry.isolation.probe.run import Bind, Connection
 from tenantry.proof import bind_proof, database_key
 
 _CONNECT_SECONDS = 10.0

@@ -5,8 +5,9 @@
             await assert_isolated(router, a, b)
 
 Every check reads which tables there are from the catalogs, so a table that somebody adds tomorrow is checked
-tomorrow. Every check refuses to pass vacuously: tables without rows of both tenants, tables that can't be placed,
-no tables at all, keys that don't overlap are named and fail it. All that a check does is rolled back.
+tomorrow. The attacks are those of `tenantry rls probe`. Every check refuses to pass vacuously: tables without rows
+of both tenants, tables that can't be placed, no tables at all, keys that could overlap and don't are named and
+fail it. All that a check does is rolled back.
 
 The fixtures of the pytest plugin are in `tenantry.pytest_plugin`. See docs/testing.md.
 """
@@ -18,15 +19,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tenantry.ids import IdType, TenantId
+from tenantry.isolation.attacks import PARTS, Attempt, Outcome, Report, battery
 from tenantry.router import TenantRouter
 from tenantry.testing.database import Product, Server, new_id
 from tenantry.testing.jobs import Job, jobs, run_unbound
-from tenantry.testing.joins import joins
-from tenantry.testing.reads import reads
-from tenantry.testing.report import Attempt, IsolationBroken, Outcome, Report, settled
-from tenantry.testing.scene import Scene
-from tenantry.testing.views import functions, views
-from tenantry.testing.writes import writes
+from tenantry.testing.scope import scene_of
+from tenantry.testing.verdict import IsolationBroken, settled
 
 __all__ = [
     "Attempt",
@@ -48,7 +46,6 @@ __all__ = [
 ]
 
 Seed = Callable[[Any], Awaitable[object]]
-_Part = Callable[[Scene], Awaitable[Report]]
 
 
 @asynccontextmanager
@@ -84,15 +81,14 @@ async def assert_isolated(
     Raises:
         IsolationBroken: an AssertionError that lists every leak, and all that makes the check vacuous.
     """
-    report = Report(())
+    report = Report()
     for one, other in ((a, b), (b, a)):
-        scene = await Scene.read(router, one, other, column=column, tables=tables, empty=empty)
-        for part in (reads, writes, joins, views, functions):
-            report = report.plus(await part(scene))
+        scene = await scene_of(router, one, other, column=column, tables=tables, empty=empty)
+        report = report.plus(await battery(scene, PARTS))
     return settled(report)
 
 
-def _check(part: _Part, promise: str) -> Callable[..., Awaitable[Report]]:
+def _check(part: str, promise: str) -> Callable[..., Awaitable[Report]]:
     async def check(
         router: TenantRouter,
         a: TenantId,
@@ -102,19 +98,19 @@ def _check(part: _Part, promise: str) -> Callable[..., Awaitable[Report]]:
         tables: Mapping[str, str] | None = None,
         empty: Collection[str] = (),
     ) -> Report:
-        scene = await Scene.read(router, a, b, column=column, tables=tables, empty=empty)
-        return settled(await part(scene))
+        scene = await scene_of(router, a, b, column=column, tables=tables, empty=empty)
+        return settled(await battery(scene, (part,)))
 
     check.__doc__ = f"{promise} Arguments and errors as of `assert_isolated`; `a` is who attacks."
-    check.__name__ = check.__qualname__ = f"check_{part.__name__}"
+    check.__name__ = check.__qualname__ = f"check_{part}"
     return check
 
 
-check_reads = _check(reads, "Every read.")
-check_writes = _check(writes, "Every write: insert, update, delete, upsert, MERGE, TRUNCATE.")
-check_joins = _check(joins, "Every join.")
-check_views = _check(views, "Every view, in a scope and without one.")
-check_functions = _check(functions, "Every SECURITY DEFINER function, in a scope and without one.")
+check_reads = _check("reads", "Every read.")
+check_writes = _check("writes", "Every write: insert, update, delete, upsert, MERGE, TRUNCATE.")
+check_joins = _check("joins", "Every join.")
+check_views = _check("views", "Every view, in a scope and without one.")
+check_functions = _check("functions", "Every SECURITY DEFINER function, in a scope and without one.")
 
 
 async def check_background_job(
@@ -137,8 +133,8 @@ async def check_background_job(
     """
     scene = None
     if a is not None and b is not None:
-        scene = await Scene.read(router, a, b, column=column, tables=tables, empty=empty)
-    return settled(await jobs(router, job, none=(None, ""), scene=scene))
+        scene = await scene_of(router, a, b, column=column, tables=tables, empty=empty)
+    return settled(await jobs(router, job, none=(None, ""), scene=scene, a=a, b=b))
 
 
 async def check_unbound_work(router: TenantRouter, tenant: TenantId, work: Job) -> Report:

@@ -123,6 +123,7 @@ class Product:
         setting: str = "app.current_tenant",
         tables: Mapping[str, str] | None = None,
         policies: bool = True,
+        foreign_keys: bool = True,
     ) -> AsyncIterator[Self]:
         """A fresh database with the tenantry schema and the product's; it and its role are dropped at the end.
 
@@ -130,6 +131,8 @@ class Product:
             schema: the product's SQL; `{role}` in it stands for the application role, quoted.
             policies: True brings the tables to tenantry's standard, as `tenantry rls apply` does; False takes
                 the schema as it is, with grants and policies of its own.
+            foreign_keys: with `policies`: foreign keys between tenant tables compare the tenants too, as
+                `tenantry rls apply --foreign-keys` makes them.
         """
         kind = IdType(ids)
         role, password = f"tenantry_app_{secrets.token_hex(4)}", secrets.token_urlsafe(24)
@@ -154,7 +157,7 @@ class Product:
                         await owner.execute(schema.replace("{role}", identifier(role)))
                     if policies:
                         tenancy = Tenancy(column=column, id_type=kind, setting=setting, tables=dict(tables or {}))
-                        await adopt(owner, tenancy, role=role)
+                        await adopt(owner, tenancy, role=role, foreign_keys=foreign_keys)
                 yield cls(server, database, role, password, kind, column)
             finally:
                 async with server.connect(database) as owner:

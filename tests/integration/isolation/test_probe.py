@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tenantry.isolation.apply import adopt
+from tenantry.isolation.attacks import Outcome, Report, probe
 from tenantry.isolation.catalog import read
+from tenantry.isolation.facts import Facts
 from tenantry.isolation.policy import Tenancy
-from tenantry.isolation.probe import Outcome, ProbeReport, probe
 from tenantry.runtime.sqltext import identifier
 from tests.integration.isolation.conftest import Connection, enroll, install
 from tests.integration.isolation.test_audit import clean
@@ -18,7 +17,7 @@ from tests.schemas import SCHEMAS, SHOP, Schema
 A, B = SHOP.tenants
 
 
-async def attacked(connection: Connection, schema: Schema, role: str) -> ProbeReport:
+async def attacked(connection: Connection, schema: Schema, role: str) -> Report:
     return await probe(connection, await read(connection), schema.tenancy, role)
 
 
@@ -46,12 +45,10 @@ async def test_a_clean_database_holds_against_every_attack(
 ) -> None:
     await clean(connection, schema, role)
     before = await _contents(connection)
-    started = time.perf_counter()
     report = await attacked(connection, schema, role)
-    assert time.perf_counter() - started < 30
     assert report.broken == ()
     held = {a.object for a in report.attempts if a.outcome is Outcome.HELD}
-    assert len(held) > len(report.tables) // 2
+    assert len(held) > len(Facts(await read(connection), schema.tenancy).tenant_tables) // 2
     assert await _contents(connection) == before
 
 
@@ -67,24 +64,19 @@ async def _contents(connection: Connection) -> object:
     ]
 
 
-async def test_every_attack_is_tried_on_an_ordinary_table(connection: Connection, role: str) -> None:
+async def test_an_ordinary_schema_passes(connection: Connection, role: str) -> None:
     tenancy = await _small(connection, role)
     report = await probe(connection, await read(connection), tenancy, role)
-    assert report.passed
-    assert report.untried == ()
-    assert {a.attack for a in report.attempts if a.object == "public.orders"} == {
-        "read", "read everything", "cursor", "copy to", "update", "delete", "update returning",
-        "delete returning", "lock", "merge update", "merge delete", "insert", "upsert", "give away",
-        "read unbound", "refer to public.customers",
-    }  # fmt: skip
-    assert ("public.order_view", "read view") in {(a.object, a.attack) for a in report.attempts}
+    assert report.passed, str(report)
+    assert {one.attack for one in report.untried} == {"delete everything"}
+    assert ("public.order_view", "read view") in {(a.object, a.attack) for a in report.held}
 
 
 @pytest.mark.parametrize(
     ("broken", "wanted"),
     [
-        ("ALTER TABLE orders DISABLE ROW LEVEL SECURITY", {"read", "copy to", "delete", "insert"}),
-        ("CREATE POLICY p ON orders FOR SELECT USING (true)", {"read", "cursor", "copy to"}),
+        ("ALTER TABLE orders DISABLE ROW LEVEL SECURITY", {"read everything", "copy", "delete", "insert"}),
+        ("CREATE POLICY p ON orders FOR SELECT USING (true)", {"read by id", "cursor", "copy"}),
         (
             "ALTER POLICY tenantry_tenant ON orders WITH CHECK (true)",
             {"insert"},
@@ -92,7 +84,7 @@ async def test_every_attack_is_tried_on_an_ordinary_table(connection: Connection
         (
             "ALTER TABLE orders ADD FOREIGN KEY (customer) REFERENCES customers (id);"
             "ALTER TABLE orders DROP CONSTRAINT orders_customer_fkey_tenantry",
-            {"refer to public.customers"},
+            {"refer along orders_customer_fkey"},
         ),
         ("ALTER VIEW order_view SET (security_invoker = false)", {"read view"}),
         (
@@ -103,7 +95,7 @@ async def test_every_attack_is_tried_on_an_ordinary_table(connection: Connection
         (
             "ALTER POLICY tenantry_tenant ON orders"
             " USING (tenant_id = current_setting('app.current_tenant')::uuid)",
-            {"read unbound"},
+            {"read without a tenant", "read with an empty tenant"},
         ),
     ],
     ids=["off", "permissive", "check", "foreign key", "view", "function", "unset"],
@@ -127,7 +119,7 @@ async def test_a_probe_that_could_try_nothing_does_not_pass(connection: Connecti
     await adopt(connection, tenancy, role=role)
     report = await probe(connection, await read(connection), tenancy, role)
     assert not report.passed
-    assert report.unproven == ("public.more",)
+    assert report.problems == ("public.more: it has no rows of a tenant to attack",)
     assert report.broken == ()
 
 
@@ -136,5 +128,5 @@ async def test_a_tenant_that_can_not_be_bound_proves_nothing(connection: Connect
     await connection.execute("UPDATE tenantry.placement SET home = 'elsewhere'")
     report = await probe(connection, await read(connection), tenancy, role)
     assert not report.passed
-    assert set(report.unproven) == {"public.customers", "public.orders"}
-    assert "can't be bound here" in report.untried[0].detail
+    assert {one.object for one in report.untried} == {"public.customers", "public.orders"}
+    assert all("can't be bound here" in problem for problem in report.problems)

@@ -31,6 +31,13 @@ async def test_a_hardened_product_passes(pg18: EmbeddedServer, ids: IdType) -> N
     own = "tenantry.current_tenant()"
     with product_on(pg18, ids) as product:
         await harden(product)
+        async with product.admin() as admin:
+            # A key without the tenant lets an award refer to another tenant's badge, in any mode.
+            await admin.execute(
+                "ALTER TABLE badges ADD UNIQUE (tenant_id, id);"
+                "ALTER TABLE awards DROP CONSTRAINT awards_badge_fkey,"
+                "ADD FOREIGN KEY (tenant_id, badge) REFERENCES badges (tenant_id, id)"
+            )
         async with (
             Router.open(config(product, hardened=True), metrics=False) as router,
             two_tenants(router, seed) as (a, b),

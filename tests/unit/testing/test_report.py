@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tenantry.testing.report import Attempt, IsolationBroken, Outcome, Report, settled
+from tenantry.testing import Attempt, IsolationBroken, Outcome, Report
+from tenantry.testing.verdict import settled
 
 HELD = Attempt("public.t", "select", Outcome.HELD)
-LEAK = Attempt("public.t", "delete", Outcome.LEAKED, "reached 2 rows")
+LEAK = Attempt("public.t", "delete", Outcome.BROKEN, "reached 2 rows")
 UNTRIED = Attempt("public.t", "merge", Outcome.UNTRIED, "no right")
 
 
@@ -18,10 +19,10 @@ def test_everything_held_settles() -> None:
 @pytest.mark.parametrize(
     ("report", "words"),
     [
-        (Report((HELD, LEAK)), "tenants are not isolated: 1 attempts held, 1 leaked"),
+        (Report((HELD, LEAK)), "tenants are not isolated: 1 attacks held, 1 broke through"),
         (Report((HELD,), ("public.x has no rows",)), "this check proves nothing yet"),
-        (Report((UNTRIED,)), "nothing was tried"),
-        (Report(()), "nothing was tried"),
+        (Report((UNTRIED,)), "this check proves nothing yet"),
+        (Report(()), "this check proves nothing yet"),
     ],
     ids=["leak", "vacuous", "all untried", "empty"],
 )
@@ -31,7 +32,7 @@ def test_leaks_and_checks_that_prove_nothing_fail(report: Report, words: str) ->
 
 
 def test_the_message_names_object_attack_and_why() -> None:
-    assert "LEAK public.t: delete: reached 2 rows" in str(Report((HELD, LEAK, UNTRIED)))
+    assert "BROKEN public.t: delete: reached 2 rows" in str(Report((HELD, LEAK, UNTRIED)))
     assert "not tried: public.t: merge: no right" in str(Report((HELD, LEAK, UNTRIED)))
 
 
