@@ -263,7 +263,7 @@ def test_a_tenant_of_a_shared_database_is_never_sent_back() -> None:
     [
         {"threshold": 0.0},
         {"threshold": 1.0},
-        {"demote": 0.4},
+        {"demote_threshold": 0.4},
         {"coverage": 1.01},
         {"floor": -1.0},
         {"window": 0},
