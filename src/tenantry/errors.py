@@ -29,7 +29,7 @@ class TenantryError(Exception):
 
 
 class ConfigError(TenantryError):
-    """The configuration can't be used; says which source, which key, and the mend.
+    """The configuration can't be used; says which source, which key, and the fix.
 
     Attributes:
         source: the file or mapping that was read, or None.
@@ -207,15 +207,15 @@ class UnsafeRole(TenantryError):
         database: the database's name.
         role: the role that the DSN logs in as.
         problems: one sentence each.
-        mends: the SQL that mends each problem, in the same order.
+        fixes: the SQL that fixes each problem, in the same order.
     """
 
-    def __init__(self, database: str, role: str, problems: Sequence[str], mends: Sequence[str]) -> None:
+    def __init__(self, database: str, role: str, problems: Sequence[str], fixes: Sequence[str]) -> None:
         self.database = database
         self.role = role
         self.problems = tuple(problems)
-        self.mends = tuple(mends)
-        listed = "; ".join(f"{problem} (mend: {mend})" for problem, mend in zip(problems, mends, strict=True))
+        self.fixes = tuple(fixes)
+        listed = "; ".join(f"{problem} (fix: {fix})" for problem, fix in zip(problems, fixes, strict=True))
         super().__init__(f"refusing to serve {database} as role {role}: {listed}")
 
 

@@ -1,4 +1,4 @@
-"""G4: the router refuses to serve through a role that bypasses RLS, says which way, and how to mend it."""
+"""G4: the router refuses to serve through a role that bypasses RLS, says which way, and how to fix it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def admin(fresh: Product) -> AsyncIterator[Any]:
 
 
 @pytest.mark.parametrize("name", DANGERS)
-async def test_the_router_refuses_to_open_and_the_mend_it_names_works(
+async def test_the_router_refuses_to_open_and_the_fix_it_names_works(
     fresh: Product, admin: Any, name: str
 ) -> None:
     danger = DANGERS[name]
@@ -71,9 +71,9 @@ async def test_the_router_refuses_to_open_and_the_mend_it_names_works(
     assert error.database == "shared"
     assert error.role == 'Danger"ous'
     assert any(problem.startswith(danger.problem) for problem in error.problems), error.problems
-    assert len(error.problems) == len(error.mends) == str(error).count("mend:")
-    for mend in error.mends:
-        await admin.execute(mend)
+    assert len(error.problems) == len(error.fixes) == str(error).count("fix:")
+    for fix in error.fixes:
+        await admin.execute(fix)
     async with fresh.open(shared=section) as router:
         [tenant] = await fresh.signed_up(router)
         assert await router.fetchval(tenant, "SELECT 1") == 1

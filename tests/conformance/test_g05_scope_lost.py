@@ -131,7 +131,7 @@ async def test_an_error_swallowed_is_noticed_by_whatever_way_it_came(direct: Pro
         await nothing_leaked(router)
 
 
-async def test_an_error_inside_a_savepoint_is_mended_by_it(product: Product) -> None:
+async def test_an_error_inside_a_savepoint_is_fixed_by_it(product: Product) -> None:
     async with product.open(pool={"max": 1}) as router:
         [a] = await product.signed_up(router)
         async with router.tenant(a) as conn:

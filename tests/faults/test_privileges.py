@@ -30,7 +30,7 @@ GRANT USAGE ON SCHEMA tenantry TO carrier; GRANT SELECT ON ALL TABLES IN SCHEMA 
 """
 
 
-async def test_each_missing_privilege_is_refused_with_the_statement_that_mends_it() -> None:
+async def test_each_missing_privilege_is_refused_with_the_statement_that_fixes_it() -> None:
     """On both ends; a whole move by such a role wants password authentication, which the embedded server lacks."""
     with EmbeddedServer.start(18) as near, EmbeddedServer.start(18) as far:
         estate = await Estate.make(near, far)
@@ -53,7 +53,7 @@ async def test_each_missing_privilege_is_refused_with_the_statement_that_mends_i
 
 
 def statement(finding: Finding, database: str) -> str:
-    """The mend as it is typed: the operator puts the database's name in, and leaves out the alternatives."""
+    """The fix as it is typed: the operator puts the database's name in, and leaves out the alternatives."""
     return finding.fix.partition(", or ")[0].partition(" (")[0].replace("…", f'"{database}"')
 
 

@@ -28,7 +28,7 @@ FINDINGS = (
     Column("database"),
     Column("code"),
     Column("problem"),
-    Column("mend"),
+    Column("fix"),
 )
 ProcessesOption = Annotated[
     int, typer.Option("--processes", min=1, help="Router processes of the fleet, for the budgets of connections.")

@@ -126,7 +126,7 @@ async def audit_(
     baseline_: BaselineOption = None,
     write_baseline: WriteOption = None,
 ) -> None:
-    """Find what lets rows cross between tenants, and say how to mend it. Changes nothing. Exit 1 on findings."""
+    """Find what lets rows cross between tenants, and say how to fix it. Changes nothing. Exit 1 on findings."""
     there = await where.target(session, reads=True)
     accepted = () if baseline_ is None else baseline.parse(baseline_.read_text(encoding="utf-8"))
     async with there.connect(session) as connection:
@@ -206,10 +206,10 @@ def _show(session: Session, report: Report, format: Format) -> None:
         case Format.TABLE:
             rows = [dict(zip(formats.HEADER, row, strict=True)) for row in formats.rows(report)]
             out.rows(FINDINGS, rows, empty="nothing found")
-            if any(row["mend"] for row in rows):
-                out.text("\n-- what mends it")
+            if any(row["fix"] for row in rows):
+                out.text("\n-- what fixes it")
                 out.text(
-                    "\n".join(f"-- {row['code']} {row['object']}\n{row['mend']}" for row in rows if row["mend"])
+                    "\n".join(f"-- {row['code']} {row['object']}\n{row['fix']}" for row in rows if row["fix"])
                 )
     for reason in report.unchecked:
         out.warn(f"it can't be told {reason}")

@@ -4,7 +4,7 @@
 
 `${NAME}` reads the environment, `${NAME:-default}` with a default. Durations are written 30s, 10m, 14d, 500ms;
 a bare number means seconds. Unknown keys, wrong units and missing variables are a `ConfigError` that names the
-source, the key and the mend. DSNs are `SecretStr`: no `repr`, log line or error shows them.
+source, the key and the fix. DSNs are `SecretStr`: no `repr`, log line or error shows them.
 """
 
 from __future__ import annotations

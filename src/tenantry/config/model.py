@@ -93,7 +93,7 @@ class Config(Section):
             environment: what `${NAME}` reads; None: the process's.
 
         Raises:
-            ConfigError: says which file, which key, and the mend.
+            ConfigError: says which file, which key, and the fix.
         """
         source = str(path)
         try:

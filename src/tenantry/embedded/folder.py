@@ -18,7 +18,7 @@ PROGRAMS_PREFIX: Final = "tenantry-bin-"
 
 
 class EmbeddedError(TenantryError):
-    """The embedded PostgreSQL could not be found, started or stopped; the message says the mend."""
+    """The embedded PostgreSQL could not be found, started or stopped; the message says the fix."""
 
 
 class Folder:

@@ -43,7 +43,7 @@ class StepFailed(TenantryError):
         self.done = done
         super().__init__(
             f"step {done + 1} of {total} failed on {step.object} ({step.why}): {why}. "
-            "The steps before it are done; mend this and apply again, which goes on from here"
+            "The steps before it are done; fix this and apply again, which goes on from here"
         )
 
 

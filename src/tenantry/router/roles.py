@@ -12,7 +12,7 @@ from tenantry.runtime.sqltext import identifier
 
 
 def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Every way past row-level security in `facts` (a row of roles.sql), with the SQL that mends it."""
+    """Every way past row-level security in `facts` (a row of roles.sql), with the SQL that fixes it."""
     role = identifier(str(facts["role"]))
     found = []
     if facts["superuser"]:
@@ -60,7 +60,7 @@ async def inspect(connection: Connection, database: str, column: str, *, timeout
             database,
             facts["role"],
             [problem for problem, _ in found],
-            [mend for _, mend in found],
+            [fix for _, fix in found],
         )
     if not facts["installed"]:
         raise DatabaseUnavailable(database, "the tenantry schema is not installed; run `tenantry init`")

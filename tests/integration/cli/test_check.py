@@ -50,14 +50,14 @@ def test_check_prints_tables_for_people(installed: Fleet) -> None:
 def test_before_init_it_says_to_run_init(fleet: Fleet) -> None:
     found = codes(fleet)
     assert {finding["database"] for finding in found["not-installed"]} == {"control", "shared", "acme"}
-    assert "tenantry init" in found["not-installed"][0]["mend"]
+    assert "tenantry init" in found["not-installed"][0]["fix"]
 
 
-def test_a_superuser_as_the_routers_role_is_found_with_its_mend(installed: Fleet) -> None:
+def test_a_superuser_as_the_routers_role_is_found_with_its_fix(installed: Fleet) -> None:
     installed.set("TENANTRY_SHARED_DSN", installed.environment["TENANTRY_SHARED_OPERATOR_DSN"])
     found = codes(installed)["unsafe-role"]
     assert {(finding["database"], finding["severity"]) for finding in found} == {("shared", "error")}
-    assert any("NOSUPERUSER" in finding["mend"] for finding in found)
+    assert any("NOSUPERUSER" in finding["fix"] for finding in found)
 
 
 def test_a_dead_database_is_a_finding_and_the_rest_is_looked_at(installed: Fleet) -> None:

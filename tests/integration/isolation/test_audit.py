@@ -1,4 +1,4 @@
-"""The audit: right, not loud. From a clean database one thing is broken, found, mended."""
+"""The audit: right, not loud. From a clean database one thing is broken, found, fixed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Break(NamedTuple):
     object: str
     sql: str
     replan: bool = False
-    """True where the mend makes a tenant table, which is then planned like any other."""
+    """True where the fix makes a tenant table, which is then planned like any other."""
 
 
 BREAKS = [
@@ -216,7 +216,7 @@ async def test_after_a_plan_is_applied_the_audit_is_clean(
 
 
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: f"{broken.code}-{BREAKS.index(broken)}")
-async def test_what_is_broken_is_found_and_nothing_else_and_our_mend_mends_it(
+async def test_what_is_broken_is_found_and_nothing_else_and_our_fix_fixes_it(
     connection: Connection, role: str, other_role: str, broken: Break
 ) -> None:
     names = {
@@ -236,8 +236,8 @@ async def test_what_is_broken_is_found_and_nothing_else_and_our_mend_mends_it(
     report = await look(connection, WORKSHOP, role)
     assert [finding.key for finding in report.findings] == [f"{broken.code} {filled(broken.object)}"]
     (finding,) = report.findings
-    assert finding.mend
-    for statement in finding.mend:
+    assert finding.fix
+    for statement in finding.fix:
         await connection.execute(statement)
     if broken.replan:
         await adopt(connection, WORKSHOP.tenancy, role=role, foreign_keys=True)

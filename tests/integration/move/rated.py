@@ -24,7 +24,7 @@ INSERT INTO "Rate" VALUES ('moves', 1900);
 """
 RATE, CURRENCY = '"public"."Rate"', '"public"."currency"'
 
-#: Kind of corruption -> the SQL that makes it at the target, what is said, and the SQL that mends it.
+#: Kind of corruption -> the SQL that makes it at the target, what is said, and the SQL that fixes it.
 CORRUPTIONS = {
     "missing": (
         'DELETE FROM "Rate" WHERE "Code" = \'C1\' AND year = 1980',

@@ -172,7 +172,7 @@ async def test_a_target_that_lets_the_mover_in_no_more_stops_no_abort(estate18: 
 
 
 async def test_whatever_is_wrong_at_the_target_the_source_keeps_no_slot(estate18: Estate) -> None:
-    """An error that somebody has to mend stops the abort, with the source clean already."""
+    """An error that somebody has to fix stops the abort, with the source clean already."""
     record = await killed_at(estate18, "subscription.enabled")
     acme = estate18.endpoints["acme"].dsn
     await execute(acme, "ALTER TABLE tenantry.placement RENAME TO placed")

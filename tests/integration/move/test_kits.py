@@ -123,7 +123,7 @@ async def test_other_tenants_keep_theirs(kitted: Estate, router: Router) -> None
     assert [row["tenant"] for row in kept] == [other]
 
 
-async def test_a_target_with_tables_but_without_the_kits_is_refused_with_the_mend(kitted: Estate) -> None:
+async def test_a_target_with_tables_but_without_the_kits_is_refused_with_the_fix(kitted: Estate) -> None:
     mover = kitted.mover()
     record = await mover.run(await mover.plan(kitted.tenant, "acme"))
     await mover.rollback(record.id)  # the target keeps its tables

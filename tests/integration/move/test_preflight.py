@@ -1,4 +1,4 @@
-"""Preflight refuses what the move can't carry, names it, and its mend mends it."""
+"""Preflight refuses what the move can't carry, names it, and its fix ends the finding."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("code", REFUSED)
-async def test_preflight_names_what_it_refuses_and_the_mend_mends_it(looked_at: Estate, code: str) -> None:
-    broken, mend = REFUSED[code]
+async def test_preflight_names_what_it_refuses_and_the_fix_fixes_it(looked_at: Estate, code: str) -> None:
+    broken, fix = REFUSED[code]
     mover = looked_at.mover()
     assert (await mover.plan(looked_at.tenant, "acme")).refusals == ()
     looked_at.near.psql(broken, looked_at.shared)
@@ -90,7 +90,7 @@ async def test_preflight_names_what_it_refuses_and_the_mend_mends_it(looked_at: 
             await mover.run(plan)
         assert await mover.list() == []
     finally:
-        looked_at.near.psql(mend, looked_at.shared)
+        looked_at.near.psql(fix, looked_at.shared)
     assert code not in [finding.code for finding in (await mover.plan(looked_at.tenant, "acme")).refusals]
 
 
@@ -131,7 +131,7 @@ async def test_a_bypassing_writer_is_named(looked_at: Estate) -> None:
         ("SUPERUSER", set()),
     ],
 )
-async def test_a_mover_without_privileges_is_told_the_statement_that_mends_it(
+async def test_a_mover_without_privileges_is_told_the_statement_that_fixes_it(
     looked_at: Estate, attributes: str, codes: set[str]
 ) -> None:
     for server, name in ((looked_at.near, looked_at.shared), (looked_at.far, looked_at.dedicated)):

@@ -100,7 +100,7 @@ async def _found(mover: Mover, estate: Estate, target: str) -> list[Finding]:
 
 
 @pytest.mark.parametrize("harm", HARMS)
-async def test_a_target_that_guards_less_or_grants_less_is_refused_and_the_mend_mends_it(
+async def test_a_target_that_guards_less_or_grants_less_is_refused_and_the_fix_fixes_it(
     triggered: Estate, own: tuple[Mover, str], harm: str
 ) -> None:
     mover, database = own
@@ -120,7 +120,7 @@ async def test_another_shared_database_that_would_show_rows_of_others_is_refused
 ) -> None:
     mover, database = other
     assert await _found(mover, triggered, "third") == []
-    mend = {
+    fix = {
         "no row-level security": "ALTER TABLE entry ENABLE ROW LEVEL SECURITY",
         "no policy": f"CREATE POLICY tenantry_tenant ON entry {POLICY}",
         "an open policy beside": "DROP POLICY staff ON entry",
@@ -129,7 +129,7 @@ async def test_another_shared_database_that_would_show_rows_of_others_is_refused
     (finding,) = await _found(mover, triggered, "third")
     assert finding.refuses
     assert "tenantry rls apply --database third" in finding.fix
-    triggered.far.psql(mend[harm], database)
+    triggered.far.psql(fix[harm], database)
     assert await _found(mover, triggered, "third") == []
 
 

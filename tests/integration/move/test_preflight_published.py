@@ -32,7 +32,7 @@ def _found(plan: MovePlan) -> list[Finding]:
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-async def test_a_publication_that_the_identity_would_break_is_refused_and_the_mend_mends_it(
+async def test_a_publication_that_the_identity_would_break_is_refused_and_the_fix_fixes_it(
     estate18: Estate, kind: str
 ) -> None:
     estate18.near.psql(BROKEN[kind], estate18.shared)

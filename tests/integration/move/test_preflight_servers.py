@@ -33,7 +33,7 @@ async def test_a_standby_is_refused_at_either_end_until_it_is_promoted() -> None
         server.restart()
         said = {f.problem: f.fix for f in (await _plan(estate)).refusals if f.code == "standby"}
         assert {problem.split()[0] for problem in said} == {"shared", "acme"}
-        assert all("pg_promote" in mend for mend in said.values())
+        assert all("pg_promote" in fix for fix in said.values())
         assert server.psql("SELECT pg_promote()") == "t"
         assert "standby" not in _codes(await _plan(estate))
 
@@ -133,7 +133,7 @@ async def test_ends_on_one_server_share_its_origins() -> None:
         assert "left, the move needs 3" in finding.problem
 
 
-async def test_sessions_that_the_mover_may_not_see_are_told_and_the_mend_shows_them(looked_at: Estate) -> None:
+async def test_sessions_that_the_mover_may_not_see_are_told_and_the_fix_shows_them(looked_at: Estate) -> None:
     other = await asyncpg.connect(looked_at.endpoints["acme"].dsn)
     looked_at.far.psql(CARRIER)
     try:

@@ -27,10 +27,10 @@ def plain() -> Iterator[EmbeddedServer]:
     "corruption",
     [pytest.param(one, marks=() if one in ("missing", "altered") else pytest.mark.faults) for one in CORRUPTIONS],
 )
-async def test_every_corruption_of_a_reference_row_is_found_before_the_flip_and_mended_it_passes(
+async def test_every_corruption_of_a_reference_row_is_found_before_the_flip_and_fixed_it_passes(
     rated: Estate, corruption: str
 ) -> None:
-    harm, said, mend = CORRUPTIONS[corruption]
+    harm, said, fix = CORRUPTIONS[corruption]
     mover = carrier(rated)
     plan = await mover.plan(rated.tenant, "acme")
     assert {table.quoted for table in plan.references} == {RATE, CURRENCY}
@@ -42,7 +42,7 @@ async def test_every_corruption_of_a_reference_row_is_found_before_the_flip_and_
     await at_home(rated, record)
     with pytest.raises(DataDiffers):
         await mover.resume(plan.id)
-    rated.far.psql(QUIET + mend, rated.dedicated)
+    rated.far.psql(QUIET + fix, rated.dedicated)
     told: list[Progress] = []
     record = await mover.resume(plan.id, told.append)
     assert record.state is State.FLIPPED
@@ -83,13 +83,13 @@ async def test_a_resumed_mover_compares_reference_rows_too(rated: Estate) -> Non
         process.end()
     mover = rated.mover()
     (record,) = await mover.list()
-    harm, said, mend = CORRUPTIONS["altered"]
+    harm, said, fix = CORRUPTIONS["altered"]
     rated.far.psql(QUIET + harm, rated.dedicated)
     with pytest.raises(DataDiffers) as caught:
         await mover.resume(record.id)
     assert caught.value.differences == (said,)
     await at_home(rated, await mover.show(record.id))
-    rated.far.psql(QUIET + mend, rated.dedicated)
+    rated.far.psql(QUIET + fix, rated.dedicated)
     assert (await mover.resume(record.id)).state is State.FLIPPED
 
 

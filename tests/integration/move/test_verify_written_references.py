@@ -231,10 +231,10 @@ async def test_nobody_waits_while_reference_tables_are_compared(rated: Estate) -
 @pytest.mark.faults
 @pytest.mark.parametrize("pause", [0.1, 0.004])
 async def test_every_corruption_of_a_reference_row_is_found_under_load(rated: Estate, pause: float) -> None:
-    """The tenants work, reference tables are written, and nobody notices that the move was stopped and mended."""
+    """The tenants work, reference tables are written, and nobody notices that the move was stopped and fixed."""
     mover = carrier(rated, attempts=4)
     plan = await mover.plan(rated.tenant, "acme")
-    harm, said, mend = CORRUPTIONS["numeric scale"]
+    harm, said, fix = CORRUPTIONS["numeric scale"]
     async with load(rated) as running:
         async with writing(rated, WRITERS["one row"], pause):
             with pytest.raises(MoveStopped) as caught:
@@ -242,7 +242,7 @@ async def test_every_corruption_of_a_reference_row_is_found_under_load(rated: Es
             assert TOO_OFTEN in caught.value.reason or said in caught.value.reason
         with pytest.raises(DataDiffers, match="C3,2010"):
             await mover.resume(plan.id)
-        rated.far.psql(QUIET + mend, rated.dedicated)
+        rated.far.psql(QUIET + fix, rated.dedicated)
         async with writing(rated, WRITERS["one row"], pause=0.1):
             assert (await mover.resume(plan.id)).state is State.FLIPPED
         await running.reach(rated.tenant, 20)

@@ -69,7 +69,7 @@ def test_a_mistake_in_the_command_line_ends_with_2(
     assert "Traceback" not in said.err
 
 
-def test_a_missing_file_ends_with_2_and_says_the_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_ends_with_2_and_says_the_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--config", str(tmp_path / "none.yaml")]) == exits.USAGE
     assert "TENANTRY_CONFIG" in capsys.readouterr().err
 

@@ -149,7 +149,7 @@ def test_a_pooled_control_database_is_found_unless_there_is_a_direct_way() -> No
 
 
 @pytest.mark.parametrize(
-    ("state", "mend"),
+    ("state", "fix"),
     [
         (State.RUNNING, "`tenantry moves resume m1` or `tenantry moves abort m1`"),
         (State.FLIPPED, "`tenantry moves release m1` or `tenantry moves rollback m1`"),
@@ -159,21 +159,21 @@ def test_a_pooled_control_database_is_found_unless_there_is_a_direct_way() -> No
     ],
 )
 def test_what_a_move_has_left_is_one_finding_with_the_command_that_its_state_allows(
-    state: State, mend: str
+    state: State, fix: str
 ) -> None:
     objects = [("acme", "publication"), ("acme", "slot"), ("shared", "subscription")]
     left = [Leftover("m1", state, database, kind, f"tenantry_m1_{kind}") for database, kind in objects]
     facts = replace(fleet(), leftovers=(*left, Leftover("m2", State.RUNNING, "acme", "slot", "tenantry_m2")))
     one, two = [finding for finding in judge(facts, config(), 1) if finding.code == "move-leftover"]
-    assert one.mend.partition("; ")[0] == mend
+    assert one.fix.partition("; ")[0] == fix
     assert one.problem.startswith(f"move m1 is {state.replace('_', ' ')}")
     assert one.problem.endswith("2 in acme and 1 in shared")
     assert "m2" in two.problem
-    assert "m2" in two.mend
+    assert "m2" in two.fix
 
 
 def test_errors_come_before_warnings() -> None:
-    facts = fleet(replace(HEALTHY, skew=9, role_problems=(("it is a superuser", "mend"),)))
+    facts = fleet(replace(HEALTHY, skew=9, role_problems=(("it is a superuser", "fix"),)))
     assert [finding.severity for finding in judge(facts, config(), 1)] == ["error", "warning"]
 
 

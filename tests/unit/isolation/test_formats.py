@@ -24,7 +24,7 @@ REPORT = Report(
 PAGES = Path(__file__).parents[3] / "docs" / "audit"
 
 
-def test_rows_are_plain_and_hold_the_mend_as_a_script() -> None:
+def test_rows_are_plain_and_hold_the_fix_as_a_script() -> None:
     first, second = formats.rows(REPORT)
     assert first == (
         "TN101",
@@ -49,7 +49,7 @@ def test_json_has_stable_keys_and_survives_a_round_trip() -> None:
         "key",
         "message",
         "hurts",
-        "mend",
+        "fix",
     }
     assert found["findings"][0]["key"] == "TN101 public.orders"
     assert found["clean"] is False

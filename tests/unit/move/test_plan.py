@@ -110,7 +110,7 @@ def test_a_plan_survives_the_journal(tenant: str, rows: int) -> None:
         tables=(table_plan(feeds, "tenant_id", rows),), references=(),
         sequences=(SequencePlan('"s"', SequenceRule.BLOCK, 2**40),), load_schema=True, shape="x", storage="y",
         pause=0.8,
-        findings=(Finding("code", "problem", "mend", False),),
+        findings=(Finding("code", "problem", "fix", False),),
     )  # fmt: skip
     assert MovePlan.from_json(plan.to_json()) == plan
 

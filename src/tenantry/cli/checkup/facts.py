@@ -54,7 +54,7 @@ class Reached:
     tls: bool | None = None
     installed: bool = False
     role_problems: tuple[tuple[str, str], ...] = ()
-    """Ways past row-level security, each with its mend."""
+    """Ways past row-level security, each with its fix."""
     schema: int | None = None
     """Number of the last migration; None: not readable by this role."""
     local: dict[str, Any] | None = None

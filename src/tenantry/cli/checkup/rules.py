@@ -47,7 +47,7 @@ class Finding(NamedTuple):
     code: str
     """Stable."""
     problem: str
-    mend: str
+    fix: str
 
 
 def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
@@ -93,8 +93,8 @@ def _control(facts: FleetFacts, config: Config) -> Iterator[Finding]:
 def _reachable(one: DatabaseFacts) -> Iterator[Finding]:
     name = one.database.name
     if one.router.missing and one.database.reference.startswith("server:"):
-        mend = f"`tenantry promote TENANT --to {name}` creates it"
-        yield Finding(name, WARNING, "not-created", "it is registered, but not there yet", mend)
+        fix = f"`tenantry promote TENANT --to {name}` creates it"
+        yield Finding(name, WARNING, "not-created", "it is registered, but not there yet", fix)
         return
     yield from _poolers(name, one.router, "its dsn")
     if one.router.error is not None and not one.router.statement_pooler:
@@ -102,8 +102,8 @@ def _reachable(one: DatabaseFacts) -> Iterator[Finding]:
     if one.router.replica:
         yield Finding(name, ERROR, "read-only", "its dsn leads to a standby", "point it at the primary")
     if one.operator is None and one.direct is None:
-        mend = f"set databases.{name}.operator_dsn, or --operator-env"
-        yield Finding(name, WARNING, "no-operator", "init, suspend and moves can't reach it", mend)
+        fix = f"set databases.{name}.operator_dsn, or --operator-env"
+        yield Finding(name, WARNING, "no-operator", "init, suspend and moves can't reach it", fix)
     for code, reached in (("operator", one.operator), ("direct", one.direct)):
         if reached is not None and reached.error is not None:
             yield Finding(name, ERROR, f"{code}-unreachable", reached.error, f"see its {code}_dsn")
@@ -125,8 +125,8 @@ def _poolers(name: str, reached: Reached, what: str) -> Iterator[Finding]:
 
 
 def _role(one: DatabaseFacts) -> Iterator[Finding]:
-    for problem, mend in one.router.role_problems:
-        yield Finding(one.database.name, ERROR, "unsafe-role", f"role {one.router.role}: {problem}", mend)
+    for problem, fix in one.router.role_problems:
+        yield Finding(one.database.name, ERROR, "unsafe-role", f"role {one.router.role}: {problem}", fix)
 
 
 def _schema(one: DatabaseFacts, config: Config) -> Iterator[Finding]:
@@ -168,10 +168,8 @@ def _identity(one: DatabaseFacts, local: dict[str, object], config: Config) -> I
     for key, value in wanted.items():
         if local.get(key, value) != value:
             problem = f"it was installed with {key} {local[key]}, the configuration says {value}"
-            mend = (
-                "check the DSN: it may lead elsewhere" if key == "name" else "correct it, or run `tenantry init`"
-            )
-            yield Finding(one.database.name, ERROR, "differs", problem, mend)
+            fix = "check the DSN: it may lead elsewhere" if key == "name" else "correct it, or run `tenantry init`"
+            yield Finding(one.database.name, ERROR, "differs", problem, fix)
 
 
 def _tls(one: DatabaseFacts) -> Iterator[Finding]:
@@ -245,10 +243,8 @@ def _budgets(facts: FleetFacts, config: Config, processes: int) -> Iterator[Find
                 f"{processes} processes may open {most} connections to the server of {', '.join(sorted(names))}, "
                 f"which lets in {room}"
             )
-            mend = (
-                f"raise max_connections to {most + reached.reserved}, lower pool.max, or put a pooler in between"
-            )
-            yield Finding(sorted(names)[0], WARNING, "max-connections", problem, mend)
+            fix = f"raise max_connections to {most + reached.reserved}, lower pool.max, or put a pooler in between"
+            yield Finding(sorted(names)[0], WARNING, "max-connections", problem, fix)
 
 
 def _backups(facts: FleetFacts) -> Iterator[Finding]:
@@ -291,7 +287,7 @@ def _directory(facts: FleetFacts, config: Config) -> Iterator[Finding]:
         places = Counter(one.database for one in objects)
         listed = " and ".join(f"{count} in {name}" for name, count in sorted(places.items()))
         problem = f"move {move} is {in_words(state)}, no mover is at work on it, and it has objects: {listed}"
-        mend = " or ".join(f"`tenantry moves {command} {move}`" for command in _ENDS.get(state, ("resume",)))
+        fix = " or ".join(f"`tenantry moves {command} {move}`" for command in _ENDS.get(state, ("resume",)))
         yield Finding(
-            "control", WARNING, "move-leftover", problem, f"{mend}; `tenantry moves leftovers` lists them"
+            "control", WARNING, "move-leftover", problem, f"{fix}; `tenantry moves leftovers` lists them"
         )

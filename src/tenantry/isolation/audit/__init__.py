@@ -69,7 +69,7 @@ def audit(
     subject = Subject(catalog, tenancy, role)
     accepted_keys = frozenset(baseline)
     found = [
-        Finding(rule, place.object, place.message, place.mend)
+        Finding(rule, place.object, place.message, place.fix)
         for rule, check in every_rule()
         for place in check(subject)
     ]

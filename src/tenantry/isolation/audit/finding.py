@@ -42,8 +42,8 @@ class Found(NamedTuple):
     object: str
     """What is at fault, by a name that stays the same: the key of baselines."""
     message: str
-    mend: tuple[str, ...] = ()
-    """SQL that mends it, one statement each; empty where only people can decide."""
+    fix: tuple[str, ...] = ()
+    """SQL that fixes it, one statement each; empty where only people can decide."""
 
 
 class Finding(NamedTuple):
@@ -52,7 +52,7 @@ class Finding(NamedTuple):
     rule: Rule
     object: str
     message: str
-    mend: tuple[str, ...]
+    fix: tuple[str, ...]
 
     @property
     def key(self) -> str:
@@ -61,7 +61,7 @@ class Finding(NamedTuple):
 
 
 class Subject(Facts):
-    """The facts, and the plan whose steps are most rules' mends."""
+    """The facts, and the plan whose steps are most rules' fixes."""
 
     @cached_property
     def wanted(self) -> Plan:

@@ -7,7 +7,7 @@ from typing import Any
 from tenantry.isolation.audit import Report, every_rule
 from tenantry.isolation.audit.finding import Finding, Rule, Severity
 
-HEADER = ("code", "severity", "object", "finding", "mend")
+HEADER = ("code", "severity", "object", "finding", "fix")
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "note"}
 _ANNOTATIONS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "notice"}
 
@@ -18,8 +18,8 @@ def rows(report: Report) -> list[tuple[str, str, str, str, str]]:
 
 
 def script(finding: Finding) -> str:
-    """The mend as one text for psql."""
-    return "".join(f"{statement};\n" for statement in finding.mend).rstrip("\n")
+    """The fix as one text for psql."""
+    return "".join(f"{statement};\n" for statement in finding.fix).rstrip("\n")
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "key": finding.key,
         "message": finding.message,
         "hurts": finding.rule.hurts,
-        "mend": list(finding.mend),
+        "fix": list(finding.fix),
     }
 
 

@@ -87,7 +87,7 @@ def observing_policy(facts: Facts, relation: Relation, column: Column) -> str:
 
 
 def replacement(facts: Facts, relation: Relation, column: Column) -> tuple[str, ...]:
-    """The template in the place of every permissive policy: the mend for policies that open a
+    """The template in the place of every permissive policy: the fix for policies that open a
     table.
     """
     gone = [p for p in facts.catalog.policies.get(relation.oid, ()) if p.permissive]
@@ -119,7 +119,7 @@ def _undecided(facts: Facts, relation: Relation, column: Column, doubt: str) -> 
         doubt,
         (
             "put the template in its place: " + "; ".join(replacement(facts, relation, column)),
-            "mend it by hand, and plan again",
+            "fix it by hand, and plan again",
         ),
         "policy",
     )

@@ -25,7 +25,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
     made: set[str] = set()
     for relation, _ in facts.tenant_tables:
         for key in facts.crossing(relation.oid):
-            found = list(mend(facts, relation, key))
+            found = list(fix(facts, relation, key))
             if context.foreign_keys:
                 # Two keys may want the same index on their target.
                 yield from (step for step in found if not made.intersection(step.statements))
@@ -34,7 +34,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
                 yield _question(facts, relation, key, found)
 
 
-def mend(facts: Facts, relation: Relation, key: Constraint) -> Iterator[Step]:
+def fix(facts: Facts, relation: Relation, key: Constraint) -> Iterator[Step]:
     """A key that compares the tenants beside the old one, validated, then the old one dropped."""
     target = facts.catalog.relations[key.target]
     child, parent = facts.survey.tenants[relation.oid], facts.survey.tenants[key.target]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.audit.mends import tenant_index
+from tenantry.isolation.audit.fixes import tenant_index
 
 RULE = Rule(
     "TN201",

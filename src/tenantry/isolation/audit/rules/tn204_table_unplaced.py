@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.audit.mends import through_parent
+from tenantry.isolation.audit.fixes import through_parent
 
 RULE = Rule(
     "TN204",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.plan.references import mend
+from tenantry.isolation.plan.references import fix
 
 RULE = Rule(
     "TN305",
@@ -26,5 +26,5 @@ def check(subject: Subject) -> Iterator[Found]:
             yield Found(
                 f"{relation.key}.{key.name}",
                 f"refers to {target.key} without the tenant",
-                tuple(statement for step in mend(subject, relation, key) for statement in step.statements),
+                tuple(statement for step in fix(subject, relation, key) for statement in step.statements),
             )

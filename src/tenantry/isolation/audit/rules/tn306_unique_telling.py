@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.audit.mends import unique_per_tenant
+from tenantry.isolation.audit.fixes import unique_per_tenant
 
 RULE = Rule(
     "TN306",

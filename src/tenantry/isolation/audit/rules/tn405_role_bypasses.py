@@ -29,9 +29,9 @@ def check(subject: Subject) -> Iterator[Found]:
         (role.bypass, "BYPASSRLS", "NOBYPASSRLS"),
         (role.replication, "REPLICATION, which streams whole databases", "NOREPLICATION"),
     ]
-    for held, what, mend in attributes:
+    for held, what, fix in attributes:
         if held:
-            yield Found(f"{role.name} {mend}", f"is {what}", (f"ALTER ROLE {name} {mend}",))
+            yield Found(f"{role.name} {fix}", f"is {what}", (f"ALTER ROLE {name} {fix}",))
     for group in sorted({*role.may_become, *role.inherits}):
         reach = subject.catalog.acts_as(group)
         free = subject.bypasses(group) or not reach.isdisjoint(_FILES)

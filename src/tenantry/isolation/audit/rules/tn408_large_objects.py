@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.audit.mends import taken
+from tenantry.isolation.audit.fixes import taken
 
 RULE = Rule(
     "TN408",

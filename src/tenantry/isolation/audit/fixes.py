@@ -1,4 +1,4 @@
-"""Mends that need more than a step of the plan."""
+"""Fixes that need more than a step of the plan."""
 
 from __future__ import annotations
 
