@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tenantry.isolation.catalog import Catalog, Column, Constraint, Index, Policy, Relation
-from tenantry.isolation.effect import ACTIONS, Action, Effects
 from tenantry.isolation.expression import parse, tokens_of
-from tenantry.isolation.meaning import USER
 from tenantry.isolation.policy import POLICY, Tenancy, canonical, derived_name
+from tenantry.isolation.policy_semantics import USER
+from tenantry.isolation.policy_set import ACTIONS, Action, PolicySet
 from tenantry.isolation.tables import Survey, survey
-from tenantry.isolation.unset import Unbound, together, unbound
+from tenantry.isolation.unbound import Unbound, together, unbound
 
 #: Name of the policy of observe mode.
 OBSERVE = "tenantry_observe"
@@ -32,9 +32,9 @@ class Facts:
         return survey(self.catalog, self.tenancy)
 
     @cached_property
-    def effects(self) -> Effects:
+    def policy_set(self) -> PolicySet:
         """What the policies let through."""
-        return Effects(self.catalog, self.tenancy, self.survey, self.role)
+        return PolicySet(self.catalog, self.tenancy, self.survey, self.role)
 
     @cached_property
     def tenant_tables(self) -> tuple[tuple[Relation, Column], ...]:
@@ -52,7 +52,7 @@ class Facts:
             and index.keys[:1] == (column.number,)
         )
 
-    def served(self, oid: int, column: Column) -> bool:
+    def has_index(self, oid: int, column: Column) -> bool:
         """True when some index of the table serves the policy."""
         return any(self.serves(index, column) for index in self.catalog.indexes.get(oid, ()))
 
@@ -120,7 +120,7 @@ class Facts:
             and (column.number, target.number) not in zip(key.columns, key.target_columns, strict=True)
         )
 
-    def telling(self, oid: int) -> tuple[Index, ...]:
+    def leaking_unique(self, oid: int) -> tuple[Index, ...]:
         """Unique indexes that tell a tenant which values other tenants use.
 
         Left out: keys that hold the tenant column; generated ids, which nobody guesses a meaning
@@ -175,12 +175,12 @@ class Facts:
         """The worst that a table's policies do on an unset or empty setting, and which one does it."""
         worst: tuple[Unbound, Policy] | None = None
         for action in ACTIONS:
-            policies = self.effects.applicable(oid, action)
+            policies = self.policy_set.applicable(oid, action)
             for state in (None, ""):
                 found = together(
-                    [self.effects.expression(p, action) for p in policies if p.permissive],
-                    [self.effects.expression(p, action) for p in policies if not p.permissive],
-                    self.effects.meanings,
+                    [self.policy_set.expression(p, action) for p in policies if p.permissive],
+                    [self.policy_set.expression(p, action) for p in policies if not p.permissive],
+                    self.policy_set.semantics,
                     oid,
                     state,
                 )
@@ -189,10 +189,10 @@ class Facts:
         return worst
 
     def _culprit(self, policies: tuple[Policy, ...], action: Action, found: Unbound, state: str | None) -> Policy:
-        meanings = self.effects.meanings
+        semantics = self.policy_set.semantics
         for policy in policies:
-            text = self.effects.expression(policy, action)
-            if unbound(text, meanings, policy.relation, state) is found:
+            text = self.policy_set.expression(policy, action)
+            if unbound(text, semantics, policy.relation, state) is found:
                 return policy
         return policies[0]
 
@@ -201,7 +201,7 @@ class Facts:
         found: set[str] = set()
         for text in (policy.using, policy.check):
             if text is not None:
-                found |= self.effects.meanings.sources(parse(text))
+                found |= self.policy_set.semantics.sources(parse(text))
         if self.tenancy.setting in found or USER in found:
             return frozenset()
         return frozenset(found)
@@ -211,7 +211,7 @@ class Facts:
         policies = self.other_policies(oid)
         return (
             any(policy.permissive for policy in policies)
-            and not any(self.effects.openings(oid, action) for action in ACTIONS)
+            and not any(self.policy_set.openings(oid, action) for action in ACTIONS)
             and self.unbound(oid) is None
             and not any(self.foreign_settings(policy) for policy in policies)
         )

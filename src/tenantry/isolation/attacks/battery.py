@@ -11,7 +11,7 @@ from tenantry.isolation.attacks.report import Attempt, Outcome, Report
 from tenantry.isolation.attacks.scene import Connection, NotBound, Scene, Target
 from tenantry.isolation.attacks.tables import reads, unbound, writes
 from tenantry.isolation.attacks.views import function, view
-from tenantry.isolation.effect import ACTIONS
+from tenantry.isolation.policy_set import ACTIONS
 from tenantry.runtime.sqltext import identifier
 
 PARTS: Final = ("reads", "writes", "joins", "views", "functions")
@@ -70,7 +70,7 @@ async def _table(scene: Scene, oid: int, target: Target, parts: Collection[str])
         return Report()
     name = target.relation.key
     triggers = bool(scene.facts.catalog.triggers.get(oid))
-    closed = triggers and not any(scene.facts.effects.openings(oid, action) for action in ACTIONS)
+    closed = triggers and not any(scene.facts.policy_set.openings(oid, action) for action in ACTIONS)
     try:
         async with scene.binder.bound(target.attacker) as connection:
             if target.own is not None and target.rights.may("SELECT", target.column.name):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Subject
 from tenantry.isolation.catalog import Column, Policy, Relation
-from tenantry.isolation.effect import ACTIONS, Action, Opening
 from tenantry.isolation.facts import OBSERVE
-from tenantry.isolation.meaning import Verdict
+from tenantry.isolation.policy_semantics import Verdict
+from tenantry.isolation.policy_set import ACTIONS, Action, PolicyGap
 
 Place = tuple[Relation, Column, Policy, list[Action]]
 _CHECKS = ("insert", "update check")
@@ -37,11 +37,11 @@ def gated(subject: Subject) -> Iterator[Place]:
             yield relation, column, policy, [opening.action for opening in openings]
 
 
-def _grouped(subject: Subject, verdict: Verdict) -> Iterator[tuple[Relation, Column, Policy, list[Opening]]]:
+def _grouped(subject: Subject, verdict: Verdict) -> Iterator[tuple[Relation, Column, Policy, list[PolicyGap]]]:
     for relation, column in subject.guarded:
-        found: dict[Policy, list[Opening]] = {}
+        found: dict[Policy, list[PolicyGap]] = {}
         for action in ACTIONS:
-            for opening in subject.effects.openings(relation.oid, action):
+            for opening in subject.policy_set.openings(relation.oid, action):
                 if opening.verdict is verdict and opening.policy.name != OBSERVE:
                     found.setdefault(opening.policy, []).append(opening)
         for policy, openings in found.items():

@@ -14,7 +14,7 @@ def per_row(subject: Subject, relation: int, text: str) -> str | None:
     for part in walk(node):
         if not isinstance(part, Select) or part.value is not None:
             continue
-        if subject.effects.meanings.correlated(part, relation):
+        if subject.policy_set.semantics.correlated(part, relation):
             return "a sub-query"
     calls = _costly(subject, text)
     return f"{'.'.join(calls[0].name)}()" if calls else None
@@ -43,7 +43,7 @@ def asked(subject: Subject, policy: Policy) -> frozenset[int]:
     for text in (policy.using, policy.check):
         for part in walk(parse(text)) if text is not None else ():
             if isinstance(part, Select) and part.value is None:
-                found.update(subject.effects.meanings.tables_read(part.text))
+                found.update(subject.policy_set.semantics.tables_read(part.text))
     return frozenset(found - {policy.relation})
 
 
@@ -54,7 +54,7 @@ def _costly(subject: Subject, text: str) -> list[Call]:
     found = []
     for part in bare(parse(text)):
         if isinstance(part, Call):
-            function = subject.effects.meanings.function(part)
+            function = subject.policy_set.semantics.function(part)
             if function is not None and (function.definer or function.volatility == "v"):
                 found.append(part)
     return sorted(found, key=lambda call: call.start)

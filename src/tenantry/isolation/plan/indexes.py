@@ -29,7 +29,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
 
 def _single(facts: Facts, relation: Relation, column: Column) -> Iterator[Step]:
     unique = facts.key_wanted(relation, column)
-    if unique is None and facts.served(relation.oid, column):
+    if unique is None and facts.has_index(relation.oid, column):
         return
     yield from _concurrently(facts, relation, unique or (column.name,), unique is not None)
 
@@ -60,7 +60,7 @@ def _existing(facts: Facts, relation: Relation, name: str) -> Index | None:
 
 def _tree_served(facts: Facts, relation: Relation) -> bool:
     column = facts.survey.tenants[relation.oid]
-    return facts.served(relation.oid, column) and facts.key_wanted(relation, column) is None
+    return facts.has_index(relation.oid, column) and facts.key_wanted(relation, column) is None
 
 
 def _tree(facts: Facts, relation: Relation, unique: tuple[str, ...] | None, done: set[int]) -> Iterator[Step]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.catalog import Column, Policy, Relation
-from tenantry.isolation.effect import ACTIONS
 from tenantry.isolation.facts import OBSERVE, Facts
 from tenantry.isolation.plan.step import Context, Step
 from tenantry.isolation.policy import POLICY, bound_tenant, policy_sql
+from tenantry.isolation.policy_set import ACTIONS
 from tenantry.isolation.tables import Undecided
 from tenantry.runtime.sqltext import identifier, literal
 
@@ -101,7 +101,7 @@ def replacement(facts: Facts, relation: Relation, column: Column) -> tuple[str, 
 
 
 def _doubt(facts: Facts, relation: Relation, others: tuple[Policy, ...]) -> str | None:
-    openings = [o for action in ACTIONS for o in facts.effects.openings(relation.oid, action)]
+    openings = [o for action in ACTIONS for o in facts.policy_set.openings(relation.oid, action)]
     strange = [o for o in openings if o.policy.name not in (POLICY, OBSERVE)]
     if strange:
         return f"the policy {strange[0].policy.name!r} lets rows of other tenants through ({strange[0].action})"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.effect import ACTIONS
-from tenantry.isolation.unset import Unbound
+from tenantry.isolation.policy_set import ACTIONS
+from tenantry.isolation.unbound import Unbound
 
 RULE = Rule(
     "TN106",
@@ -27,7 +27,7 @@ def check(subject: Subject) -> Iterator[Found]:
         if found is None or subject.observing(relation.oid) is not None:
             continue
         worst, policy = found
-        if worst is Unbound.OPEN and any(subject.effects.openings(relation.oid, action) for action in ACTIONS):
+        if worst is Unbound.OPEN and any(subject.policy_set.openings(relation.oid, action) for action in ACTIONS):
             continue  # it opens with a tenant bound, too: TN104, TN105 or TN108
         yield Found(
             f"{relation.key}.{policy.name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.meaning import Verdict
+from tenantry.isolation.policy_semantics import Verdict
 
 RULE = Rule(
     "TN109",
@@ -20,11 +20,11 @@ def check(subject: Subject) -> Iterator[Found]:
     for relation, column, policy in subject.policies():
         if not policy.permissive:
             continue
-        if subject.effects.verdict(policy, "select") is not Verdict.UNKNOWN:
+        if subject.policy_set.verdict(policy, "select") is not Verdict.UNKNOWN:
             continue
         held = any(
-            not other.permissive and subject.effects.verdict(other, "select") is Verdict.TIED
-            for other in subject.effects.applicable(relation.oid, "select")
+            not other.permissive and subject.policy_set.verdict(other, "select") is Verdict.TIED
+            for other in subject.policy_set.applicable(relation.oid, "select")
         )
         if not held:
             yield Found(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.effect import ACTIONS
+from tenantry.isolation.policy_set import ACTIONS
 
 RULE = Rule(
     "TN110",
@@ -24,7 +24,7 @@ def check(subject: Subject) -> Iterator[Found]:
         worse = any(
             opening.policy.name == own.name
             for action in ACTIONS
-            for opening in subject.effects.openings(relation.oid, action)
+            for opening in subject.policy_set.openings(relation.oid, action)
         )
         if not worse and subject.unbound(relation.oid) is None:
             yield Found(

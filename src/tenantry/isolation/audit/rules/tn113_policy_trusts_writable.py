@@ -21,7 +21,7 @@ def check(subject: Subject) -> Iterator[Found]:
         for oid in sorted(asked(subject, policy)):
             table = subject.catalog.relations[oid]
             who = subject.reached("relation", oid, table.owner, "INSERT", "UPDATE")
-            if who and oid not in subject.effects.protected:
+            if who and oid not in subject.policy_set.protected:
                 yield Found(
                     f"{relation.key}.{policy.name}",
                     f"asks {table.key}, which {', '.join(sorted(who))} may write",

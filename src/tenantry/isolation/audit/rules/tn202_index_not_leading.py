@@ -22,7 +22,7 @@ RULE = Rule(
 def check(subject: Subject) -> Iterator[Found]:
     """Tables with the tenant column in some index, but leading no whole and valid one."""
     for relation, column in subject.tenant_tables:
-        if not subject.leaf(relation) or subject.served(relation.oid, column):
+        if not subject.leaf(relation) or subject.has_index(relation.oid, column):
             continue
         holding = [index for index in subject.catalog.indexes.get(relation.oid, ()) if column.number in index.keys]
         if holding:

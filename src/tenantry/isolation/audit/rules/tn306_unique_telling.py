@@ -18,7 +18,7 @@ RULE = Rule(
 def check(subject: Subject) -> Iterator[Found]:
     """Unique indexes over chosen values; generated ids and references to tenants' rows are fine."""
     for relation, column in subject.tenant_tables:
-        for index in subject.telling(relation.oid):
+        for index in subject.leaking_unique(relation.oid):
             yield Found(
                 f"{relation.key}.{index.name}",
                 "is unique over all tenants together",

@@ -55,7 +55,7 @@ class Verdict(IntEnum):
 
 
 @dataclass(frozen=True)
-class Meanings:
+class Semantics:
     """Reads expressions against one catalog."""
 
     catalog: Catalog
@@ -164,7 +164,7 @@ class Meanings:
 class _Judge:
     """The verdict on one table's expressions."""
 
-    meanings: Meanings
+    semantics: Semantics
     relation: int
     protected: frozenset[int]
     writes: bool
@@ -187,15 +187,15 @@ class _Judge:
             case Op(name="NOT", args=(Op(name="<>", args=args),)):
                 return self.judge(Op("=", args))
             case Op(name="EXISTS", args=(Select() as select,)):
-                return self._reached(select, tied=self.meanings.correlated(select, self.relation))
+                return self._reached(select, tied=self.semantics.correlated(select, self.relation))
             case Op(name="IS NULL", args=(Name(path=path),)):
-                shared = path[-1] in self.meanings.columns(node, self.relation)
+                shared = path[-1] in self.semantics.columns(node, self.relation)
                 return Verdict.TIED if shared and not self.writes else Verdict.OPEN
         return self._condition(node)
 
     def _condition(self, node: Node) -> Verdict:
-        columns = self.meanings.columns(node, self.relation)
-        sources = self.meanings.sources(node)
+        columns = self.semantics.columns(node, self.relation)
+        sources = self.semantics.sources(node)
         if not columns:
             return self._session(node, sources)
         if isinstance(node, Op) and node.name in _TIES:
@@ -208,7 +208,7 @@ class _Judge:
         if sources:
             return Verdict.UNKNOWN if isinstance(node, Op) and node.name == "NOT" else Verdict.TIED
         calls = (part for part in walk(node) if isinstance(part, Call))
-        if isinstance(node, Opaque) or any(self.meanings.function(call) for call in calls):
+        if isinstance(node, Opaque) or any(self.semantics.function(call) for call in calls):
             return Verdict.UNKNOWN
         return Verdict.OPEN
 
@@ -223,18 +223,18 @@ class _Judge:
             return Verdict.OPEN
         if isinstance(node, Select) and node.value is not None:
             return self.judge(node.value)
-        if isinstance(node, Call) and self.meanings.function(node) is not None:
+        if isinstance(node, Call) and self.semantics.function(node) is not None:
             return Verdict.GATED
         equals = isinstance(node, Op) and node.name == "="
-        bound = sources == {self.meanings.tenancy.setting}
+        bound = sources == {self.semantics.tenancy.setting}
         if bound and isinstance(node, Op) and (node.name == "IS NULL" or Const("") in node.args):
             return Verdict.TIED  # no bound session passes it; `unset` looks at the others
         return Verdict.OPEN if bound and not equals else Verdict.GATED
 
     def _reached(self, select: Select, *, tied: bool) -> Verdict:
         """Through other tables: tied when they, or a condition on them, are tied to the session."""
-        if self.meanings.text_sources(select.text):
+        if self.semantics.text_sources(select.text):
             return Verdict.TIED if tied else Verdict.GATED
-        if any(table in self.protected for table in self.meanings.tables_read(select.text)):
+        if any(table in self.protected for table in self.semantics.tables_read(select.text)):
             return Verdict.TIED if tied else Verdict.GATED
         return Verdict.OPEN

@@ -12,8 +12,8 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from tenantry.isolation.catalog import PUBLIC, Catalog, Policy
-from tenantry.isolation.meaning import Meanings, Verdict
 from tenantry.isolation.policy import Tenancy
+from tenantry.isolation.policy_semantics import Semantics, Verdict
 from tenantry.isolation.tables import Survey
 
 Action = Literal["select", "insert", "update", "update check", "delete"]
@@ -21,7 +21,7 @@ ACTIONS: tuple[Action, ...] = ("select", "insert", "update", "update check", "de
 _COMMANDS = {"select": "r", "insert": "a", "update": "w", "update check": "w", "delete": "d"}
 
 
-class Opening(NamedTuple):
+class PolicyGap(NamedTuple):
     """A permissive policy that nothing ties for an action."""
 
     policy: Policy
@@ -32,7 +32,7 @@ class Opening(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Effects:
+class PolicySet:
     """The combined effect of policies, for one application role or for every role that they name."""
 
     catalog: Catalog
@@ -41,9 +41,9 @@ class Effects:
     role: str | None = None
 
     @cached_property
-    def meanings(self) -> Meanings:
+    def semantics(self) -> Semantics:
         """The reader of expressions."""
-        return Meanings(self.catalog, self.tenancy)
+        return Semantics(self.catalog, self.tenancy)
 
     @cached_property
     def protected(self) -> frozenset[int]:
@@ -73,14 +73,14 @@ class Effects:
         """What one policy lets through for one action."""
         return self._verdict(policy, action, self.protected)
 
-    def openings(self, oid: int, action: Action) -> tuple[Opening, ...]:
+    def openings(self, oid: int, action: Action) -> tuple[PolicyGap, ...]:
         """The permissive policies through which rows of others come in."""
         if (oid, action) not in self._known:
             self._known[oid, action] = self._openings(oid, action, self.protected)
         return self._known[oid, action]
 
     @cached_property
-    def _known(self) -> dict[tuple[int, Action], tuple[Opening, ...]]:
+    def _known(self) -> dict[tuple[int, Action], tuple[PolicyGap, ...]]:
         """What `openings` has answered: many rules ask the same."""
         return {}
 
@@ -97,14 +97,14 @@ class Effects:
         return PUBLIC in policy.roles or not self.catalog.acts_as(role).isdisjoint(policy.roles)
 
     def _verdict(self, policy: Policy, action: Action, protected: frozenset[int]) -> Verdict:
-        return self.meanings.verdict(
+        return self.semantics.verdict(
             self.expression(policy, action),
             policy.relation,
             protected - {policy.relation},
             writes=action != "select",
         )
 
-    def _openings(self, oid: int, action: Action, protected: frozenset[int]) -> tuple[Opening, ...]:
+    def _openings(self, oid: int, action: Action, protected: frozenset[int]) -> tuple[PolicyGap, ...]:
         policies = self.applicable(oid, action)
         judged = [(policy, self._verdict(policy, action, protected)) for policy in policies]
         tied = [policy for policy, verdict in judged if verdict >= Verdict.UNKNOWN]
@@ -115,7 +115,7 @@ class Effects:
             if any(self._covers(other, policy) for other in tied if not other.permissive):
                 continue
             beside = any(other.permissive for other in tied)
-            found.append(Opening(policy, action, verdict, beside))
+            found.append(PolicyGap(policy, action, verdict, beside))
         return tuple(found)
 
     def _covers(self, restrictive: Policy, permissive: Policy) -> bool:

@@ -6,9 +6,9 @@ import pytest
 
 from tenantry.isolation.catalog import Catalog, Column, Function, Relation
 from tenantry.isolation.expression import Opaque, parse
-from tenantry.isolation.meaning import USER, Meanings, Verdict
 from tenantry.isolation.policy import Tenancy
-from tenantry.isolation.unset import Unbound, unbound
+from tenantry.isolation.policy_semantics import USER, Semantics, Verdict
+from tenantry.isolation.unbound import Unbound, unbound
 
 SETTING = "current_setting('app.current_tenant'::text, true)"
 BARE = f"(tenant_id = (NULLIF({SETTING}, ''::text))::uuid)"
@@ -60,7 +60,7 @@ CATALOG = Catalog(
     triggers={},
     roles={},
 )
-MEANINGS = Meanings(CATALOG, Tenancy())
+SEMANTICS = Semantics(CATALOG, Tenancy())
 
 
 @pytest.mark.parametrize(
@@ -108,19 +108,19 @@ MEANINGS = Meanings(CATALOG, Tenancy())
     ],
 )
 def test_the_verdict_is_about_rows_not_about_looks(text: str, verdict: Verdict) -> None:
-    assert MEANINGS.verdict(text, 1, (), writes=False) is verdict
+    assert SEMANTICS.verdict(text, 1, (), writes=False) is verdict
 
 
 def test_a_sub_select_is_tied_by_a_table_that_protects_itself() -> None:
     text = "(EXISTS ( SELECT 1\n   FROM public.orders o\n  WHERE (o.id = lines.order_id)))"
-    assert MEANINGS.verdict(text, 2, (1,), writes=False) is Verdict.TIED
-    assert MEANINGS.verdict(text, 2, (), writes=False) is Verdict.OPEN
+    assert SEMANTICS.verdict(text, 2, (1,), writes=False) is Verdict.TIED
+    assert SEMANTICS.verdict(text, 2, (), writes=False) is Verdict.OPEN
 
 
 def test_rows_of_nobody_may_be_read_but_not_written_by_everybody() -> None:
     text = f"((tenant_id IS NULL) OR {BARE})"
-    assert MEANINGS.verdict(text, 1, (), writes=False) is Verdict.TIED
-    assert MEANINGS.verdict(text, 1, (), writes=True) is Verdict.OPEN
+    assert SEMANTICS.verdict(text, 1, (), writes=False) is Verdict.TIED
+    assert SEMANTICS.verdict(text, 1, (), writes=True) is Verdict.OPEN
 
 
 @pytest.mark.parametrize(
@@ -154,13 +154,13 @@ def test_rows_of_nobody_may_be_read_but_not_written_by_everybody() -> None:
     ],
 )
 def test_what_a_policy_does_without_a_tenant(text: str, never: Unbound, empty: Unbound) -> None:
-    assert unbound(text, MEANINGS, 1, None) is never
-    assert unbound(text, MEANINGS, 1, "") is empty
+    assert unbound(text, SEMANTICS, 1, None) is never
+    assert unbound(text, SEMANTICS, 1, "") is empty
 
 
 def test_the_sources_of_a_helper_are_found_through_its_body() -> None:
-    assert MEANINGS.sources(parse("app.through()")) == {"app.current_tenant"}
-    assert MEANINGS.sources(parse("((x)::text = SESSION_USER)")) == {USER}
+    assert SEMANTICS.sources(parse("app.through()")) == {"app.current_tenant"}
+    assert SEMANTICS.sources(parse("((x)::text = SESSION_USER)")) == {USER}
 
 
 def test_what_can_not_be_read_is_kept_as_text() -> None:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from tenantry.isolation.expression import Call, Case, Cast, Const, Name, Node, Op, Select, parse
-from tenantry.isolation.meaning import Meanings
+from tenantry.isolation.policy_semantics import Semantics
 
 _DEPTH = 5
 _STRICT_TYPES = ("uuid", "bigint", "integer", "smallint", "numeric", "json", "jsonb", "boolean")
@@ -35,11 +35,11 @@ _NULL = _Value(None)
 _Result = _Value | Unbound
 
 
-def unbound(text: str | None, meanings: Meanings, relation: int, setting: str | None) -> Unbound:
+def unbound(text: str | None, semantics: Semantics, relation: int, setting: str | None) -> Unbound:
     """What the expression does when the tenant setting reads as `setting` (None: never set)."""
     if text is None:
         return Unbound.CLOSED
-    found = _Evaluator(meanings, relation, setting).run(parse(text), 0)
+    found = _Evaluator(semantics, relation, setting).run(parse(text), 0)
     if isinstance(found, _Value):
         return Unbound.OPEN if found.value is True else Unbound.CLOSED
     return found
@@ -48,12 +48,12 @@ def unbound(text: str | None, meanings: Meanings, relation: int, setting: str | 
 def together(
     permissive: list[str | None],
     restrictive: list[str | None],
-    meanings: Meanings,
+    semantics: Semantics,
     relation: int,
     setting: str | None,
 ) -> Unbound:
     """The same for a table's policies: one permissive must pass, and every restrictive."""
-    evaluator = _Evaluator(meanings, relation, setting)
+    evaluator = _Evaluator(semantics, relation, setting)
 
     def run(text: str | None) -> _Result:
         return _Value(False) if text is None else evaluator.run(parse(text), 0)
@@ -65,8 +65,8 @@ def together(
 
 
 class _Evaluator:
-    def __init__(self, meanings: Meanings, relation: int, setting: str | None) -> None:
-        self.meanings = meanings
+    def __init__(self, semantics: Semantics, relation: int, setting: str | None) -> None:
+        self.semantics = semantics
         self.relation = relation
         self.setting = setting
 
@@ -112,13 +112,13 @@ class _Evaluator:
             return _NULL if args[0] == args[1] else args[0]
         if name in ("btrim", "lower", "upper") and args and isinstance(args[0], _Value):
             return args[0]
-        body = self.meanings.inlined(call) if depth < _DEPTH else None
+        body = self.semantics.inlined(call) if depth < _DEPTH else None
         if body is not None:
             return self.run(body, depth + 1)
         return Unbound.DEPENDS
 
     def _setting(self, args: list[_Result]) -> _Result:
-        if not args or args[0] != _Value(self.meanings.tenancy.setting):
+        if not args or args[0] != _Value(self.semantics.tenancy.setting):
             # Another setting: taken as never set, which may raise but proves nothing else.
             forgiving = len(args) > 1 and args[1] == _Value(True)
             return _NULL if forgiving else Unbound.DEPENDS
@@ -146,7 +146,7 @@ class _Evaluator:
         if _NULL in args:
             return _NULL
         if node.name == "=" and len(args) == 2:
-            return _equal(args[0], args[1], self.meanings.columns(node, self.relation))
+            return _equal(args[0], args[1], self.semantics.columns(node, self.relation))
         if node.name == "<>" and all(isinstance(arg, _Value) for arg in args):
             return _Value(args[0] != args[1])
         return Unbound.DEPENDS
