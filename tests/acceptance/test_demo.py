@@ -116,7 +116,7 @@ def assert_the_facts(sections: dict[str, dict[str, Any]]) -> None:
     ("marker", "number"),
     [("Starting", signal.SIGINT), ("Ready in", signal.SIGTERM), ("moves out, live", signal.SIGINT)],
 )
-def test_stopped_at_any_moment_it_leaves_nothing(place: Path, marker: str, number: signal.Signals) -> None:
+def test_a_demo_stopped_at_any_moment_leaves_nothing(place: Path, marker: str, number: signal.Signals) -> None:
     with subprocess.Popen(
         [*_COMMAND, "--seconds", "1"],
         env=environment(place),
@@ -134,7 +134,7 @@ def test_stopped_at_any_moment_it_leaves_nothing(place: Path, marker: str, numbe
     assert_nothing_left(place)
 
 
-async def test_kept_it_can_be_looked_at_until_ctrl_c(place: Path) -> None:
+async def test_a_demo_started_with_keep_can_be_looked_at_until_ctrl_c(place: Path) -> None:
     process = subprocess.Popen(  # noqa: ASYNC220  (the test has nothing else to do meanwhile)
         [*_COMMAND, "--seconds", "1", "--keep"],
         env=environment(place),
@@ -158,7 +158,7 @@ async def test_kept_it_can_be_looked_at_until_ctrl_c(place: Path) -> None:
     assert_nothing_left(place)
 
 
-def test_on_a_narrow_terminal_it_fits_and_a_typed_ctrl_c_ends_it(place: Path) -> None:
+def test_the_demo_fits_a_narrow_terminal_and_a_typed_ctrl_c_ends_it(place: Path) -> None:
     child, terminal = pty.fork()
     if child == 0:
         os.execve(sys.executable, [*_COMMAND, "--seconds", "2"], environment(place, COLUMNS="46", LINES="20"))

@@ -110,7 +110,9 @@ async def test_killed_mover_leaves_a_working_tenant(estate18: Estate, point: str
 
 
 @pytest.mark.parametrize("then", ["resume", "abort"])
-async def test_killed_mover_that_had_journalled_the_flip_but_not_its_step(estate18: Estate, then: str) -> None:
+async def test_killed_mover_that_had_journalled_the_flip_but_not_its_step_leaves_a_working_tenant(
+    estate18: Estate, then: str
+) -> None:
     """Between two writes to the journal there is no point to stop at: the second is taken back."""
     mover = estate18.mover()
     async with load(estate18) as running:

@@ -167,14 +167,16 @@ async def sums_of(estate: Estate, tenant: uuid.UUID) -> dict[str, tuple[int, Any
 
 
 @pytest.mark.parametrize("point", ["fence.marker_flushed"])
-async def test_two_movers_one_frozen(estate18: Estate, point: str) -> None:
+async def test_two_movers_of_one_move_of_which_one_is_frozen_do_no_harm(estate18: Estate, point: str) -> None:
     await two_movers(estate18, point, PROMOTION)
 
 
 @pytest.mark.faults
 @DIRECTIONS
 @pytest.mark.parametrize("point", POINTS[1:])
-async def test_two_movers_one_frozen_anywhere(estate: Estate, point: str, way: tuple[str, str]) -> None:
+async def test_two_movers_of_one_move_of_which_one_is_frozen_anywhere_do_no_harm(
+    estate: Estate, point: str, way: tuple[str, str]
+) -> None:
     await two_movers(estate, point, way)
 
 

@@ -108,7 +108,7 @@ def test_settings_reach_the_server_and_the_socket_serves_without_tcp() -> None:
         assert str(server.port) in server.dsn()
 
 
-def test_durable_waits_for_the_disk() -> None:
+def test_a_durable_server_waits_for_the_disk() -> None:
     with EmbeddedServer.start(durable=True) as server:
         assert server.psql("SHOW fsync") == "on"
 

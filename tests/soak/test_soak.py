@@ -27,7 +27,9 @@ async def test_a_thousand_tenants_and_fifty_callers_leave_nothing_behind(fresh: 
 
 
 @pytest.mark.timeout(180)
-async def test_the_same_through_pgbouncer(products: Products) -> None:
+async def test_a_thousand_tenants_and_fifty_callers_through_pgbouncer_leave_nothing_behind(
+    products: Products,
+) -> None:
     await soak(products("pg16-pgbouncer-uuid"), pooled=True)
 
 

@@ -45,7 +45,7 @@ def pgbouncer() -> configparser.ConfigParser:
     return parser
 
 
-def test_the_estate_is_complete(services: dict[str, dict[str, Any]]) -> None:
+def test_the_compose_file_has_every_service(services: dict[str, dict[str, Any]]) -> None:
     assert set(services) == {"shared", "dedicated", "pgbouncer", "init", "tenantry", "prometheus", "grafana"}
     assert all("image" in service for service in services.values())
 
@@ -145,7 +145,7 @@ def test_grafana_finds_its_dashboards_and_prometheus(services: dict[str, dict[st
 
 
 @pytest.mark.parametrize("name", ["init", "tenantry"])
-def test_the_commands_are_tenantrys(services: dict[str, dict[str, Any]], name: str) -> None:
+def test_the_compose_services_commands_are_tenantrys(services: dict[str, dict[str, Any]], name: str) -> None:
     command, *options = services[name]["command"]
     if command not in COMMANDS:
         pytest.skip(f"`tenantry {command}` is not there yet")

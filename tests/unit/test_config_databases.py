@@ -112,7 +112,7 @@ def test_a_row_with_settings_that_can_not_be_used_harms_its_own_database_alone(s
     assert found["b"].dsn == "postgresql://app@big/b"
 
 
-def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+def test_a_dsn_file_that_changes_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "dsn"
     path.write_text("postgresql://app:old@h/x")
     known = row(f"file:{path}")

@@ -47,7 +47,7 @@ def test_check_prints_tables_for_people(installed: Fleet) -> None:
     assert "shared" in out
 
 
-def test_before_init_it_says_to_run_init(fleet: Fleet) -> None:
+def test_check_before_init_says_to_run_init(fleet: Fleet) -> None:
     found = codes(fleet)
     assert {finding["database"] for finding in found["not-installed"]} == {"control", "shared", "acme"}
     assert "tenantry init" in found["not-installed"][0]["fix"]

@@ -42,13 +42,13 @@ def test_a_database_that_only_the_directory_knows_can_be_installed_and_used(inst
     assert installed.placement("ada", installed.acme) == "extra|1|t"
 
 
-def test_show_tells_the_address_and_nothing_secret(installed: Fleet) -> None:
+def test_databases_show_tells_the_address_and_nothing_secret(installed: Fleet) -> None:
     facts = installed.ok("databases", "show", "shared", "--json").json
     assert facts["address"] == f"{installed.server.host}:{installed.server.port}/{installed.shared}"
     assert facts["operator"] is True
 
 
-def test_set_changes_what_is_given_and_leaves_the_rest(installed: Fleet) -> None:
+def test_databases_set_changes_what_is_given_and_leaves_the_rest(installed: Fleet) -> None:
     installed.ok("databases", "add", "eu", "--kind", "shared", "--dsn-env", "A_DSN", "--max", "5")
     installed.ok("databases", "set", "eu", "--idle", "1m")
     facts = installed.ok("databases", "show", "eu", "--json").json

@@ -101,7 +101,7 @@ def test_apply_plan_shows_and_changes_nothing_then_apply_does_it(fleet: Fleet) -
     assert fleet.run("apply", "--plan").code == 0
 
 
-def test_apply_tells_what_a_change_was_before(installed: Fleet) -> None:
+def test_apply_tells_what_a_database_was_before_its_change(installed: Fleet) -> None:
     installed.write(installed.path.read_text().replace("kind: shared", "kind: shared\n    pool: {max: 7}"))
     rows = {row["database"]: row for row in installed.run("apply", "--plan", "--json").json}
     assert rows["shared"]["before"]["settings"]["max"] == 20

@@ -31,7 +31,7 @@ def test_a_tenant_that_was_added_is_listed_shown_and_placed(installed: Fleet) ->
     assert installed.placement("ada") == "shared|1|f"
 
 
-def test_adding_again_changes_nothing_and_says_so(installed: Fleet) -> None:
+def test_adding_a_tenant_again_changes_nothing_and_says_so(installed: Fleet) -> None:
     installed.ok("tenants", "add", "ada", "--plan", "gold")
     again = installed.ok("tenants", "add", "ada", "--plan", "silver")
     assert "there already" in again.err
@@ -45,7 +45,7 @@ def test_an_unknown_tenant_is_a_no(installed: Fleet) -> None:
     assert "nobody" in ran.err
 
 
-def test_set_changes_what_is_given_and_leaves_the_rest(installed: Fleet) -> None:
+def test_tenants_set_changes_what_is_given_and_leaves_the_rest(installed: Fleet) -> None:
     installed.ok("tenants", "add", "ada", "--plan", "gold", "--queue", "5", "--connections", "3")
     installed.ok("tenants", "set", "ada", "--weight", "0.5", "--statement-timeout", "2s", "--queue", "0")
     shown = installed.ok("tenants", "show", "ada", "--json").json

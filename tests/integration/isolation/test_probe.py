@@ -100,7 +100,9 @@ async def test_an_ordinary_schema_passes(connection: Connection, role: str) -> N
     ],
     ids=["off", "permissive", "check", "foreign key", "view", "function", "unset"],
 )
-async def test_what_is_broken_gives_way(connection: Connection, role: str, broken: str, wanted: set[str]) -> None:
+async def test_the_probe_gets_through_a_broken_policy(
+    connection: Connection, role: str, broken: str, wanted: set[str]
+) -> None:
     tenancy = await _small(connection, role)
     await connection.execute(broken)
     report = await probe(connection, await read(connection), tenancy, role)

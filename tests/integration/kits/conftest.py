@@ -11,7 +11,7 @@ import pytest
 from tenantry import Router, kits
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, TenantId
-from tests.conformance.test_g1_injection import config, harden
+from tests.conformance.test_g01_injection import config, harden
 from tests.support.product import APP, Product, product_on
 
 

@@ -58,7 +58,9 @@ async def test_a_table_dropped_meanwhile_is_no_obstacle_to_removing(pg18: Embedd
             await kits.remove(admin, kits.KITS)
 
 
-async def test_an_unknown_kit_is_named_with_the_ones_there_are(pg18: EmbeddedServer, database: str) -> None:
+async def test_installing_an_unknown_kit_names_it_and_the_kits_that_there_are(
+    pg18: EmbeddedServer, database: str
+) -> None:
     with pytest.raises(ConfigError, match="no kit 'quota'; there are: quotas, audit, usage"):
         kits.parse("audit,quota")
 

@@ -90,7 +90,7 @@ async def test_one_statement_that_brings_too_many_is_refused_whole(shop: Shop) -
     await add(shop, shop.a, LIMIT - 4)
 
 
-async def test_deleting_frees_the_place_and_rolling_back_takes_none(shop: Shop) -> None:
+async def test_deleting_a_row_frees_its_quota_and_rolling_back_an_insert_takes_none(shop: Shop) -> None:
     await limit(shop)
     await add(shop, shop.a, LIMIT)
     with pytest.raises(QuotaExceeded):

@@ -91,7 +91,7 @@ async def test_a_function_of_the_attackers_does_not_see_through_the_view(shop: S
         assert len(rows) == 1
 
 
-async def test_another_database_gets_a_copy_and_a_newer_one_replaces_it(shop: Shop) -> None:
+async def test_a_second_database_gets_a_copy_of_the_usage_view_and_a_newer_one_replaces_it(shop: Shop) -> None:
     await used(shop, shop.a, DAY, 1.5)
     await used(shop, shop.b, DAY, 40.0)
     with fresh_database(shop.product.server) as name:

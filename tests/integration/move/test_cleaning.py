@@ -113,7 +113,9 @@ async def test_a_table_that_stays_behind_and_references_one_that_is_carried_stop
     assert await estate18.mover().leftovers() == []
 
 
-async def test_nor_does_it_stop_a_rollback(estate18: Estate) -> None:
+async def test_a_table_that_stays_behind_and_references_one_that_is_carried_stops_no_rollback(
+    estate18: Estate,
+) -> None:
     await execute(estate18.endpoints["shared"].dsn, OUTSIDE)
     mover = estate18.mover()
     record = await mover.run(await mover.plan(estate18.tenant, "acme"))

@@ -109,7 +109,9 @@ async def test_the_mover_says_which_tenant_or_database_it_does_not_know(estate18
         await mover.plan(estate18.tenant, "shared")
 
 
-async def test_commands_in_the_wrong_state_beside_another_mover_and_twice(estate18: Estate, run: Run) -> None:
+async def test_commands_in_the_wrong_state_are_refused_beside_another_mover_and_twice(
+    estate18: Estate, run: Run
+) -> None:
     dead = MoverProcess(estate18, "move", str(estate18.tenant), failpoints="identities.set=kill")
     await dead.killed()
     (move,) = [one["id"] for one in json.loads((await run("--json", "moves", "list")).out)]
@@ -134,7 +136,7 @@ async def test_commands_in_the_wrong_state_beside_another_mover_and_twice(estate
     assert (ran.code, "is aborted, so it can't be rolled back; plan a new move" in ran.err) == (1, True)
 
 
-async def test_endings_twice_and_after_each_other(estate18: Estate, run: Run) -> None:
+async def test_rollback_and_release_can_be_repeated_and_refuse_each_others_end(estate18: Estate, run: Run) -> None:
     ran = await run("promote", estate18.tenant, "--to", "acme", "--yes")
     assert ran.code == 0, ran.err
     move = json.loads((await run("--json", "moves", "list")).out)[0]["id"]

@@ -14,7 +14,9 @@ from tenantry.move.throttle import Throttle
 from tests.support.estate import LIMITS, Estate
 
 
-async def test_so_many_tables_are_copied_at_once(estate18: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_as_many_tables_as_the_limit_says_are_copied_at_once(
+    estate18: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each table's copy waits until three are under way: one after the other, they would wait in vain."""
     together, real = asyncio.Barrier(3), copy.copy_table
     arrived = 0

@@ -46,7 +46,9 @@ async def test_an_older_server_hands_over_to_a_newer_one(pg16: EmbeddedServer, f
     estate.drop()
 
 
-async def test_postgresql_15_without_the_origin_filter(pg15: EmbeddedServer, far18: EmbeddedServer) -> None:
+async def test_a_move_from_postgresql_15_without_the_origin_filter_carries_every_row_once(
+    pg15: EmbeddedServer, far18: EmbeddedServer
+) -> None:
     estate = await Estate.make(pg15, far18)
     mover = estate.mover()
     async with load(estate) as running:

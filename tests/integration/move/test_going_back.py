@@ -213,7 +213,7 @@ def _note(steps: list[str], event: Progress) -> None:
         steps.append(event.step)
 
 
-async def test_the_commands_say_what_was_kept_and_how_it_goes(
+async def test_the_commands_of_moves_say_which_rows_were_kept_and_how_to_delete_them(
     estate18: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TENANTRY_CONFIG", str(operator_file(estate18, tmp_path)))

@@ -61,7 +61,7 @@ async def test_beside_an_idle_reader_nobody_waits_and_the_move_stops_and_names_i
     assert record.state is State.FLIPPED
 
 
-async def test_it_goes_on_as_soon_as_the_reader_has_ended(estate18: Estate) -> None:
+async def test_a_move_held_up_by_an_idle_reader_goes_on_as_soon_as_the_reader_has_ended(estate18: Estate) -> None:
     mover = estate18.mover()
     plan = await mover.plan(estate18.tenant, "acme")
     reader = await _reader(estate18)

@@ -108,7 +108,9 @@ async def test_entries_written_while_it_moves_are_not_left_behind(
     assert len(await log(router, kitted)) == 2
 
 
-async def test_other_tenants_keep_theirs(kitted: Estate, router: Router) -> None:
+async def test_other_tenants_keep_their_limits_and_audit_entries_when_one_moves(
+    kitted: Estate, router: Router
+) -> None:
     other = str(kitted.tenants[1])
     await kitted.fetch("shared", "INSERT INTO tenantry.quota_plan VALUES ($1, 'pro')", other)
     await router.execute(kitted.tenants[1], "UPDATE account SET balance = 1 WHERE id = 1")

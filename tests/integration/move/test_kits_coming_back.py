@@ -103,7 +103,9 @@ async def put(estate: Estate, database: str, plan: str, resource: str, rows: int
 
 
 @pytest.mark.parametrize("way", BACK)
-async def test_limits_of_plans_are_those_of_the_shared_database_again(kitted: Estate, way: str) -> None:
+async def test_a_tenant_that_came_back_has_the_plan_limits_of_the_shared_database_again(
+    kitted: Estate, way: str
+) -> None:
     resources = [resource for resource, *_ in CASES]
     for resource, plan, _, change in CASES:
         await put(kitted, "shared", plan, resource, CHANGES[change][0])
@@ -172,7 +174,9 @@ LONG: Final = {"to one that the shared database has", "to none", "at its old hom
 @pytest.mark.parametrize(
     "change", [pytest.param(name, marks=[pytest.mark.faults] if name in LONG else []) for name in PLANS]
 )
-async def test_a_change_of_plan_at_its_home_comes_along(kitted: Estate, change: str, way: str) -> None:
+async def test_a_change_of_plan_at_the_dedicated_database_comes_back_with_the_tenant(
+    kitted: Estate, change: str, way: str
+) -> None:
     for plan, rows in {"pro": 1000, "big": 3000, "default": 500}.items():
         await put(kitted, "shared", plan, "entries", rows)
     mover = kitted.mover()
@@ -192,7 +196,9 @@ async def test_a_change_of_plan_at_its_home_comes_along(kitted: Estate, change: 
             await promote(kitted, mover)
 
 
-async def test_limits_that_differ_at_home_are_told_before_it_comes(kitted: Estate) -> None:
+async def test_limits_that_differ_at_the_shared_database_are_told_before_a_tenant_comes_back(
+    kitted: Estate,
+) -> None:
     await put(kitted, "shared", "pro", "entries", 1000)
     mover = kitted.mover()
     await mover.release((await promote(kitted, mover)).id)

@@ -106,7 +106,7 @@ async def test_a_row_that_references_another_tenants_is_refused_and_named(
     assert (await _plan(shop)).refusals == ()
 
 
-async def test_a_parent_of_nobody_stays_behind_too(shop: Estate) -> None:
+async def test_a_parent_row_of_no_tenant_stays_behind_too(shop: Estate) -> None:
     shop.near.psql(
         "CREATE TABLE parcel (tenant_id uuid, id int UNIQUE); ALTER TABLE parcel REPLICA IDENTITY FULL;"
         "CREATE TABLE label (tenant_id uuid NOT NULL, id int, parcel int REFERENCES parcel (id),"

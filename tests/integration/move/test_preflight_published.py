@@ -55,7 +55,9 @@ async def test_a_publication_that_the_identity_would_break_is_refused_and_the_fi
     assert count == 1
 
 
-async def test_that_identity_would_indeed_break_such_a_publication(estate18: Estate) -> None:
+async def test_postgresql_breaks_a_publication_whose_replica_identity_lacks_a_published_column(
+    estate18: Estate,
+) -> None:
     """What PostgreSQL does, so that the rule is known to be about something."""
     for kind, made in BROKEN.items():
         estate18.near.psql(

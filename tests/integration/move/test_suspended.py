@@ -97,7 +97,7 @@ CELLS: Final = [
 
 
 @pytest.mark.parametrize(("direction", "point", "wish"), CELLS)
-async def test_its_standing_comes_along(
+async def test_a_suspended_tenant_stays_suspended_through_a_move(
     estate18: Estate, monkeypatch: pytest.MonkeyPatch, direction: str, point: str, wish: bool
 ) -> None:
     home, new, move = await way_of(estate18, direction)
@@ -121,7 +121,7 @@ async def test_its_standing_comes_along(
 
 
 @pytest.mark.parametrize("wish", [True, pytest.param(False, marks=pytest.mark.faults)])
-async def test_its_standing_comes_along_with_a_copy_under_the_fence(
+async def test_a_suspended_tenant_stays_suspended_through_a_copy_under_the_fence(
     far16: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, wish: bool
 ) -> None:
     """Changed when the rows have been copied: the target knows it before the source's commit."""

@@ -135,7 +135,7 @@ async def test_nothing_is_run_that_only_the_directory_says(
     assert [(kind, database) for kind, database, _ in await events(store)] == [("backup.done", "neu")]
 
 
-async def test_the_age_is_exported_and_check_warns_when_it_is_overdue(
+async def test_the_last_backups_age_is_exported_and_check_warns_when_it_is_overdue(
     pg: EmbeddedServer, control: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def exported() -> str:
@@ -172,7 +172,7 @@ async def test_the_age_is_exported_and_check_warns_when_it_is_overdue(
     assert 5 * HOUR - 1 < float((await exported()).split()[-1]) < 5 * HOUR + 60
 
 
-def test_the_command_gets_this_databases_credentials_and_no_others() -> None:
+def test_a_backup_command_gets_its_databases_credentials_and_no_others() -> None:
     ours = {"PATH": "/bin", "PGPASSWORD": "old", "TENANTRY_SHARED_DSN": "postgresql://secret@h/db"}
     assert environment("acme", "postgresql://op:p%40w@h:5433/acme", ours) == {
         "PATH": "/bin",

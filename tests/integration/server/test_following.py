@@ -60,7 +60,7 @@ def test_a_database_that_is_added_is_watched_and_one_that_is_removed_is_left(
 
 
 @pytest.mark.parametrize("poll", ["2s"])  # nobody may have listened: then it is the next look that finds it
-def test_it_follows_a_control_database_that_was_away(
+def test_serve_reads_the_directory_again_when_the_control_database_is_back(
     serving: Serving, make_database: Callable[[EmbeddedServer], str], tmp_path: Path
 ) -> None:
     server, late = serving.server, make_database(serving.server)

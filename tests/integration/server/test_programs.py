@@ -91,7 +91,7 @@ def prometheus(served: Serving, tmp_path: Path) -> Iterator[str]:
             process.wait(30)
 
 
-def test_prometheus_scrapes_it_and_answers_the_operators_question(served: Serving, prometheus: str) -> None:
+def test_prometheus_scrapes_serve_and_answers_the_operators_question(served: Serving, prometheus: str) -> None:
     """Who is a candidate, and is the fleet's view complete?"""
     deadline = time.monotonic() + SECONDS
     while True:

@@ -126,13 +126,13 @@ def test_a_name_that_is_not_ours_is_refused_on_the_loopback(served: Serving) -> 
     assert served.get("/", Host="localhost:9187").status_code == 200
 
 
-def test_nothing_can_be_changed_through_it(served: Serving) -> None:
+def test_nothing_can_be_changed_through_serve(served: Serving) -> None:
     for path in ("/", "/metrics", "/healthz"):
         assert httpx.post(served.address + path).status_code == 405
     assert served.get("/nothing").status_code == 404
 
 
-def test_it_stops_when_told_and_has_said_no_secret(serving: Serving) -> None:
+def test_serve_stops_when_told_and_has_logged_no_secret(serving: Serving) -> None:
     serving.get("/")
     serving.take_control_away()
     serving.get("/healthz")

@@ -115,7 +115,9 @@ async def load(router: Router, tenants: list[TenantId], seconds: float) -> Count
 
 
 @pytest.mark.timeout(300)  # three programs; the server's totals come every ten seconds
-async def test_prometheus_answers_whose_load_it_is(pg18: EmbeddedServer, tmp_path: Path) -> None:
+async def test_prometheus_answers_which_tenant_makes_a_databases_load(
+    pg18: EmbeddedServer, tmp_path: Path
+) -> None:
     """The recording rule's own query, against the load generator's tally, within five points."""
     require_program("prometheus")
     with product_on(pg18) as product:

@@ -10,7 +10,7 @@ from tenantry import Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType
 from tenantry.testing import assert_isolated, check_unbound_work, two_tenants
-from tests.conformance.test_g1_injection import config, harden
+from tests.conformance.test_g01_injection import config, harden
 from tests.support.product import product_on
 
 

@@ -47,7 +47,7 @@ async def test_imported_history_is_judged_and_labelled(control: Pool) -> None:
     assert reasons(verdict)[-1] == "leans on imported history: simulated"
 
 
-async def test_importing_again_changes_nothing_and_a_correction_replaces(control: Pool) -> None:
+async def test_importing_a_history_again_changes_nothing_and_a_correction_replaces_it(control: Pool) -> None:
     await exchange.put(control, history(), "simulated")
     await exchange.put(control, history(), "simulated")
     before = [row async for row in exchange.get(control, FORTNIGHT[0], TODAY)]
@@ -187,7 +187,7 @@ async def test_history_that_contradicts_itself_is_refused_whole(
     assert await control.fetchval("SELECT count(*) FROM tenantry.usage_day") == 0
 
 
-def test_dates_are_utc_days() -> None:
+def test_the_dates_of_an_exported_history_are_utc_days() -> None:
     (row,) = exchange.parse(io.StringIO(HEADER + "2026-11-01,shared,a,1,2,\n"), IdType.TEXT)
 
     assert (row.day, row.coverage) == (date(2026, 11, 1), 1.0)

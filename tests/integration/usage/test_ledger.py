@@ -58,7 +58,7 @@ async def test_use_is_added_up_per_hour_database_and_tenant(control: Pool, meter
     assert (rows[0]["held_seconds"], rows[0]["waited_seconds"]) == (2.5, 2.5)
 
 
-async def test_flushing_again_changes_nothing(control: Pool, meter: Meter, clock: Clock) -> None:
+async def test_flushing_the_ledger_again_changes_nothing(control: Pool, meter: Meter, clock: Clock) -> None:
     pen = ledger(meter, control, clock)
     meter(scope())
     await pen.flush()

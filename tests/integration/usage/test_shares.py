@@ -205,7 +205,7 @@ async def test_a_gap_in_the_servers_totals_promotes_nobody(control: Pool) -> Non
     assert await verdict(control) is Candidacy.UNKNOWN
 
 
-async def test_thirteen_days_are_not_fourteen(control: Pool) -> None:
+async def test_thirteen_days_above_the_threshold_make_no_candidate(control: Pool) -> None:
     await enter(control, "heavy", days_ago=13)
     await live(control, 13, {"heavy": 90.0})
     # The database was there a day longer.

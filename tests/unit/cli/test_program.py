@@ -43,7 +43,7 @@ def run(folder: Path, *arguments: str, press_at: str = "", before: str = "") -> 
     )  # fmt: skip
 
 
-def test_it_runs_the_command_line(tmp_path: Path) -> None:
+def test_the_program_runs_the_command_line(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout.strip()
     assert run(tmp_path, "moves", "nonsense").returncode == 2
 

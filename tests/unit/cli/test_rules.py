@@ -172,7 +172,7 @@ def test_what_a_move_has_left_is_one_finding_with_the_command_that_its_state_all
     assert "m2" in two.fix
 
 
-def test_errors_come_before_warnings() -> None:
+def test_checks_errors_come_before_its_warnings() -> None:
     facts = fleet(replace(HEALTHY, skew=9, role_problems=(("it is a superuser", "fix"),)))
     assert [finding.severity for finding in judge(facts, config(), 1)] == ["error", "warning"]
 

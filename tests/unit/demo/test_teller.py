@@ -52,7 +52,7 @@ def test_a_terminal_that_knows_only_ascii_gets_ascii() -> None:
     assert "NO" in out.getvalue()
 
 
-def test_frames_come_every_two_seconds() -> None:
+def test_the_demos_frames_come_every_two_seconds() -> None:
     out = io.StringIO()
     teller = Teller(out, width=80)
     with teller.live():

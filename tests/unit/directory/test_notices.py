@@ -55,7 +55,7 @@ def test_what_the_directorys_triggers_write_is_read(payload: str, notice: Notice
         b"\xff",
     ],
 )
-def test_what_they_do_not_write_is_no_notice(payload: object) -> None:
+def test_a_payload_that_the_triggers_do_not_write_is_no_notice(payload: object) -> None:
     assert read_notice(payload) is None
 
 

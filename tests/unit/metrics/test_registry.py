@@ -77,7 +77,7 @@ def test_a_scrape_with_100_000_tenants_takes_less_than_twenty_milliseconds() -> 
     )
 
 
-def test_what_is_counted_is_what_happened() -> None:
+def test_the_registry_counts_what_happened() -> None:
     service = Service()
     for tenant, busy, outcome in (("a", 1.0, "commit"), ("a", 2.0, "rollback"), ("b", 4.0, "error")):
         service.scope(tenant, busy, outcome, waited=0.02)

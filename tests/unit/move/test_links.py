@@ -53,7 +53,7 @@ def link(publisher: str, subscriber: str, *, released: bool = True) -> Link:
         ([link("shared", "fifth")], {"shared"}, "acme", "shared", []),
     ],
 )
-def test_links_go_when_nobody_hangs_on_them(
+def test_links_of_reference_tables_go_when_no_tenant_needs_them(
     links: list[Link], homes: set[str], left: str, home: str, gone: list[str]
 ) -> None:
     assert [one.move for one in unneeded(links, homes, left=left, home=home)] == gone

@@ -35,7 +35,7 @@ async def test_waiters_are_told_in_the_order_of_their_deadlines() -> None:
     hall.deadlines.close()
 
 
-async def test_one_that_comes_later_with_an_earlier_deadline_is_told_first() -> None:
+async def test_a_waiter_that_comes_later_with_an_earlier_deadline_is_told_first() -> None:
     hall = Hall()
     hall.add("patient", 3600.0)
     hall.add("hasty", 0.0)
@@ -43,7 +43,7 @@ async def test_one_that_comes_later_with_an_earlier_deadline_is_told_first() -> 
     hall.deadlines.close()
 
 
-async def test_one_that_has_been_served_is_not_told() -> None:
+async def test_a_waiter_that_has_been_served_is_not_told_of_its_deadline() -> None:
     hall = Hall()
     hall.add("served", 0.0)
     hall.waiting.remove("served")
@@ -52,7 +52,7 @@ async def test_one_that_has_been_served_is_not_told() -> None:
     assert len(hall.deadlines) == 0
 
 
-async def test_one_that_waits_again_is_told_once() -> None:
+async def test_a_waiter_that_waits_again_is_told_of_its_deadline_once() -> None:
     hall = Hall()
     hall.add("again", 0.01)
     hall.add("again", 0.02)
@@ -61,7 +61,7 @@ async def test_one_that_waits_again_is_told_once() -> None:
     assert hall.told == ["again", "after"]
 
 
-async def test_those_that_have_gone_do_not_pile_up() -> None:
+async def test_waiters_that_have_gone_do_not_pile_up_in_the_deadline_heap() -> None:
     hall = Hall()
     hall.add("stays", 3600.0)
     for number in range(10_000):

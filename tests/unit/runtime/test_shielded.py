@@ -10,7 +10,7 @@ from tenantry.runtime.shielded import run_shielded, stop
 from tests.support.until import turns
 
 
-async def test_the_result_comes_back() -> None:
+async def test_shielded_work_gives_its_result() -> None:
     async def work() -> int:
         await asyncio.sleep(0)
         return 7
@@ -18,7 +18,7 @@ async def test_the_result_comes_back() -> None:
     assert await run_shielded(work(), seconds=5, name="work") == 7
 
 
-async def test_the_works_error_comes_back() -> None:
+async def test_shielded_work_raises_its_own_error() -> None:
     async def work() -> None:
         raise KeyError("mine")
 

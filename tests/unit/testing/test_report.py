@@ -12,7 +12,7 @@ LEAK = Attempt("public.t", "delete", Outcome.BROKEN, "reached 2 rows")
 UNTRIED = Attempt("public.t", "merge", Outcome.UNTRIED, "no right")
 
 
-def test_everything_held_settles() -> None:
+def test_a_report_in_which_everything_held_passes() -> None:
     assert settled(Report((HELD, UNTRIED))).untried == (UNTRIED,)
 
 
@@ -26,12 +26,12 @@ def test_everything_held_settles() -> None:
     ],
     ids=["leak", "vacuous", "all untried", "empty"],
 )
-def test_leaks_and_checks_that_prove_nothing_fail(report: Report, words: str) -> None:
+def test_a_report_with_a_leak_or_a_check_that_proves_nothing_fails(report: Report, words: str) -> None:
     with pytest.raises(IsolationBroken, match=words):
         settled(report)
 
 
-def test_the_message_names_object_attack_and_why() -> None:
+def test_a_failed_reports_message_names_object_attack_and_why() -> None:
     assert "BROKEN public.t: delete: reached 2 rows" in str(Report((HELD, LEAK, UNTRIED)))
     assert "not tried: public.t: merge: no right" in str(Report((HELD, LEAK, UNTRIED)))
 

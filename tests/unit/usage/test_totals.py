@@ -97,7 +97,7 @@ def test_an_outage_over_midnight_is_not_covered_because_its_days_are_a_guess() -
 
 
 @given(steps=st.lists(st.tuples(st.integers(1, 800), st.integers(0, 3000)), min_size=1, max_size=50))
-def test_however_often_it_is_read_the_sum_is_the_same(steps: list[tuple[int, int]]) -> None:
+def test_a_counter_adds_up_to_the_same_sum_however_often_it_is_read(steps: list[tuple[int, int]]) -> None:
     at, busy = NOON, 500.0
     first = before = reading(busy, at)
     total = covered = 0.0

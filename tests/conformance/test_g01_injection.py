@@ -144,7 +144,9 @@ async def test_every_attack_ends_as_the_threat_model_says(pg: EmbeddedServer, ha
             assert len(ATTACKS) >= 40
 
 
-async def test_attacks_are_not_vacuous(pg18: EmbeddedServer) -> None:
+async def test_the_injection_harness_sees_a_row_of_the_other_tenant_when_one_is_shown(
+    pg18: EmbeddedServer,
+) -> None:
     """The harness sees a row of B when one is shown to it."""
     with product_on(pg18) as product:
         async with two_tenants(product, hardened=False) as (router, a, b):
