@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DatabaseUnavailable,
         Forbidden,
         InvalidTenantId,
+        NestedScope,
         RouterClosed,
         ScopeLost,
         TenantBusy,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         Unauthenticated,
         UnknownTenant,
         UnsafeRole,
+        WrongContext,
     )
     from tenantry.ids import Kind, Placement, TenantId
     from tenantry.router.connection import ScopedConnection
@@ -41,6 +43,7 @@ __all__ = [
     "Forbidden",
     "InvalidTenantId",
     "Kind",
+    "NestedScope",
     "Placement",
     "Router",
     "RouterClosed",
@@ -54,17 +57,18 @@ __all__ = [
     "Unauthenticated",
     "UnknownTenant",
     "UnsafeRole",
+    "WrongContext",
     "__version__",
 ]
 
 #: Public name -> its module; every other public name is an error class.
 _MODULES = {
     "Config": "tenantry.config",
-    "Kind": "tenantry.tenant",
-    "Placement": "tenantry.tenant",
+    "Kind": "tenantry.ids",
+    "Placement": "tenantry.ids",
     "Router": "tenantry.wiring",
     "ScopedConnection": "tenantry.router.connection",
-    "TenantId": "tenantry.tenant",
+    "TenantId": "tenantry.ids",
 }
 
 if not TYPE_CHECKING:  # else every name would do for a type checker

@@ -219,6 +219,46 @@ class UnsafeRole(TenantryError):
         super().__init__(f"refusing to serve {database} as role {role}: {listed}")
 
 
+class WrongContext(TenantryError):
+    """A router, or a connection of its, is used outside the process, thread or event loop that opened it.
+
+    Raised before anything is sent: the rightful user's connections notice nothing.
+
+    Attributes:
+        differs: "process" (after a fork), "thread" or "event loop".
+        opened_in, used_in: which ones.
+    """
+
+    def __init__(self, differs: str, opened_in: str, used_in: str) -> None:
+        self.differs = differs
+        self.opened_in = opened_in
+        self.used_in = used_in
+        super().__init__(
+            f"the router was opened in {differs} {opened_in} and is used in {used_in}; nothing was sent. "
+            f"Open a router of its own in each {differs}" + (", after the fork" if differs == "process" else "")
+        )
+
+
+class NestedScope(TenantryError):
+    """A task that holds a scope asks for another one on the same database, and would wait for itself.
+
+    Every connection that could become free is held by a task that waits in the same way.
+
+    Attributes:
+        tenant: the id that was asked for.
+        database: where it lives.
+    """
+
+    def __init__(self, tenant: object, database: str, why: str) -> None:
+        self.tenant = tenant
+        self.database = database
+        super().__init__(
+            f"this task holds a scope on {database} and asks for another one there, for {tenant}: {why}, so "
+            "it would wait for itself. Use the open scope's connection, leave that scope first, or raise the "
+            "pool's max"
+        )
+
+
 class RouterClosed(TenantryError):
     """The router is closed or closing; open a new one."""
 

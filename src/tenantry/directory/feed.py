@@ -19,6 +19,7 @@ import asyncpg
 from tenantry.directory.cache import Directory
 from tenantry.directory.notices import Throttle, read_notice
 from tenantry.directory.store import CHANNEL
+from tenantry.runtime.fork_safety import ForkSafeConnection
 from tenantry.runtime.periodic import Periodic
 
 #: Tenants that are compared or told one by one; where there are more, everything is in doubt.
@@ -86,6 +87,7 @@ class Feed:
         """Listen until the connection goes away."""
         connection: Any = await asyncpg.connect(
             self._dsn,
+            connection_class=ForkSafeConnection,
             timeout=self._timeout,
             statement_cache_size=0,
             server_settings={"application_name": "tenantry directory"},

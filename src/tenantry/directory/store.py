@@ -13,6 +13,7 @@ from tenantry.directory import placements
 from tenantry.errors import DatabaseUnavailable
 from tenantry.ids import Kind
 from tenantry.runtime.connection_errors import UNREACHABLE, unavailable
+from tenantry.runtime.fork_safety import ForkSafeConnection
 
 #: Channel on which the control database tells changes of the directory.
 CHANNEL: Final = "tenantry_directory"
@@ -82,6 +83,7 @@ class Store:
             if self._pool is None:
                 self._pool = await asyncpg.create_pool(
                     self._dsn,
+                    connection_class=ForkSafeConnection,
                     min_size=0,
                     max_size=self._size,
                     timeout=self._timeout,

@@ -192,6 +192,11 @@ class Admission(Generic[Waiter]):
         """How many waiters wait, by tenant: those of whom some do."""
         return {queue.tenant: len(queue.waiting) for queue in self._queues.values() if queue.waiting}
 
+    def at_cap(self, tenant: Hashable, now: float) -> bool:
+        """This tenant holds as many connections as it may."""
+        queue = self._queues.get(tenant)
+        return queue is not None and queue.held >= self._cap(queue, now)
+
     def held_by(self, tenant: Hashable) -> int:
         """How many connections this tenant holds."""
         queue = self._queues.get(tenant)

@@ -18,6 +18,7 @@ from tenantry.errors import (
     TenantBusy,
     TenantMoving,
     TenantSuspended,
+    WrongContext,
 )
 from tenantry.events import CheckoutFailed, ScopeEnded
 from tenantry.ids import Placement, TenantId
@@ -62,6 +63,7 @@ class Checkout:
         if self._connection is not None:
             raise RuntimeError("a scope is entered once; ask the router for another")
         parts = self._parts
+        parts.origin.check()
         self._arrived = perf_counter()
         deadline = parts.loop.time() + self._timeout
         database: str | None = None
@@ -80,7 +82,7 @@ class Checkout:
         driver.begin_scope(pooled.connection, self._mode.isolation)
         self._pooled = pooled
         self._opened = perf_counter()
-        self._connection = ScopedConnection(pooled.connection)
+        self._connection = ScopedConnection(pooled.connection, parts.origin)
         return self._connection
 
     async def _bound(self, entry: Entry, deadline: float) -> PooledConnection:
@@ -166,6 +168,12 @@ class Checkout:
     ) -> None:
         connection = self._connection
         assert connection is not None
+        try:
+            self._parts.origin.check()
+        except WrongContext:
+            if kind is None:
+                raise
+            return  # the block's own error is what the caller must see
         pooled = self._pooled
         driver.end_scope(pooled.connection)
         connection.detach()

@@ -12,6 +12,7 @@ from asyncpg.connection import _ConnectionProxy  # makes isinstance(conn, asyncp
 
 from tenantry.router.bulk_load import load
 from tenantry.router.driver import Connection
+from tenantry.router.origin import Origin
 
 _NOT_HERE = {
     "add_listener": "LISTEN is not bound to a tenant, and would not live longer than the scope",
@@ -44,16 +45,18 @@ class ScopedConnection(_ConnectionProxy):
     # Mutable state: _con (None once the scope is over), busy and statements (what the meter gets), doubtful
     # (a statement may have failed), tainted (the connection must not be used again).
 
-    __slots__ = ("_con", "busy", "doubtful", "statements", "tainted")
+    __slots__ = ("_con", "_origin", "busy", "doubtful", "statements", "tainted")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, origin: Origin) -> None:
         self._con: Connection | None = connection
+        self._origin = origin
         self.busy = 0.0
         self.statements = 0
         self.doubtful = False
         self.tainted = False
 
     def _live(self) -> Connection:
+        self._origin.check()
         if self._con is None:
             raise asyncpg.InterfaceError("this scope is over: ask the router for a new one")
         return self._con
@@ -200,6 +203,7 @@ class ScopedStatement:
         self._statement = statement
 
     def __getattr__(self, name: str) -> Any:
+        self._scope._live()
         self._scope.doubtful = True
         attribute = getattr(self._statement, name)
         if name not in {"fetch", "fetchrow", "fetchval", "fetchmany", "executemany", "explain"}:

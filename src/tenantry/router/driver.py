@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncpg
 from asyncpg import connect_utils
 
+from tenantry.router import wire
+from tenantry.router.origin import Origin
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.fork_safety import ForkSafeConnection
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -51,18 +54,22 @@ async def connect(
     application_name: str,
     settings: Mapping[str, str],
     cached_statements: bool,
+    origin: Origin | None = None,
 ) -> Connection:
-    """Open a connection. `timeout` in seconds covers all of it."""
+    """Open a connection that can be used at `origin` only (None: here). `timeout` in seconds covers all of it."""
     options: dict[str, Any] = {} if cached_statements else {"statement_cache_size": 0}
-    return cast(
+    connection = cast(
         Connection,
         await asyncpg.connect(
             dsn,
             timeout=timeout,
+            connection_class=ForkSafeConnection,
             server_settings={"application_name": application_name, **settings},
             **options,
         ),
     )
+    wire.adopt(connection, origin or Origin())
+    return connection
 
 
 def begin_scope(connection: Connection, isolation: str | None) -> None:

@@ -82,6 +82,7 @@ class Operators:
                     application_name="tenantry operator",
                     settings={},
                     cached_statements=False,
+                    origin=self._pools.origin,
                 )
             except NOT_CONNECTED as error:
                 raise unavailable(database, error) from error

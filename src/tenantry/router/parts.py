@@ -9,6 +9,7 @@ from tenantry.directory import Directory
 from tenantry.events import Events
 from tenantry.router.enrollment import Enrollment
 from tenantry.router.fence_wait import FenceWait
+from tenantry.router.origin import Origin
 from tenantry.router.pools import Pools
 
 
@@ -21,4 +22,5 @@ class RouterParts:
     fence_wait: FenceWait
     enrollment: Enrollment
     events: Events
+    origin: Origin
     loop: asyncio.AbstractEventLoop

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantBusy, TenantryError
+from tenantry.errors import DatabaseUnavailable, NestedScope, RouterClosed, TenantBusy, TenantryError
 from tenantry.events import ConnectionClosed, Events
 from tenantry.ids import Terms
 from tenantry.router import disconnect, driver, scope
@@ -49,7 +49,8 @@ class Pool:
     """
 
     # Mutable state: _idle (clean connections, oldest use first), _busy (connections in somebody's hand),
-    # _openings (by tenant), _tasks (cleanup in the background), _closing, and _vacant (closing, and no
+    # _openings (by tenant), _holders (how many scopes a task has open here), _nested (who waits although its
+    # task is one of them), _tasks (cleanup in the background), _closing, and _vacant (closing, and no
     # connection is busy any more). Who waits is in `admission`, until when in `_deadlines`, how many
     # connections there are in `_opener`.
 
@@ -81,6 +82,8 @@ class Pool:
         self._idle: deque[PooledConnection] = deque()
         self._busy: set[PooledConnection] = set()
         self._openings: dict[str, scope.ScopeOpener] = {}
+        self._holders: dict[asyncio.Task[Any] | None, int] = {}
+        self._nested: set[Waiter] = set()
         self._deadlines = Deadlines(waits=Waiter.waits, late=self._too_late)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -119,6 +122,7 @@ class Pool:
 
         Raises:
             TenantBusy: the line is full, or the deadline passed in it.
+            NestedScope: the caller's task holds a scope here, and so does every task that could make room.
             DatabaseUnavailable: no connection could be had.
             asyncpg.PostgresError: the bind was refused, with its SQLSTATE; nothing is held then.
         """
@@ -136,11 +140,16 @@ class Pool:
                 except asyncio.CancelledError:
                     self._on_wait_cancelled(waiter, turn)
                     raise
+                finally:
+                    if self._nested:
+                        self._nested.discard(waiter)
                 assert waiter.pooled is not None
                 pooled = waiter.pooled
                 if waiter.bound:
+                    self._hold(pooled, waiter)
                     return pooled
             if await self._bind(pooled, waiter):
+                self._hold(pooled, waiter)
                 return pooled
 
     def _queue(self, waiter: Waiter) -> asyncio.Future[None]:
@@ -156,7 +165,47 @@ class Pool:
             self._serve_idle(now)
         if self._opener.open < self.size:
             self._opener.grow()
+        if waiter.task in self._holders and not turn.done():
+            self._nested.add(waiter)
+            if (why := self._deadlock(waiter, now)) is not None:
+                self._nested.discard(waiter)
+                self.admission.withdraw(waiter, waiter.tenant_key)
+                turn.cancel()
+                raise NestedScope(waiter.tenant, self.database, why)
         return turn
+
+    def _deadlock(self, waiter: Waiter, now: float) -> str | None:
+        """Why a waiter whose task holds a scope here would wait for itself; None: a connection may become free.
+
+        One is held by a task that does not wait here, or another one can be opened.
+        """
+        waiting = {nested.task for nested in self._nested if nested.waits()}
+
+        def all_wait(blocking: list[PooledConnection]) -> bool:
+            return bool(blocking) and all(p.holder is not None and p.holder.task in waiting for p in blocking)
+
+        if self._opener.open >= self.size and all_wait(list(self._busy)):
+            return f"its {self.size} connections are held by tasks that wait in the same way"
+        key = waiter.tenant_key
+        own = [p for p in self._busy if p.holder is not None and p.holder.tenant_key == key]
+        if self.admission.at_cap(key, now) and all_wait(own):
+            return (
+                f"the {len(own)} connections that the tenant may have are held by tasks that wait in the same way"
+            )
+        return None
+
+    def _hold(self, pooled: PooledConnection, waiter: Waiter) -> None:
+        """A scope is open on the connection from now on."""
+        pooled.holder = waiter
+        self._holders[waiter.task] = self._holders.get(waiter.task, 0) + 1
+
+    def _let_go(self, pooled: PooledConnection) -> None:
+        """The scope on the connection is ending."""
+        holder, pooled.holder = pooled.holder, None
+        if holder is not None:
+            left = self._holders.pop(holder.task) - 1
+            if left:
+                self._holders[holder.task] = left
 
     def _on_wait_cancelled(self, waiter: Waiter, turn: asyncio.Future[None]) -> None:
         """The caller was cancelled while it waited: leave nothing behind."""
@@ -209,6 +258,7 @@ class Pool:
         Raises:
             asyncpg.PostgresError, OSError: why the COMMIT failed, or that nobody knows.
         """
+        self._let_go(pooled)
         next_waiter = self._next_waiter(pooled, waiter)
         message = scope.end_message(
             verb,
@@ -335,6 +385,7 @@ class Pool:
 
     def release_broken(self, pooled: PooledConnection, waiter: Waiter) -> None:
         """The scope's connection is of no more use: cut it."""
+        self._let_go(pooled)
         self._leave(pooled, waiter)
         self._drop(pooled, "broken")
 

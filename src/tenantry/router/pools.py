@@ -15,6 +15,7 @@ from tenantry.router import driver, roles
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.driver import Connection, OnConnect
+from tenantry.router.origin import Origin
 from tenantry.router.pool import Pool
 from tenantry.router.scope import ProofContext
 from tenantry.router.waiter import Waiter
@@ -95,6 +96,7 @@ class Pools:
         self._pools: dict[str, Pool] = {}
         self._reaper: asyncio.Task[None] | None = None
         self._closed = False
+        self.origin = Origin()
         self.budget = Budget(limits.connections)
         self.ready = self._pools.get  # the hot path: one dictionary access
 
@@ -207,6 +209,7 @@ class Pools:
             application_name="tenantry",
             settings=spec.settings,
             cached_statements=cached_statements,
+            origin=self.origin,
         )
 
     async def _reap(self) -> None:

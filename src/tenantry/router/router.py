@@ -42,8 +42,8 @@ CloseCallback = Callable[[], Awaitable[None]]
 class TenantRouter:
     """One per process and event loop. Made by `Router.open`.
 
-    All methods raise `RouterClosed` once it is closed, and `InvalidTenantId` before any I/O for what is not
-    an id of the configured type.
+    All methods raise `RouterClosed` once it is closed, `WrongContext` outside the process, thread and event loop
+    that opened it, and `InvalidTenantId` before any I/O for what is not an id of the configured type.
     """
 
     # Mutable state: _state ("open", "closing", "closed") and _close_callbacks; the rest belongs to the parts.
@@ -73,7 +73,9 @@ class TenantRouter:
         self._dice = dice or random.Random()  # noqa: S311  (jitter, not a secret)
         self._state = "open"
         self._close_callbacks: list[CloseCallback] = []
-        self._parts = RouterParts(directory, pools, self.fence_wait, self._enrollment, events, self.loop)
+        self._parts = RouterParts(
+            directory, pools, self.fence_wait, self._enrollment, events, pools.origin, self.loop
+        )
         directory.watch(self.fence_wait.wake)
 
     # -- for services ------------------------------------------------------------------------------
@@ -98,11 +100,10 @@ class TenantRouter:
                 configured router.timeout. What runs inside the scope is not limited by it.
 
         Raises (on entering): InvalidTenantId, UnknownTenant, TenantSuspended, TenantBusy, TenantMoving,
-            DatabaseUnavailable, UnsafeRole, RouterClosed.
+            NestedScope, DatabaseUnavailable, UnsafeRole, RouterClosed.
         Raises (on leaving): ScopeLost, or what asyncpg raises when the COMMIT fails.
         """
-        if self._state != "open":
-            raise RouterClosed
+        self._check_usable()
         mode = scope.PLAIN
         if readonly or isolation is not None or deferrable:
             mode = scope.Mode(readonly, isolation, deferrable)
@@ -111,7 +112,7 @@ class TenantRouter:
             self._parts,
             self.ids.validate(tenant_id),
             mode,
-            self._limits.timeout if timeout is None else timeout,
+            self._limits.timeout if timeout is None else seconds("timeout", timeout),
         )
 
     async def fetch(
@@ -161,7 +162,7 @@ class TenantRouter:
             attempts: at most so many runs; then PostgreSQL's last error is raised.
         """
         loop = self.loop
-        deadline = loop.time() + (self._limits.timeout if timeout is None else timeout)
+        deadline = loop.time() + (self._limits.timeout if timeout is None else seconds("timeout", timeout))
         for attempt in range(1, attempts + 1):
             try:
                 async with self.tenant(
@@ -178,12 +179,16 @@ class TenantRouter:
                 await asyncio.sleep(self._dice.random() * 0.002 * 2.0 ** min(attempt, 7))
         raise ValueError("attempts must be at least 1")
 
+    def _check_usable(self) -> None:
+        self.pools.origin.check()
+        if self._state != "open":
+            raise RouterClosed
+
     # -- the directory -----------------------------------------------------------------------------
 
     async def placement(self, tenant_id: TenantId) -> Placement:
         """Where the tenant lives, from the cache if it is there."""
-        if self._state != "open":
-            raise RouterClosed
+        self._check_usable()
         tenant = self.ids.validate(tenant_id)
         entry = self.directory.cached(tenant)
         if entry is None:
@@ -192,9 +197,9 @@ class TenantRouter:
 
     async def tenants(self, *, database: str | None = None) -> AsyncIterator[TenantId]:
         """Every tenant's id, suspended ones left out, for jobs that visit all: read in pages."""
+        self._check_usable()
         async for row in self.directory.store.all_tenants(database=database):
-            if self._state != "open":
-                raise RouterClosed
+            self._check_usable()
             if row.state == "active":
                 yield self.ids.parse(row.id)
 
@@ -215,8 +220,7 @@ class TenantRouter:
             weight: its part of a busy pool relative to others; 0.01 to 100.
             limits: "connections", "queue" and "statement_timeout" (milliseconds), all optional.
         """
-        if self._state != "open":
-            raise RouterClosed
+        self._check_usable()
         tenant = self.ids.validate(tenant_id)
         _check_terms(weight, limits)
         entry = await self._enrollment.add(tenant, plan=plan, database=database, weight=weight, limits=limits)
@@ -248,8 +252,7 @@ class TenantRouter:
             ConfigError: no operator_dsn is configured for the database.
             DatabaseUnavailable: the database, or the control database that keeps the record, is down.
         """
-        if self._state != "open":
-            raise RouterClosed
+        self._check_usable()
         if not reason.strip():
             raise ValueError("an operator's scope needs a reason: it is recorded")
         spec = await self.pools.spec(database or self._enrollment.home_for_new())
@@ -270,6 +273,7 @@ class TenantRouter:
             UnsafeRole: a shared database would be served through a role that bypasses RLS.
             ConfigError: it is hardened and the configuration isn't, or the reverse.
         """
+        self.pools.origin.check()
         if self._feed is not None:
             self._feed.start()
         shared = [s for s in self.pools.known().values() if s.kind is Kind.SHARED and s.dsn]
@@ -299,6 +303,8 @@ class TenantRouter:
             grace: seconds that scopes in progress get; then what they run is cancelled and they are rolled
                 back by PostgreSQL.
         """
+        self.pools.origin.check()
+        grace = seconds("grace", grace)
         if self._state == "closed":
             return
         self._state = "closing"  # a close that was itself cancelled is finished by the next one
@@ -322,6 +328,17 @@ class TenantRouter:
     def __repr__(self) -> str:
         pools = ", ".join(repr(pool) for pool in self.pools.open_pools().values())
         return f"<Router {self._state}, {len(self.directory)} tenants cached, {pools or 'no pools'}>"
+
+
+def seconds(name: str, value: float) -> float:
+    """Checks an argument that is a time in seconds.
+
+    Raises:
+        ValueError: not a number, or NaN, which no time ever reaches.
+    """
+    if type(value) not in {int, float} or value != value:
+        raise ValueError(f"{name} is a time in seconds, not {value!r}")
+    return value
 
 
 def _check_terms(weight: float, limits: dict[str, int] | None) -> None:

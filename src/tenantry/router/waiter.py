@@ -12,7 +12,18 @@ from tenantry.router.driver import Connection
 class Waiter:
     """One caller's wish for a scope on one database."""
 
-    __slots__ = ("arrived", "bound", "deadline", "future", "opening", "pooled", "tenant", "tenant_key", "terms")
+    __slots__ = (
+        "arrived",
+        "bound",
+        "deadline",
+        "future",
+        "opening",
+        "pooled",
+        "task",
+        "tenant",
+        "tenant_key",
+        "terms",
+    )
 
     def __init__(
         self, tenant: TenantId, terms: Terms, opening: scope.ScopeOpener, arrived: float, deadline: float
@@ -30,6 +41,7 @@ class Waiter:
         self.pooled: PooledConnection | None = None
         self.bound = False
         """The connection was handed over already bound."""
+        self.task = asyncio.current_task()
 
     def waits(self) -> bool:
         """It is in a line, and its caller has not gone."""
@@ -45,7 +57,17 @@ class Waiter:
 class PooledConnection:
     """One connection with what must be known of it."""
 
-    __slots__ = ("connection", "dirty", "dropped", "handed", "proof_context", "rested", "since", "tainted")
+    __slots__ = (
+        "connection",
+        "dirty",
+        "dropped",
+        "handed",
+        "holder",
+        "proof_context",
+        "rested",
+        "since",
+        "tainted",
+    )
 
     def __init__(self, connection: Connection, proof_context: scope.ProofContext, now: float) -> None:
         self.connection = connection
@@ -56,6 +78,8 @@ class PooledConnection:
         """Loop time at which it was last idle for a moment, between two transactions."""
         self.handed = 0
         """How often it has been handed on since."""
+        self.holder: Waiter | None = None
+        """Whose scope is open on it."""
         self.dirty = False
         """It is in a transaction, or keeps what a scope left: to be rolled back and reset before use."""
         self.dropped = False
