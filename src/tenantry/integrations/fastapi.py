@@ -14,7 +14,7 @@ FastAPI runs what follows a dependency's `yield` after the answer has gone out, 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, WebSocket
 from starlette.requests import HTTPConnection
@@ -39,6 +39,7 @@ __all__ = [
     "ReadOnlyTenantConnection",
     "TenantConnection",
     "TenantMiddleware",
+    "TenantSession",
     "connection",
     "error_handlers",
     "header_tenant",
@@ -71,6 +72,36 @@ def connection(**options: Any) -> Any:
             yield conn
 
     return Depends(scoped, scope="function")
+
+
+def _session() -> Any:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from tenantry.integrations.sqlalchemy import scoped_session
+
+    async def session(request: HTTPConnection) -> AsyncIterator[AsyncSession]:
+        if isinstance(request, WebSocket):
+            raise TypeError("a websocket takes a session for each message: use scoped_session")
+        tenant = starlette.current_tenant(request)
+        async with scoped_session(starlette.current_router(request), tenant) as opened:
+            yield opened
+            await opened.commit()
+
+    return Annotated[AsyncSession, Depends(session, scope="function")]
+
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    #: A SQLAlchemy session of the request's tenant; what is open in it commits before the answer.
+    TenantSession = Annotated[AsyncSession, Depends(_session)]
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name != "TenantSession":  # needs SQLAlchemy, which the rest does not
+            raise AttributeError(name)
+        value = globals()["TenantSession"] = _session()
+        return value
 
 
 #: The request's tenant, as the middleware resolved it.

@@ -36,10 +36,10 @@ async def test_the_page_s_code_runs_as_it_stands(
     (tmp_path / "config" / "tenantry.yaml").write_text(yaml.safe_dump(written))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JWT_KEY", KEY)
-    app, jobs, tasks = blocks()
+    app, orm, jobs, tasks = blocks()
     names: dict[str, Any] = {"__name__": "page"}
-    for code in (app, jobs, tasks):
-        exec(compile(code, str(PAGE), "exec"), names)
+    for code in (app, orm, jobs, tasks):
+        exec(compile(code, str(PAGE), "exec", dont_inherit=True), names)
     async with fresh.open() as router:
         tenant, other = await fresh.signed_up(router, 2)
         headers = {"Authorization": f"Bearer {_token(tenant)}"}
@@ -59,6 +59,7 @@ async def test_the_page_s_code_runs_as_it_stands(
             "Bea",
             "closed",
         ]
+        assert await names["enrol"](router, other, "Zoe") == ["Bea", "Zoe", "closed"]
 
 
 def _token(tenant: object) -> str:

@@ -14,6 +14,7 @@ import jwt
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import Response
+from sqlalchemy import text
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -23,6 +24,7 @@ from tenantry.integrations.fastapi import (
     ReadOnlyTenantConnection,
     TenantConnection,
     TenantMiddleware,
+    TenantSession,
     error_handlers,
     health,
     jwt_tenant,
@@ -65,6 +67,7 @@ class School:
         self.app.post("/late")(self.fails_at_commit)
         self.app.post("/later/{name}")(self.later)
         self.app.get("/slow")(self.slow)
+        self.app.post("/orm/{name}", status_code=201)(self.orm)
         self.app.get("/export")(self.export)
         self.app.get("/broken-export")(self.broken_export)
         self.app.websocket("/ws")(self.chat)
@@ -109,6 +112,12 @@ class School:
         except asyncio.CancelledError:
             self.seen.append("cancelled")
             raise
+
+    async def orm(self, name: str, session: TenantSession) -> None:
+        await session.execute(text("INSERT INTO students (name) VALUES (:name)"), {"name": name})
+        if name == "late":  # a deferred foreign key: PostgreSQL refuses at COMMIT
+            await session.execute(text("INSERT INTO courses VALUES (tenantry.current_tenant(), 1, 'x')"))
+            await session.execute(text("INSERT INTO enrolments VALUES (tenantry.current_tenant(), 404, 1)"))
 
     async def export(self, request: Request) -> Response:
         async def rows(conn: Any) -> AsyncIterator[str]:
@@ -223,6 +232,17 @@ async def test_a_commit_that_postgresql_refuses_is_no_success(school: School) ->
             (await http.post("/late", headers=token(a))).raise_for_status()
         assert refused.value.response.status_code == 500
         assert (await http.get("/students", headers=token(a))).status_code == 200
+
+
+async def test_a_session_of_sqlalchemy_commits_before_the_answer(school: School) -> None:
+    a, b = await two(school)
+    async with client(school.app) as http:
+        assert (await http.post("/orm/Ada", headers=token(a))).status_code == 201
+        assert (await http.get("/students", headers=token(a))).json() == ["Ada"]
+        assert (await http.get("/students", headers=token(b))).json() == []
+        assert (await http.post("/orm/late", headers=token(a))).status_code == 500
+        assert (await http.get("/students", headers=token(a))).json() == ["Ada"]
+        assert (await http.post("/orm/Eve", headers=token(uuid.uuid4()))).status_code == 404
 
 
 async def test_errors_have_public_texts_that_name_no_tenant_and_no_database(school: School) -> None:
