@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -81,6 +81,16 @@ class Endpoint:
     """Bytes that all databases of its server may take."""
     autovacuum: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`schema.table`, or "*" for every table -> autovacuum parameters without their prefix."""
+
+    @property
+    def server(self) -> Endpoint:
+        """The database on the same server that is always there, from which others are made."""
+        return replace(self, dsn=self.server_dsn or self.dsn)
+
+    @property
+    def database(self) -> str:
+        """What the database is called on its server."""
+        return keywords(self.dsn).get("dbname", self.name)
 
 
 @contextlib.contextmanager

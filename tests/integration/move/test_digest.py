@@ -14,11 +14,12 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import Kind
 from tenantry.move import Endpoint, Limits, MovePlan, Progress
-from tenantry.move.catalog import Side, read_side
+from tenantry.move.catalog import Side
 from tenantry.move.context import Direction, MoveContext
 from tenantry.move.journal import Journal
 from tenantry.move.lease import Lease
 from tenantry.move.plan import Mechanism, TablePlan, select, table_plan
+from tenantry.move.preflight.read_side import read_side
 from tenantry.move.progress import Compared
 from tenantry.move.session import Connection, session
 from tenantry.move.steps.copy import copy_table

@@ -9,8 +9,8 @@ import pytest
 
 from tenantry import Router, kits
 from tenantry.move import Mover, MoveRecord, State
+from tenantry.move.preflight.read_kits import read as look
 from tenantry.move.session import session
-from tenantry.move.steps.kits import look
 from tests.support.databases import drop_database
 from tests.support.estate import Estate
 

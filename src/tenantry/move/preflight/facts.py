@@ -1,17 +1,159 @@
-"""What preflight judges, as values: read by `survey`, judged by `preflight`."""
+"""What preflight judges, as values: readers make them, rules judge them. Nothing here asks a database."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from tenantry.ids import Kind
 from tenantry.move.catalog import Side
 from tenantry.move.plan import Creation, DiskSpace, Mechanism, Selection
-from tenantry.move.preflight.read_foreign_keys import CrossTenantKey
-from tenantry.move.preflight.read_hardening import Hardening
-from tenantry.move.preflight.rules_privileges import Access
-from tenantry.move.preflight.rules_publications import PublishedTable
-from tenantry.move.steps.kits import Kits
+from tenantry.runtime.sqltext import identifier
+
+#: The end of the tenant policy, plain and hardened: the two forms prove the same in different ways.
+_PROOF: Final = re.compile(
+    r" AND (\( SELECT tenantry\.admitted\(\) AS admitted\)"
+    r"|COALESCE\(\(.{1,200} = \( SELECT .{1,80} AS admitted_tenant\)\), false\))\)$"
+)
+
+
+class TablePolicy(NamedTuple):
+    """A policy, but for its name, which means nothing."""
+
+    permissive: bool
+    command: str
+    roles: tuple[str, ...]
+    """Quoted where they have to be; "PUBLIC" is everybody."""
+    using: str | None
+    check: str | None
+
+    def normalized(self) -> TablePolicy:
+        """It with one form for what is the tenant policy's proof at either end."""
+        using, check = (None if text is None else _PROOF.sub(" AND proven)", text) for text in self[3:])
+        return self._replace(using=using, check=check)
+
+    def is_tenant_policy(self, column: str, setting: str) -> bool:
+        """True if it is the tenant policy, whatever the forms of its comparison and proof."""
+        tie = re.compile(
+            rf"\(\(\(?(?:{re.escape(column)}|{re.escape(identifier(column))})\)?(?:::[\w ]+)? = "
+            rf"[^=]*current_setting\('{re.escape(setting)}'::text[^=]*\) AND proven\)"
+        )
+        using, check = self.normalized()[3:]
+        texts = [text for text in (using, check) if text is not None]
+        whole = (self.permissive, self.command, self.roles) == (True, "ALL", ("PUBLIC",)) and len(texts) == 2
+        return whole and all(tie.fullmatch(text) and " OR " not in text for text in texts)
+
+    def statement(self, name: str, table: str) -> str:
+        """Makes it."""
+        using = "" if self.using is None else f" USING ({self.using})"
+        check = "" if self.check is None else f" WITH CHECK ({self.check})"
+        return (
+            f"CREATE POLICY {identifier(name)} ON {table} AS {'PERMISSIVE' if self.permissive else 'RESTRICTIVE'} "
+            f"FOR {self.command} TO {', '.join(self.roles)}{using}{check}"
+        )
+
+
+class Privilege(NamedTuple):
+    """A privilege that a role has, however it got it."""
+
+    on: str
+    """As GRANT has it: a table, or SEQUENCE or SCHEMA and a name."""
+    privilege: str
+    """Of a column: with its name in parentheses."""
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What guards the tables of one end, and who may use them."""
+
+    roles: tuple[str, ...] = ()
+    """The application's: those that may bind tenants."""
+    guards: frozenset[tuple[str, str]] = frozenset()
+    """Tables, and what their row-level security is: "ENABLE", "FORCE"."""
+    policies: tuple[tuple[str, str, TablePolicy], ...] = ()
+    """Table, name, policy."""
+    triggers: tuple[tuple[str, str, str, str], ...] = ()
+    """Table, name, pg_trigger.tgenabled, definition: of the product's own."""
+    may: frozenset[Privilege] = frozenset()
+    """Privileges of the application's roles at both ends."""
+    granted: frozenset[Privilege] = frozenset()
+    """What was granted on tables, to any role but their owners."""
+    sequences: frozenset[str] = frozenset()
+    """Those of the source that are there."""
+
+    def of(self, table: str) -> dict[str, TablePolicy]:
+        """The policies of a table, by their names."""
+        return {name: policy for on, name, policy in self.policies if on == table}
+
+
+#: Seconds that one look at one foreign key may take, of two; and all looks together.
+PATIENCE: Final = 2.0
+ALTOGETHER: Final = 30.0
+
+
+class CrossTenantKey(NamedTuple):
+    """A foreign key by which rows of two tenants hang together, or may."""
+
+    constraint: str
+    child: str
+    """The table, or partition, whose rows reference. These names are quoted where they have to be."""
+    parent: str
+    """The one whose rows are referenced."""
+    outward: bool
+    """True: rows of the moving tenant reference others'. False: others' reference its own."""
+    rows: int | None
+    """The referencing rows; None: they could not be counted."""
+    query: str
+    """Finds them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """A table, or a partition of one, in a publication."""
+
+    database: str
+    table: str
+    """Of the tenant; quoted, as all these names."""
+    part: str
+    publication: str
+    listed: tuple[str, ...]
+    """The columns that it is published with; empty: all."""
+    filtered: tuple[str, ...]
+    """The columns that its filter reads."""
+    filter: str | None
+
+
+class Hardening(NamedTuple):
+    """What there is of hardened mode in one database."""
+
+    hardened: bool | None = None
+    """None: the tenantry schema is not installed."""
+    has_key: bool = False
+    """True if the mover was given the database's key."""
+    right_key: bool | None = None
+    """Whether that is the key that the database has; None: it can't be told."""
+
+
+#: The plan whose limits hold where a plan has none of its own.
+DEFAULT_PLAN: Final = "default"
+
+
+class Kits(NamedTuple):
+    """The kits of one database."""
+
+    installed: tuple[str, ...] = ()
+    watched: frozenset[tuple[str, str]] = frozenset()
+    """What kits watch: the kit and the statement that lets it watch a table."""
+    limits: Mapping[tuple[str, str], int | None] = MappingProxyType({})
+    """Rows that plans allow, by plan and resource; None: no limit."""
+    plan: str = DEFAULT_PLAN
+    """By whose limits the tenant that moves goes."""
+    exceptions: frozenset[str] = frozenset()
+    """Resources for which it has a limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tenantry.move.plan import DiskSpace
 from tenantry.move.session import Connection, Endpoint
 
 
-async def look(connection: Connection, target: Endpoint, name: str, needed: int) -> DiskSpace:
+async def read(connection: Connection, target: Endpoint, name: str, needed: int) -> DiskSpace:
     """The room for the database `name` on the server of `there`: the tightest of what is known.
 
     Args:

@@ -8,42 +8,17 @@ moving one's would reference nothing from the release on.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 import asyncpg
 
 from tenantry import sql
-from tenantry.move.errors import Finding
+from tenantry.move.plan import Selection
+from tenantry.move.preflight.facts import ALTOGETHER, PATIENCE, CrossTenantKey
 from tenantry.move.session import Connection
 from tenantry.runtime.sqltext import identifier, literal
 
-if TYPE_CHECKING:
-    from tenantry.move.plan import Selection
-    from tenantry.move.preflight.facts import Facts
 
-#: Seconds that one look at one foreign key may take, of two; and all looks together.
-PATIENCE: Final = 2.0
-ALTOGETHER: Final = 30.0
-
-
-class CrossTenantKey(NamedTuple):
-    """A foreign key by which rows of two tenants hang together, or may."""
-
-    constraint: str
-    child: str
-    """The table, or partition, whose rows reference. These names are quoted where they have to be."""
-    parent: str
-    """The one whose rows are referenced."""
-    outward: bool
-    """True: rows of the moving tenant reference others'. False: others' reference its own."""
-    rows: int | None
-    """The referencing rows; None: they could not be counted."""
-    query: str
-    """Finds them."""
-
-
-async def look(connection: Connection, tenant: str, selection: Selection) -> tuple[CrossTenantKey, ...]:
+async def read(connection: Connection, tenant: str, selection: Selection) -> tuple[CrossTenantKey, ...]:
     """Count the rows, by each foreign key and direction for `PATIENCE`, and for `ALTOGETHER` in all."""
     tables = [(table.quoted, column) for table, column in selection.tenant if not table.foreign]
     query = sql.query("move/crossing_keys")
@@ -83,31 +58,3 @@ async def _count(connection: Connection, rows: str, seconds: float) -> int | Non
             return int(await connection.fetchval(f"SELECT count(*) {rows}"))
     except (asyncpg.QueryCanceledError, asyncpg.InsufficientPrivilegeError):  # a partition may be another's
         return None
-
-
-def crossing(facts: Facts) -> Iterator[Finding]:
-    """What hangs together across tenants would be torn apart."""
-    for key in facts.cross_tenant_keys:
-        ours, others = f"of tenant {facts.tenant}", "of other tenants"
-        near, far = (ours, others) if key.outward else (others, ours)
-        if key.rows is None:
-            yield Finding(
-                "references-unchecked",
-                f"it is not known whether rows {near} in {key.child} reference rows {far} in {key.parent} "
-                f"({key.constraint}): to look takes too long ({PATIENCE:g} s each, "
-                f"{ALTOGETHER:g} s for all), or another role",
-                f"see that this finds none: {key.query}",
-                refuses=False,
-            )
-            continue
-        many = key.rows != 1
-        if key.outward:
-            follows = f"the foreign key would fail in {facts.target_name}"
-        else:
-            follows = f"they would reference nothing once {facts.source_name} has given those away"
-        yield Finding(
-            "cross-tenant-reference",
-            f"{key.rows} row{'s' if many else ''} {near} in {key.child} reference{'' if many else 's'} "
-            f"rows {far} in {key.parent} ({key.constraint}): {follows}",
-            f"put the tenant column into the foreign key, after a fix of the rows that this finds: {key.query}",
-        )

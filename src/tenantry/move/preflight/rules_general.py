@@ -1,45 +1,19 @@
-"""Everything that would stop or harm a move, named before anything is touched. Pure rules over catalog values.
-
-Each rule yields findings: a problem and its fix. The list `RULES` is the whole of preflight.
-"""
+"""Rules of preflight about the two ends: who they are, what the mover may do there, what is free. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tenantry.move.catalog import Side
 from tenantry.move.errors import Finding
 from tenantry.move.plan import Mechanism
 from tenantry.move.preflight.facts import Facts
-from tenantry.move.preflight.read_foreign_keys import crossing
-from tenantry.move.preflight.read_hardening import hardening
-from tenantry.move.preflight.rules_privileges import access
-from tenantry.move.preflight.rules_publications import published
-from tenantry.move.preflight.rules_source import ids, tables
-from tenantry.move.preflight.rules_target import (
-    creation,
-    disk,
-    emptiness,
-    extensions,
-    feeding,
-    roles,
-    target_schema,
-)
-from tenantry.move.steps.kits import kit_rules
 
 #: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
 #: changes of concurrent transactions lost when a table is added to a publication, fixed in August 2025's minors
 #: of 13-17 and in 18.0).
 SAFE_MINORS: Final[Mapping[int, int]] = {15: 150013, 16: 160009, 17: 170005, 18: 180000}
-
-
-Check = Callable[[Facts], Iterator[Finding]]
-
-
-def judge(facts: Facts) -> tuple[Finding, ...]:
-    """Run every rule."""
-    return tuple(finding for rule in RULES for finding in rule(facts))
 
 
 def _ends(facts: Facts) -> Iterator[tuple[str, Side]]:
@@ -290,33 +264,3 @@ def consent(facts: Facts) -> Iterator[Finding]:
             f"without logical replication the tenant pauses for about {facts.estimate:.1f} s",
             f"make logical replication possible, or consent with pause={facts.estimate:.0f} or more",
         )
-
-
-RULES: Final[tuple[Check, ...]] = (
-    pooler,
-    standby,
-    placement,
-    target_identity,
-    hardening,
-    kit_rules,
-    privileges,
-    servers,
-    resources,
-    subscriptions,
-    tables,
-    crossing,
-    published,
-    creation,
-    disk,
-    target_schema,
-    access,
-    extensions,
-    roles,
-    emptiness,
-    feeding,
-    hidden,
-    bypassing,
-    long_running,
-    ids,
-    consent,
-)

@@ -7,148 +7,19 @@ flip on, without grants the product would be refused every row.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
-import asyncpg
-
-from tenantry import sql
 from tenantry.ids import Kind
-from tenantry.move.catalog import Side
 from tenantry.move.errors import Finding
-from tenantry.move.session import Connection
+from tenantry.move.preflight.facts import Access, Facts, TablePolicy
 from tenantry.runtime.sqltext import identifier
 
-if TYPE_CHECKING:
-    from tenantry.move.preflight.facts import Facts
-
-#: The end of the tenant policy, plain and hardened: the two forms prove the same in different ways.
-_PROOF: Final = re.compile(
-    r" AND (\( SELECT tenantry\.admitted\(\) AS admitted\)"
-    r"|COALESCE\(\(.{1,200} = \( SELECT .{1,80} AS admitted_tenant\)\), false\))\)$"
-)
 #: How CREATE TRIGGER's result is told to be anything but enabled (pg_trigger.tgenabled).
 _TRIGGER: Final = {"D": "DISABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 
 
-class TablePolicy(NamedTuple):
-    """A policy, but for its name, which means nothing."""
-
-    permissive: bool
-    command: str
-    roles: tuple[str, ...]
-    """Quoted where they have to be; "PUBLIC" is everybody."""
-    using: str | None
-    check: str | None
-
-    def normalized(self) -> TablePolicy:
-        """It with one form for what is the tenant policy's proof at either end."""
-        using, check = (None if text is None else _PROOF.sub(" AND proven)", text) for text in self[3:])
-        return self._replace(using=using, check=check)
-
-    def is_tenant_policy(self, column: str, setting: str) -> bool:
-        """True if it is the tenant policy, whatever the forms of its comparison and proof."""
-        tie = re.compile(
-            rf"\(\(\(?(?:{re.escape(column)}|{re.escape(identifier(column))})\)?(?:::[\w ]+)? = "
-            rf"[^=]*current_setting\('{re.escape(setting)}'::text[^=]*\) AND proven\)"
-        )
-        using, check = self.normalized()[3:]
-        texts = [text for text in (using, check) if text is not None]
-        whole = (self.permissive, self.command, self.roles) == (True, "ALL", ("PUBLIC",)) and len(texts) == 2
-        return whole and all(tie.fullmatch(text) and " OR " not in text for text in texts)
-
-    def statement(self, name: str, table: str) -> str:
-        """Makes it."""
-        using = "" if self.using is None else f" USING ({self.using})"
-        check = "" if self.check is None else f" WITH CHECK ({self.check})"
-        return (
-            f"CREATE POLICY {identifier(name)} ON {table} AS {'PERMISSIVE' if self.permissive else 'RESTRICTIVE'} "
-            f"FOR {self.command} TO {', '.join(self.roles)}{using}{check}"
-        )
-
-
-class Privilege(NamedTuple):
-    """A privilege that a role has, however it got it."""
-
-    on: str
-    """As GRANT has it: a table, or SEQUENCE or SCHEMA and a name."""
-    privilege: str
-    """Of a column: with its name in parentheses."""
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What guards the tables of one end, and who may use them."""
-
-    roles: tuple[str, ...] = ()
-    """The application's: those that may bind tenants."""
-    guards: frozenset[tuple[str, str]] = frozenset()
-    """Tables, and what their row-level security is: "ENABLE", "FORCE"."""
-    policies: tuple[tuple[str, str, TablePolicy], ...] = ()
-    """Table, name, policy."""
-    triggers: tuple[tuple[str, str, str, str], ...] = ()
-    """Table, name, pg_trigger.tgenabled, definition: of the product's own."""
-    may: frozenset[Privilege] = frozenset()
-    """Privileges of the application's roles at both ends."""
-    granted: frozenset[Privilege] = frozenset()
-    """What was granted on tables, to any role but their owners."""
-    sequences: frozenset[str] = frozenset()
-    """Those of the source that are there."""
-
-    def of(self, table: str) -> dict[str, TablePolicy]:
-        """The policies of a table, by their names."""
-        return {name: policy for on, name, policy in self.policies if on == table}
-
-
-async def look(
-    source: Connection,
-    target: Connection,
-    sides: tuple[Side, Side],
-    tables: Sequence[str],
-    sequences: Sequence[str],
-) -> tuple[Access, Access]:
-    """Read both ends. `tables` and `sequences` are quoted names."""
-    ends = tuple(zip((source, target), sides, strict=True))
-    roles = [await _application(connection, side) for connection, side in ends]
-    asked = sorted({*roles[0], *roles[1]})
-    ours, theirs = [
-        _access(await connection.fetch(sql.query("move/access"), list(tables), asked, list(sequences)), own)
-        for (connection, _), own in zip(ends, roles, strict=True)
-    ]
-    return ours, theirs
-
-
-async def _application(connection: Connection, side: Side) -> tuple[str, ...]:
-    if not side.server["installed"]:
-        return ()
-    return tuple(row["role"] for row in await connection.fetch(sql.query("move/application_roles")))
-
-
-def _access(rows: Sequence[asyncpg.Record], roles: tuple[str, ...]) -> Access:
-    lines: dict[str, list[tuple[str, str, str, str]]] = {}
-    for row in rows:
-        lines.setdefault(row["kind"], []).append((row["on"], row["what"], row["who"], row["detail"]))
-    return Access(
-        roles=roles,
-        guards=frozenset((on, what) for on, what, _, _ in lines.get("guard", ())),
-        policies=tuple((on, name, _policy(text)) for on, name, _, text in lines.get("policy", ())),
-        triggers=tuple(lines.get("trigger", ())),
-        may=frozenset(Privilege(*line[:3]) for line in lines.get("may", ())),
-        granted=frozenset(Privilege(*line[:3]) for line in lines.get("granted", ())),
-        sequences=frozenset(on for on, _, _, _ in lines.get("sequence", ())),
-    )
-
-
-def _policy(text: str) -> TablePolicy:
-    raw = json.loads(text)
-    return TablePolicy(raw["permissive"], raw["command"], tuple(raw["roles"]), raw["using"], raw["check"])
-
-
-def access(facts: Facts) -> Iterator[Finding]:
+def privileges_of_tables(facts: Facts) -> Iterator[Finding]:
     """Whether a target with tables of its own guards them, and lets the product use them, as the source does."""
     if facts.load_schema:
         return

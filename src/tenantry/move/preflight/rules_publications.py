@@ -8,55 +8,15 @@ both ends, so it looks first.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from tenantry import sql
 from tenantry.move.catalog import Table
 from tenantry.move.errors import Finding
-from tenantry.move.plan import TablePlan, fitting_identity
-from tenantry.move.session import Connection
+from tenantry.move.plan import fitting_identity
+from tenantry.move.preflight.facts import Facts, PublishedTable
 from tenantry.runtime.sqltext import identifier
 
-if TYPE_CHECKING:
-    from tenantry.move.preflight.facts import Facts
 
-
-@dataclass(frozen=True, slots=True)
-class PublishedTable:
-    """A table, or a partition of one, in a publication."""
-
-    database: str
-    table: str
-    """Of the tenant; quoted, as all these names."""
-    part: str
-    publication: str
-    listed: tuple[str, ...]
-    """The columns that it is published with; empty: all."""
-    filtered: tuple[str, ...]
-    """The columns that its filter reads."""
-    filter: str | None
-
-
-async def look(connection: Connection, database: str, tables: Sequence[TablePlan]) -> tuple[PublishedTable, ...]:
-    """Those that a replica identity may break. A copy under the fence sets none."""
-    names = [table.quoted for table in tables if table.identity is not None]
-    rows = await connection.fetch(sql.query("move/publications"), names)
-    return tuple(
-        PublishedTable(
-            database,
-            row["table"],
-            row["part"],
-            identifier(row["publication"]),
-            tuple(row["listed"]),
-            tuple(row["filtered"]),
-            row["filter"],
-        )
-        for row in rows
-    )
-
-
-def published(facts: Facts) -> Iterator[Finding]:
+def foreign_publications(facts: Facts) -> Iterator[Finding]:
     """Publications that would make everybody's UPDATE and DELETE fail once the move has set the identities."""
     for table, column in facts.selection.tenant:
         name = fitting_identity(table, column)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tenantry import sql
 from tenantry.ids import Kind
-from tenantry.move.catalog import Side, read_kin, read_shape, read_side, read_storage
+from tenantry.move.catalog import Side
 from tenantry.move.context import REFERENCE_NAMES
 from tenantry.move.journal import Journal
 from tenantry.move.pg_dump import find_pg_dump
@@ -29,18 +29,19 @@ from tenantry.move.plan import (
 )
 from tenantry.move.preflight import estimate as estimating
 from tenantry.move.preflight import (
+    read_database,
     read_disk_space,
     read_foreign_keys,
     read_hardening,
-    rules_general,
-    rules_privileges,
-    rules_publications,
+    read_kits,
+    read_privileges,
+    read_publications,
 )
-from tenantry.move.preflight.facts import Facts
-from tenantry.move.preflight.read_hardening import Hardening
+from tenantry.move.preflight.facts import Access, Facts, Hardening, Kits
+from tenantry.move.preflight.judge import judge
+from tenantry.move.preflight.read_side import read_side
 from tenantry.move.session import Connection, Endpoint, session
-from tenantry.move.steps import create_database, kits
-from tenantry.move.steps.catch_up import digest
+from tenantry.move.shape import digest, read_kin, read_shape, read_storage
 from tenantry.runtime.sqltext import identifier, literal
 
 #: Bytes a second that a copy under the fence is taken to carry, indexes and comparison included, for the
@@ -64,19 +65,15 @@ async def survey(
     pause: float,
 ) -> MovePlan:
     """Read everything, judge it, and decide the plan. Touches nothing."""
-    exists = await create_database.exists(target)
-    far = target if exists else create_database.server_of(target)
+    exists = await read_database.exists(target)
+    far = target if exists else target.server
     # A role that does not bypass row-level security can't look at rows, and is refused for it by name.
     async with (
         session(source, "preflight", row_security="on") as at_source,
         session(far, "preflight", row_security="on") as at_target,
     ):
         ours, theirs = await read_side(at_source), await read_side(at_target)
-        creation = (
-            None
-            if exists
-            else await create_database.read_template(at_source, at_target, create_database.database_of(target))
-        )
+        creation = None if exists else await read_database.read_template(at_source, at_target, target.database)
         if creation is not None:
             theirs = _to_be(theirs, creation)
         selection = select(ours.tables, column, overrides)
@@ -99,9 +96,9 @@ async def survey(
         size = sum(t.bytes for t in (*tables, *references))
         estimate = _SMALLEST_PAUSE + size / _COPY_RATE
         looks = exists and _sees_rows(theirs)
-        guarded = (rules_privileges.Access(), rules_privileges.Access())
+        guarded = (Access(), Access())
         if exists:
-            guarded = await rules_privileges.look(
+            guarded = await read_privileges.read(
                 at_source, at_target, (ours, theirs), names, [s.quoted for s in sequences]
             )
         reads = _sees_rows(ours) and _owns_all(selection)
@@ -125,25 +122,25 @@ async def survey(
             colliding=colliding,
             null_tenants=await _null_tenants(at_source, tables) if reads else (),
             # A dedicated database has one tenant.
-            cross_tenant_keys=await read_foreign_keys.look(at_source, tenant, selection)
+            cross_tenant_keys=await read_foreign_keys.read(at_source, tenant, selection)
             if reads and source.kind is Kind.SHARED
             else (),
             published=(
-                *await rules_publications.look(at_source, source.name, tables),
-                *(await rules_publications.look(at_target, target.name, tables) if exists else ()),
+                *await read_publications.read(at_source, source.name, tables),
+                *(await read_publications.read(at_target, target.name, tables) if exists else ()),
             ),
             feeds=tuple(row["name"] for row in await at_target.fetch(_FEEDS, REFERENCE_NAMES)) if exists else (),
             source_access=guarded[0],
             target_access=guarded[1],
             pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
             creation=creation,
-            source_kits=await kits.look(at_source, tenant),
-            target_kits=await kits.look(at_target, tenant) if exists else kits.Kits(),
-            source_hardening=await read_hardening.look(at_source, source),
-            target_hardening=await read_hardening.look(at_target, target)
+            source_kits=await read_kits.read(at_source, tenant),
+            target_kits=await read_kits.read(at_target, tenant) if exists else Kits(),
+            source_hardening=await read_hardening.read(at_source, source),
+            target_hardening=await read_hardening.read(at_target, target)
             if exists
             else Hardening(has_key=bool(target.key)),
-            disk_space=await read_disk_space.look(at_target, target, create_database.database_of(target), size),
+            disk_space=await read_disk_space.read(at_target, target, target.database, size),
         )
         storage = await read_storage(at_source, [t.quoted for t in tables])
     consented = None if mechanism is Mechanism.REPLICATION else max(consent or 0.0, estimate)
@@ -166,7 +163,7 @@ async def survey(
         shape=digest([*shape, *kin]),
         storage=storage,
         pause=pause if consented is None else consented,
-        findings=rules_general.judge(facts),
+        findings=judge(facts),
         creation=creation,
         disk_space=facts.disk_space,
         estimate=estimating.estimate(

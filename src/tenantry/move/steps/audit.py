@@ -7,10 +7,10 @@ tenant is there its rows at the new one are deleted.
 from __future__ import annotations
 
 from tenantry.move import failpoints
-from tenantry.move.catalog import read_kin
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import SchemaChanged
 from tenantry.move.session import session
+from tenantry.move.shape import read_kin
 from tenantry.move.steps import catch_up
 from tenantry.move.steps.verify import verify
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from typing import Final
 
-from tenantry.move.catalog import read_kin, read_shape, read_storage
 from tenantry.move.context import Direction, MoveContext
-from tenantry.move.errors import MoveStopped, SchemaChanged, SlotLost
-from tenantry.move.plan import MovePlan
+from tenantry.move.errors import MoveStopped, SlotLost
 from tenantry.move.progress import Following
 from tenantry.move.session import Connection, Endpoint, session
+from tenantry.move.shape import check_unchanged
 
 _POLL: Final = 0.002
 LAG_POLL: Final = 0.2
@@ -59,29 +57,6 @@ async def probe(context: MoveContext, direction: Direction, source: Connection, 
     await wait_until_seen(context, direction, target, number)
     await wait_until_flushed(context, direction, source, position)
     return time.monotonic() - started
-
-
-async def check_unchanged(plan: MovePlan, source: Connection) -> None:
-    """Check that the source's tables are shaped, and stored, as when the move was planned.
-
-    Raises:
-        SchemaChanged: they are not. Replication carries neither DDL nor, filtered, TRUNCATE.
-    """
-    if not (plan.shape and plan.storage):
-        raise SchemaChanged(plan.id, "its plan does not say how the tables looked; abort it and plan it anew")
-    shape = await read_shape(source, plan.names())
-    kin = await read_kin(source, [t.column for t in plan.tables], [t.quoted for t in plan.tables])
-    if digest([*shape, *kin]) != plan.shape:
-        raise SchemaChanged(plan.id, "a table is new or changed its shape since the move was planned (DDL)")
-    if await read_storage(source, [table.quoted for table in plan.tables]) != plan.storage:
-        raise SchemaChanged(
-            plan.id, "a table was truncated, rewritten or got a partition since the move was planned"
-        )
-
-
-def digest(lines: list[str]) -> str:
-    """One value for the shape of many tables."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 async def catch_up(context: MoveContext, direction: Direction) -> float:

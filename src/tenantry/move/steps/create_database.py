@@ -7,7 +7,6 @@ name or its stamp says whose it is, and whatever has the wanted name without the
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from typing import Final
 
@@ -18,7 +17,8 @@ from tenantry.move import failpoints
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import MoveStopped
 from tenantry.move.plan import Creation, MovePlan
-from tenantry.move.session import Connection, Endpoint, keywords, session
+from tenantry.move.preflight.read_database import has_database
+from tenantry.move.session import session
 from tenantry.runtime.sqltext import identifier, literal
 
 #: Providers of locales, as pg_database spells them, and their keywords of CREATE DATABASE.
@@ -32,54 +32,14 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name NO
 """
 
 
-def server_of(endpoint: Endpoint) -> Endpoint:
-    """The database on the same server that is always there, from which others are made."""
-    return dataclasses.replace(endpoint, dsn=endpoint.server_dsn or endpoint.dsn)
-
-
-async def exists(endpoint: Endpoint) -> bool:
-    """Whether the database exists. Asked of its server only where the mover may make it."""
-    if endpoint.server_dsn is None:
-        return True
-    async with session(server_of(endpoint), "look", row_security="on") as target:
-        return await _has(target, database_of(endpoint))
-
-
-def database_of(endpoint: Endpoint) -> str:
-    """What the database is called on its server."""
-    return keywords(endpoint.dsn).get("dbname", endpoint.name)
-
-
-async def read_template(source: Connection, target: Connection, name: str) -> Creation:
-    """How the database has to be made to be like the one of `here`, on the server of `there`."""
-    model = (await source.fetch(sql.query("move/database")))[0]
-    roles = {row["rolname"] for row in await target.fetch("SELECT rolname::text FROM pg_roles")}
-    me = await target.fetchrow("SELECT rolname::text AS name, rolsuper FROM pg_roles WHERE rolname = current_user")
-    assert me is not None
-    owner = model["owner"] if me["rolsuper"] and model["owner"] in roles else me["name"]
-    return Creation(
-        name=name,
-        owner=owner,
-        encoding=model["encoding"],
-        collate=model["collate"],
-        ctype=model["ctype"],
-        provider=model["provider"],
-        locale=model["locale"],
-        rules=model["rules"],
-        guarded=model["guarded"],
-        grants=tuple((role, privilege) for role, privilege in model["grants"] if role in roles or not role),
-        settings=tuple(model["settings"]),
-    )
-
-
 async def create(context: MoveContext) -> None:
     """Make the target, or find what this move has made of it."""
     plan, made = context.plan, context.plan.creation
     if made is None:
         return
     await context.journal.record_intent(plan.id, plan.target, "database", made.name)
-    async with session(server_of(context.target), f"create {plan.id}", row_security="on") as server:
-        if await _has(server, made.name):
+    async with session(context.target.server, f"create {plan.id}", row_security="on") as server:
+        if await has_database(server, made.name):
             if await server.fetchval(_OURS, made.name) != stamp(plan):
                 raise MoveStopped(
                     plan.id,
@@ -88,7 +48,7 @@ async def create(context: MoveContext) -> None:
                 )
             return
         building = _building(plan)
-        if not await _has(server, building):
+        if not await has_database(server, building):
             # A mover that was killed here has left its server process behind, which went on.
             with contextlib.suppress(asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
                 await server.execute(_create_sql(building, made))
@@ -103,14 +63,14 @@ async def is_ours(context: MoveContext) -> bool:
     """Whether the target that is there was made by this move; what is there otherwise is not to be touched."""
     made = context.plan.creation
     assert made is not None
-    async with session(server_of(context.target), f"abort {context.plan.id}", row_security="on") as server:
+    async with session(context.target.server, f"abort {context.plan.id}", row_security="on") as server:
         return bool(await server.fetchval(_OURS, made.name) == stamp(context.plan))
 
 
 async def drop_unfinished(context: MoveContext) -> None:
     """Take away what was being made under the move's own name; nothing else of it is at the target."""
     plan = context.plan
-    async with session(server_of(context.target), f"abort {plan.id}", row_security="on") as server:
+    async with session(context.target.server, f"abort {plan.id}", row_security="on") as server:
         await server.execute(f"DROP DATABASE IF EXISTS {identifier(_building(plan))}")
     for kind, name in await context.journal.objects(plan.id, plan.target):
         await context.journal.record_removed(plan.id, plan.target, kind, name)
@@ -126,7 +86,7 @@ async def drop_if_unused(context: MoveContext) -> bool:
     assert made is not None
     if await _is_used(context):
         return False
-    async with session(server_of(context.target), f"abort {context.plan.id}", row_security="on") as server:
+    async with session(context.target.server, f"abort {context.plan.id}", row_security="on") as server:
         if await server.fetchval(_STRANGERS, made.name):
             return False
         await server.execute(f"DROP DATABASE {identifier(made.name)} WITH (FORCE)")
@@ -161,10 +121,6 @@ def stamp(plan: MovePlan) -> str:
 
 def _building(plan: MovePlan) -> str:
     return f"tenantry_{plan.id}"
-
-
-async def _has(server: Connection, name: str) -> bool:
-    return bool(await server.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name))
 
 
 def _create_sql(name: str, made: Creation) -> str:

@@ -36,6 +36,7 @@ from tenantry.move.errors import FenceMissed, MoveStopped
 from tenantry.move.plan import SequenceRule
 from tenantry.move.progress import FenceTried
 from tenantry.move.session import Connection, session
+from tenantry.move.shape import check_unchanged
 from tenantry.move.steps import catch_up, fence_timeout, gate
 from tenantry.move.steps.finalize import admit, is_suspended
 from tenantry.move.steps.sequences import last_value, set_sequences
@@ -179,7 +180,7 @@ async def _lock_shape(context: MoveContext, fence: Connection, catalog: Connecti
     """Keep DDL off until the commit, and check that there was none."""
     names = ", ".join(table.quoted for table in context.plan.tables)
     await fence.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE; {fence_timeout.rest(context.limits)}")
-    await catch_up.check_unchanged(context.plan, catalog)
+    await check_unchanged(context.plan, catalog)
 
 
 async def _warm_up(
@@ -187,7 +188,7 @@ async def _warm_up(
 ) -> None:
     """Ask beforehand what is asked under the fence: a session's first look at the catalogs takes its time."""
     if direction.name == "out":
-        await catch_up.check_unchanged(context.plan, catalog)
+        await check_unchanged(context.plan, catalog)
     number, position = await catch_up.write_marker(context, direction, source_side)
     await catch_up.wait_until_seen(context, direction, target, number)
     await catch_up.wait_until_flushed(context, direction, source_side, position)

@@ -3,109 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import AsyncIterator
+from typing import Final
 
 from tenantry import kits, sql
-from tenantry.ids import Kind
 from tenantry.move.context import Direction, MoveContext
-from tenantry.move.errors import Finding
+from tenantry.move.preflight.read_kits import read
 from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.steps import gate
 
-if TYPE_CHECKING:
-    from tenantry.move.preflight.facts import Facts
-
-
 #: Key of the journal's results: the limits that were brought last, as both sides have them then.
 COPIED_LIMITS: Final = "kits_limits"
-_DEFAULT: Final = "default"
-
-
-class Kits(NamedTuple):
-    """The kits of one database."""
-
-    installed: tuple[str, ...] = ()
-    watched: frozenset[tuple[str, str]] = frozenset()
-    """What kits watch: the kit and the statement that lets it watch a table."""
-    limits: Mapping[tuple[str, str], int | None] = MappingProxyType({})
-    """Rows that plans allow, by plan and resource; None: no limit."""
-    plan: str = _DEFAULT
-    """By whose limits the tenant that moves goes."""
-    exceptions: frozenset[str] = frozenset()
-    """Resources for which it has a limit of its own."""
-
-
-async def look(connection: Connection, tenant: str) -> Kits:
-    """Read them, and what they say of the `tenant` that moves."""
-    target = await kits.installed(connection)
-    watched: set[tuple[str, str]] = set()
-    for kit in {kits.QUOTAS, kits.AUDIT}.intersection(target):
-        rows = await connection.fetch(sql.query(f"move/kit_{kit}"))
-        watched |= {(kit, row["statement"]) for row in rows}
-    if kits.QUOTAS not in target:
-        return Kits(target, frozenset(watched))
-    rows = await connection.fetch("SELECT plan, resource, max_rows FROM tenantry.quota_limit")
-    own = await kits.limits_of(connection, tenant)
-    return Kits(
-        target,
-        frozenset(watched),
-        {(row["plan"], row["resource"]): row["max_rows"] for row in rows},
-        own["quota_plan"][0][1] if own["quota_plan"] else _DEFAULT,
-        frozenset(resource for _, resource, _ in own["quota_exception"]),
-    )
-
-
-def kit_rules(facts: Facts) -> Iterator[Finding]:
-    """A target that we fill gets the source's kits; one with tables must have them, watching the same tables."""
-    if facts.load_schema:
-        return
-    source, target = facts.source_name, facts.target_name
-    for kit in facts.source_kits.installed:
-        if kit not in facts.target_kits.installed:
-            yield Finding(
-                "kit-missing",
-                f"{source} has the kit {kit} and {target} has not",
-                f"run `tenantry init --with {kit}`, then what lets it watch the same tables",
-            )
-    for kit, statement in sorted(facts.source_kits.watched - facts.target_kits.watched):
-        yield Finding(
-            "kit-not-watching",
-            f"the kit {kit} watches a table in {source} that it does not watch in {target}",
-            f"run there: {statement}",
-        )
-    yield from _other_limits(facts)
-
-
-def _other_limits(facts: Facts) -> Iterator[Finding]:
-    """A tenant that comes to a shared database finds there what its plan means to everybody."""
-    ours, theirs = facts.source_kits, facts.target_kits
-    if facts.target_kind is not Kind.SHARED or not {kits.QUOTAS} <= {*ours.installed} & {*theirs.installed}:
-        return
-    limits = theirs.limits
-    if all(plan != ours.plan for plan, _ in limits):  # then the tenant brings them
-        limits = {**limits, **{key: rows for key, rows in ours.limits.items() if key[0] == ours.plan != _DEFAULT}}
-    source, target = _allowed(ours.limits, ours.plan), _allowed(limits, ours.plan)
-    for resource in sorted((source.keys() | target.keys()) - ours.exceptions):
-        if source.get(resource) != target.get(resource):
-            yield Finding(
-                "kit-limits-differ",
-                f"the plan {ours.plan} allows {_said(source.get(resource))} {resource} in {facts.source_name}, "
-                f"and {_said(target.get(resource))} in {facts.target_name}, where that then holds for the tenant",
-                f"if it is to keep what it has, give it an exception in {facts.source_name}: it is taken along",
-                refuses=False,
-            )
-
-
-def _allowed(limits: Mapping[tuple[str, str], int | None], plan: str) -> dict[str, int | None]:
-    """What a plan allows, resource by resource: its own limits, else those of the plan "default"."""
-    found = {resource: rows for (name, resource), rows in limits.items() if name == _DEFAULT}
-    return found | {resource: rows for (name, resource), rows in limits.items() if name == plan}
-
-
-def _said(rows: int | None) -> str:
-    return "any number of" if rows is None else str(rows)
 
 
 async def install(context: MoveContext) -> None:
@@ -124,7 +32,7 @@ async def watch_tables(context: MoveContext) -> None:
         return
     tenant = context.plan.tenant
     async with _ends(context, context.forward) as (source, target):
-        missing = (await look(source, tenant)).watched - (await look(target, tenant)).watched
+        missing = (await read(source, tenant)).watched - (await read(target, tenant)).watched
         for _, statement in sorted(missing):
             await target.execute(statement)
 

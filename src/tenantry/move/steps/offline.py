@@ -22,10 +22,10 @@ from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
 from tenantry.move.plan import SequenceRule
 from tenantry.move.progress import FenceTried
 from tenantry.move.session import Connection, session
+from tenantry.move.shape import check_unchanged
 from tenantry.move.states import State
 from tenantry.move.steps import copy, fence, fence_timeout, finalize, kits
 from tenantry.move.steps.autovacuum import apply_autovacuum
-from tenantry.move.steps.catch_up import check_unchanged
 from tenantry.move.steps.copy_progress import Copied
 from tenantry.move.steps.gate import flip_sql
 from tenantry.move.steps.prepare_target import POST_DATA, load

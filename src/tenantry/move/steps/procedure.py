@@ -32,6 +32,7 @@ from tenantry.move.errors import DataDiffers, MoveError, MoveStopped
 from tenantry.move.interrupt import Interrupted
 from tenantry.move.progress import Retrying, StepEnded, StepStarted
 from tenantry.move.session import session
+from tenantry.move.shape import check_unchanged
 from tenantry.move.states import State
 from tenantry.move.steps import audit as auditing
 from tenantry.move.steps import catch_up, copy, create_database, fence, finalize, gate, kits
@@ -119,7 +120,7 @@ async def copying(context: MoveContext) -> Result:
 async def indexes(context: MoveContext) -> Result:
     # A copy whose tables were changed under it has missed rows: better told as that than by a foreign key.
     async with session(context.source, f"indexes {context.plan.id}") as source:
-        await catch_up.check_unchanged(context.plan, source)
+        await check_unchanged(context.plan, source)
     await load(context, POST_DATA)
     await apply_autovacuum(context)
     found = await kits.copy_kits(context)

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tenantry.ids import Kind
-from tenantry.move.catalog import read_shape
 from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import DataDiffers, SchemaChanged
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import Compared
 from tenantry.move.session import Connection, Endpoint
+from tenantry.move.shape import read_shape
 from tenantry.move.steps.digest import Digest, Seen, Side
 from tenantry.move.steps.fence import aligned
 

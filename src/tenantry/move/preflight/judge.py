@@ -1,0 +1,78 @@
+"""Everything that would stop or harm a move, named before anything is touched. Pure rules over catalog values.
+
+Each rule yields findings: a problem and its fix. The list `RULES` is the whole of preflight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from tenantry.move.errors import Finding
+from tenantry.move.preflight.facts import Facts
+from tenantry.move.preflight.rules_foreign_keys import cross_tenant_keys
+from tenantry.move.preflight.rules_general import (
+    bypassing,
+    consent,
+    hidden,
+    long_running,
+    placement,
+    pooler,
+    privileges,
+    resources,
+    servers,
+    standby,
+    subscriptions,
+    target_identity,
+)
+from tenantry.move.preflight.rules_hardening import hardening
+from tenantry.move.preflight.rules_kits import kit_rules
+from tenantry.move.preflight.rules_privileges import privileges_of_tables
+from tenantry.move.preflight.rules_publications import foreign_publications
+from tenantry.move.preflight.rules_source import ids, tables
+from tenantry.move.preflight.rules_target import (
+    creation,
+    disk,
+    emptiness,
+    extensions,
+    feeding,
+    roles,
+    target_schema,
+)
+
+Check = Callable[[Facts], Iterator[Finding]]
+
+
+def judge(facts: Facts) -> tuple[Finding, ...]:
+    """Run every rule."""
+    return tuple(finding for rule in RULES for finding in rule(facts))
+
+
+RULES: Final[tuple[Check, ...]] = (
+    pooler,
+    standby,
+    placement,
+    target_identity,
+    hardening,
+    kit_rules,
+    privileges,
+    servers,
+    resources,
+    subscriptions,
+    tables,
+    cross_tenant_keys,
+    foreign_publications,
+    creation,
+    disk,
+    target_schema,
+    privileges_of_tables,
+    extensions,
+    roles,
+    emptiness,
+    feeding,
+    hidden,
+    bypassing,
+    long_running,
+    ids,
+    consent,
+)

@@ -1,0 +1,69 @@
+"""One end of a move, read from its catalogs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from tenantry import sql
+from tenantry.move.catalog import Column, Generator, Key, Local, Reference, Side, Table
+from tenantry.move.session import Connection
+
+_ORIGINS: Final = "SELECT count(*) FROM pg_show_replication_origin_status()"
+
+
+async def read_side(connection: Connection) -> Side:
+    """Read one end."""
+    server = dict((await connection.fetch(sql.query("move/server")))[0])
+    if server["sees_origins"]:
+        server["origins_used"] = await connection.fetchval(_ORIGINS)
+    local = None
+    if server["named"]:
+        row = await connection.fetchrow("SELECT name, kind, setting, id_type, tenant FROM tenantry.local")
+        local = None if row is None else Local(*row)
+    return Side(
+        server=server,
+        pooled=server["backend"] != connection.get_server_pid(),
+        tables=tuple(_table(row) for row in await connection.fetch(sql.query("move/tables"))),
+        sequences=tuple(_generator(row) for row in await connection.fetch(sql.query("move/sequences"))),
+        local=local,
+    )
+
+
+def _generator(row: Any) -> Generator:
+    return Generator(**{**row, "feeds": tuple((oid, column) for oid, column in json.loads(row["feeds"]))})
+
+
+def _table(row: Any) -> Table:
+    keys = [
+        (k["fit"], Key(k["index"], k["primary"], k["identity"], tuple(k["columns"])))
+        for k in json.loads(row["keys"])
+    ]
+    return Table(
+        oid=row["oid"],
+        schema=row["schema"],
+        name=row["name"],
+        kind=row["kind"],
+        persistence=row["persistence"],
+        identity=row["identity"],
+        rows=row["rows"],
+        bytes=row["bytes"],
+        inherits=row["inherits"],
+        owner=row["owner"],
+        ours=row["ours"],
+        grantees=tuple(row["grantees"]),
+        columns=tuple(
+            Column(
+                c["name"], c["type"], c["not_null"], c["generated"], c["portable"], c["oid_type"], c["comparable"]
+            )
+            for c in json.loads(row["columns"])
+        ),
+        keys=tuple(key for fit, key in keys if fit),
+        references=tuple(
+            Reference(r["name"], r["to"], tuple(r["columns"]), tuple(r["far"]))
+            for r in json.loads(row["references"])
+        ),
+        uniques=tuple(key for fit, key in keys if not fit),
+        odd=tuple((name, kind) for name, kind in json.loads(row["odd"])),
+        always=tuple(row["always"]),
+    )
