@@ -17,8 +17,9 @@ import asyncpg
 
 from benchmarks import stage
 from benchmarks.contract import Options, Row
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType
-from tenantry.isolation.policy import Tenancy, predicate
+from tenantry.isolation.policy import predicate
 from tenantry.runtime.sqltext import identifier, literal
 from tenantry.sql import migrations
 

@@ -13,10 +13,11 @@ from uuid import UUID
 import asyncpg
 
 from tenantry import Config
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
-from tenantry.isolation.policy import Tenancy, policy_sql, table_sql
+from tenantry.isolation.policy import policy_sql, table_sql
 from tenantry.proof import database_key
 
 SETTING = "app.current_tenant"

@@ -13,6 +13,7 @@ import asyncpg
 
 from benchmarks import stage
 from benchmarks.contract import Options, Row
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.sql import query
 from tenantry.usage import storage
 from tenantry.usage.sampler import read_activity
@@ -90,7 +91,7 @@ async def storing(owner: Any, total: int) -> Row:
         total,
     )
     await owner.execute("VACUUM ANALYZE log")
-    tables = await storage.tables(owner, "tenant_id")
+    tables = await storage.tables(owner, Tenancy())
     began = time.perf_counter()
     found = await storage.estimate(owner, tables)
     took = time.perf_counter() - began

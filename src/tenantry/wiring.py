@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.config import Config, ResolvedDatabase, of_config, resolve
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.events import Events, Sink
@@ -104,7 +105,7 @@ class Router(TenantRouter):
         pools = Pools(
             {name: spec_of(config, of_config(config, name)) for name in config.databases},
             limits=limits,
-            column=config.tenancy.column,
+            tenancy=tenancy_of(config),
             events=events,
             resolve=look_up,
             on_connect=on_connect,
@@ -149,6 +150,18 @@ def queues(pools: Pools) -> dict[tuple[str, str], int]:
         for name, pool in pools.open_pools().items()
         for tenant, callers in pool.admission.queues().items()
     }
+
+
+def tenancy_of(config: Config) -> Tenancy:
+    """How the configured product's tables tell their tenants apart."""
+    section = config.tenancy
+    return Tenancy(
+        column=section.column,
+        id_type=section.type,
+        setting=section.setting,
+        hardened=section.hardened,
+        tables=section.tables,
+    )
 
 
 def spec_of(config: Config, database: ResolvedDatabase, row: DatabaseRow | None = None) -> DatabaseSpec:

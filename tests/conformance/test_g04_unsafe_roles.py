@@ -79,6 +79,66 @@ async def test_the_router_refuses_to_open_and_the_fix_it_names_works(
         assert await router.fetchval(tenant, "SELECT 1") == 1
 
 
+#: Tables of which the role is the owner, and what the configuration says of tables.
+OWNED = {
+    "a column spelt otherwise": ('CREATE TABLE loose ("Tenant-ID" uuid)', {}),
+    "a column of an override": ("CREATE TABLE loose (customer uuid)", {"public.loose": "customer"}),
+    "the override of a parent": (
+        "CREATE TABLE above (customer uuid); CREATE TABLE loose () INHERITS (above)",
+        {"public.above": "customer"},
+    ),
+    "two columns that could both be it": ('CREATE TABLE loose ("tenantId" uuid, "TENANT_ID" uuid)', {}),
+    "an override of a column that is not there": ("CREATE TABLE loose (id int)", {"public.loose": "customer"}),
+    "a partition of its own": (
+        "CREATE TABLE above (tenant_id uuid) PARTITION BY LIST (tenant_id);"
+        "CREATE TABLE loose PARTITION OF above DEFAULT",
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWNED)
+async def test_the_router_refuses_the_owner_of_any_tenant_table_that_the_configuration_makes_one(
+    fresh: Product, admin: Any, name: str
+) -> None:
+    made, overrides = OWNED[name]
+    sections: Any = {"shared": {"dsn": fresh.dsn(user='Danger"ous')}, "tenancy": {"tables": overrides}}
+    await admin.execute(f"{made}; ALTER TABLE loose OWNER TO {ROLE}")
+    with pytest.raises(UnsafeRole, match="it owns loose, whose row-level security is not forced") as refused:
+        async with fresh.open(**sections):
+            pytest.fail("opened")
+    for mend in refused.value.fixes:
+        await admin.execute(mend)
+    async with fresh.open(**sections) as router:
+        [tenant] = await fresh.signed_up(router)
+        assert await router.fetchval(tenant, "SELECT 1") == 1
+
+
+@pytest.mark.parametrize("word", ["reference", "once", "ignore"])
+async def test_the_owner_of_a_table_that_is_not_a_tenants_is_served(fresh: Product, admin: Any, word: str) -> None:
+    await admin.execute(
+        "CREATE TABLE prices (tenant_id uuid) PARTITION BY LIST (tenant_id);"
+        "CREATE TABLE rest PARTITION OF prices DEFAULT;"
+        f"CREATE TABLE plain (id int); ALTER TABLE prices OWNER TO {ROLE}; ALTER TABLE rest OWNER TO {ROLE};"
+        f"ALTER TABLE plain OWNER TO {ROLE}"
+    )
+    sections: Any = {
+        "shared": {"dsn": fresh.dsn(user='Danger"ous')},
+        "tenancy": {"tables": {"public.prices": word}},
+    }
+    async with fresh.open(**sections) as router:
+        [tenant] = await fresh.signed_up(router)
+        assert await router.fetchval(tenant, "SELECT 1") == 1
+
+
+async def test_a_table_that_is_made_later_is_seen_by_the_next_connection(fresh: Product, admin: Any) -> None:
+    async with fresh.open(shared={"dsn": fresh.dsn(user='Danger"ous')}) as router:
+        await fresh.signed_up(router)
+        await admin.execute(f"CREATE TABLE loose (tenant_id uuid); ALTER TABLE loose OWNER TO {ROLE}")
+        with pytest.raises(UnsafeRole, match="it owns loose"):
+            await router.pools.dial(await router.pools.spec("shared"))
+
+
 async def test_a_dedicated_database_through_an_unsafe_role_is_refused_when_it_is_used(fresh: Product) -> None:
     async with fresh.dedicated("acme") as section:
         section["dsn"] = section["dsn"].replace("product_app@", "postgres@")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType
-from tenantry.isolation.policy import Tenancy
 
 
 class Schema(NamedTuple):

@@ -16,10 +16,11 @@ from typing import Any
 import asyncpg
 
 from tenantry import Config, Router
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind, TenantId
-from tenantry.isolation.policy import Tenancy, table_sql
+from tenantry.isolation.policy import table_sql
 from tenantry.wiring import Opening
 from tests.support.databases import drop_database, new_database
 

@@ -21,6 +21,7 @@ from tenantry.errors import ConfigError, DsnUnreadable
 from tenantry.ids import Kind
 from tenantry.move import Interrupt, Limits, MoveBusy, MovePlan, Mover, State
 from tenantry.move.errors import in_words
+from tenantry.wiring import tenancy_of
 
 DEFAULT_JOBS: Final = Limits().jobs
 ToOption = Annotated[str, typer.Option("--to", help="The database to move to.")]
@@ -197,12 +198,10 @@ async def mover(session: Session, interrupt: Interrupt | None = None, limits: Li
             endpoints[name] = endpoint(session, database)
         except (ConfigError, DsnUnreadable) as error:
             session.out.say(str(error))
-    tenancy = session.config.tenancy
     return Mover(
         session.config.control.listen_dsn,
         endpoints,
-        column=tenancy.column,
-        tables=tenancy.tables,
+        tenancy=tenancy_of(session.config),
         limits=limits,
         interrupt=interrupt,
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tenantry.catalog.read import read
 from tenantry.cli import exits
 from tenantry.cli.command import command, group
 from tenantry.cli.options import YesOption
@@ -18,7 +19,6 @@ from tenantry.isolation import apply as applying
 from tenantry.isolation.attacks import Outcome, probe
 from tenantry.isolation.attacks import Report as AttackReport
 from tenantry.isolation.audit import Report, audit, baseline, formats
-from tenantry.isolation.catalog import read
 from tenantry.isolation.plan import Mode, Plan
 from tenantry.sql import query
 

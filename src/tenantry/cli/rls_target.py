@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.cli import secrets
 from tenantry.cli.session import Session
 from tenantry.config import ResolvedDatabase, check_dsn, role_of
@@ -16,8 +17,8 @@ from tenantry.errors import ConfigError
 from tenantry.ids import IdType, Kind
 from tenantry.isolation.attacks.probe import Bind
 from tenantry.isolation.attacks.scene import Connection
-from tenantry.isolation.policy import Tenancy
 from tenantry.proof import bind_proof, database_key
+from tenantry.wiring import tenancy_of
 
 _CONNECT_SECONDS = 10.0
 _HERE = "A database that tenantry does not route"
@@ -46,7 +47,7 @@ TableOption = Annotated[
     list[str] | None,
     typer.Option(
         "--table",
-        help="With --dsn: SCHEMA.TABLE=COLUMN, =reference or =ignore; may be repeated.",
+        help="With --dsn: SCHEMA.TABLE=COLUMN, =reference, =once or =ignore; may be repeated.",
         rich_help_panel=_HERE,
     ),
 ]
@@ -110,18 +111,7 @@ class Where:
         where = own if reads and own is not None else found.require_operator_dsn()
         logged_in = None if found.dsn is None else role_of(found.dsn)
         proving = _proving(session, found.name)
-        return Target(found.name, where, _configured(session), self.role or logged_in, proving)
-
-
-def _configured(session: Session) -> Tenancy:
-    section = session.config.tenancy
-    return Tenancy(
-        column=section.column,
-        id_type=section.type,
-        setting=section.setting,
-        hardened=section.hardened,
-        tables=section.tables,
-    )
+        return Target(found.name, where, tenancy_of(session.config), self.role or logged_in, proving)
 
 
 async def _chosen(session: Session, name: str | None) -> ResolvedDatabase:
@@ -155,5 +145,5 @@ def _proving(session: Session, name: str) -> Bind | None:
 def _override(text: str) -> tuple[str, str]:
     table, found, column = text.partition("=")
     if not found or "." not in table or not column:
-        raise ConfigError(f"{text!r} is not SCHEMA.TABLE=COLUMN, =reference or =ignore", key="--table")
+        raise ConfigError(f"{text!r} is not SCHEMA.TABLE=COLUMN, =reference, =once or =ignore", key="--table")
     return table, column

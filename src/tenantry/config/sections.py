@@ -48,7 +48,7 @@ class TenancySection(Section):
     """Hardened mode's secret, the same for all routers: at least 32 random bytes."""
     default_database: str | None = None
     tables: dict[str, str] = Field(default_factory=dict)
-    """`schema.table` -> its tenant column, "ignore", or "reference"."""
+    """`schema.table` -> its tenant column, "reference", "once" or "ignore"."""
 
     @field_validator("setting")
     @classmethod

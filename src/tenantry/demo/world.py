@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.config import Config
 from tenantry.demo import product
 from tenantry.demo.product import Customer
@@ -18,7 +19,7 @@ from tenantry.directory.schema import install_control, install_data
 from tenantry.directory.store import Store
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
-from tenantry.isolation.policy import Tenancy, table_sql
+from tenantry.isolation.policy import table_sql
 from tenantry.router.driver import Connection
 
 #: Names of databases in the directory.

@@ -7,18 +7,20 @@ off is resumed by planning and applying again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 
+from tenantry.catalog.read import read
+from tenantry.catalog.tables import tenant_tables
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Catalog, Column, Relation
 from tenantry.errors import TenantryError
-from tenantry.isolation.catalog import null_tenants, read
 from tenantry.isolation.plan import Mode, Plan, Step, plan
-from tenantry.isolation.policy import Tenancy
-from tenantry.isolation.tables import survey
 from tenantry.runtime import locks
+from tenantry.runtime.sqltext import identifier
 from tenantry.sql import query
 
 # Beside the space of the tenants' advisory locks, so that it can't meet one of them.
@@ -184,9 +186,45 @@ async def compute(
 ) -> Plan:
     """Read the catalogs and plan. Looks for rows without a tenant where the column allows them."""
     catalog = await read(connection)
-    tenants = survey(catalog, tenancy).tenants
+    tenants = tenant_tables(catalog, tenancy).tenants
     nulls = await null_tenants(connection, tenants, catalog)
     return plan(catalog, tenancy, role=role, nulls=nulls, foreign_keys=foreign_keys, mode=mode)
+
+
+async def null_tenants(
+    connection: asyncpg.Connection[Any],
+    columns: Mapping[int, Column],
+    catalog: Catalog,
+    *,
+    seconds: float = 10.0,
+) -> frozenset[int]:
+    """The tables of `columns` that hold rows without a tenant; only nullable columns are looked at.
+
+    A table that can't be read in that time, or whose policies would hide such rows from this role, is
+    taken to have none: the step that makes the column NOT NULL finds out, before anything is changed.
+
+    Args:
+        seconds: for each table.
+    """
+    found = set()
+    async with connection.transaction():
+        await connection.execute(
+            f"SET LOCAL row_security = off; SET LOCAL statement_timeout = {int(seconds * 1000)}"
+        )
+        for oid, column in columns.items():
+            if not column.not_null and await _has_null(connection, catalog.relations[oid], column):
+                found.add(oid)
+    return frozenset(found)
+
+
+async def _has_null(connection: asyncpg.Connection[Any], relation: Relation, column: Column) -> bool:
+    name = identifier(column.name)
+    statement = f"SELECT EXISTS (SELECT FROM ONLY {relation.sql} WHERE {name} IS NULL)"  # noqa: S608  every part is quoted
+    try:
+        async with connection.transaction():
+            return bool(await connection.fetchval(statement))
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.QueryCanceledError):
+        return False
 
 
 async def adopt(

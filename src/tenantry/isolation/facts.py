@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from tenantry.isolation.catalog import Catalog, Column, Constraint, Index, Policy, Relation
+from tenantry.catalog.tables import TenantTables, tenant_tables
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Catalog, Column, Constraint, Index, Policy, Relation
 from tenantry.isolation.expression import parse, tokens_of
-from tenantry.isolation.policy import POLICY, Tenancy, canonical, derived_name
+from tenantry.isolation.policy import POLICY, canonical, derived_name
 from tenantry.isolation.policy_semantics import USER
 from tenantry.isolation.policy_set import ACTIONS, Action, PolicySet
-from tenantry.isolation.tables import Survey, survey
 from tenantry.isolation.unbound import Unbound, together, unbound
 
 #: Name of the policy of observe mode.
@@ -27,19 +28,19 @@ class Facts:
     role: str | None = None
 
     @cached_property
-    def survey(self) -> Survey:
+    def tables(self) -> TenantTables:
         """Where each table stands."""
-        return survey(self.catalog, self.tenancy)
+        return tenant_tables(self.catalog, self.tenancy)
 
     @cached_property
     def policy_set(self) -> PolicySet:
         """What the policies let through."""
-        return PolicySet(self.catalog, self.tenancy, self.survey, self.role)
+        return PolicySet(self.catalog, self.tenancy, self.tables, self.role)
 
     @cached_property
     def tenant_tables(self) -> tuple[tuple[Relation, Column], ...]:
         """The tenant tables with their tenant columns, by name."""
-        return tuple((self.catalog.relations[oid], column) for oid, column in self.survey.tenants.items())
+        return tuple((self.catalog.relations[oid], column) for oid, column in self.tables.tenants.items())
 
     # --- indexes and keys -----------------------------------------------------------------------
 
@@ -108,7 +109,7 @@ class Facts:
 
     def crossing(self, oid: int) -> tuple[Constraint, ...]:
         """Foreign keys between tenant tables that do not compare the tenants."""
-        column = self.survey.tenants.get(oid)
+        column = self.tables.tenants.get(oid)
         if column is None:
             return ()
         return tuple(
@@ -116,7 +117,7 @@ class Facts:
             for key in self.catalog.constraints.get(oid, ())
             if key.kind == "f"
             and not key.inherited
-            and (target := self.survey.tenants.get(key.target)) is not None
+            and (target := self.tables.tenants.get(key.target)) is not None
             and (column.number, target.number) not in zip(key.columns, key.target_columns, strict=True)
         )
 
@@ -126,14 +127,14 @@ class Facts:
         Left out: keys that hold the tenant column; generated ids, which nobody guesses a meaning
         into; keys with a column that refers to a tenant's row, since that row has one tenant only.
         """
-        column = self.survey.tenants.get(oid)
+        column = self.tables.tenants.get(oid)
         if column is None:
             return ()
         columns = {known.number: known for known in self.catalog.columns.get(oid, ())}
         referring = {
             number
             for key in self.catalog.constraints.get(oid, ())
-            if key.kind == "f" and key.target in self.survey.tenants
+            if key.kind == "f" and key.target in self.tables.tenants
             for number in key.columns
         }
         return tuple(
@@ -230,7 +231,7 @@ class Facts:
                 view
                 for view, read in self.catalog.reads.items()
                 if view in self.catalog.relations
-                and any(oid in self.survey.tenants or oid in showing for oid in read)
+                and any(oid in self.tables.tenants or oid in showing for oid in read)
             }
             if more == showing:
                 break

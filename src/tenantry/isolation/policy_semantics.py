@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
-from tenantry.isolation.catalog import Catalog, Function
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Catalog, Function
 from tenantry.isolation.expression import (
     Call,
     Case,
@@ -27,7 +28,6 @@ from tenantry.isolation.expression import (
     parse_body,
     walk,
 )
-from tenantry.isolation.policy import Tenancy
 
 USER = "the role"
 """The source of what CURRENT_USER and its kin say."""

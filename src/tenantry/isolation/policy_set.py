@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from tenantry.isolation.catalog import PUBLIC, Catalog, Policy
-from tenantry.isolation.policy import Tenancy
+from tenantry.catalog.tables import TenantTables
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import PUBLIC, Catalog, Policy
 from tenantry.isolation.policy_semantics import Semantics, Verdict
-from tenantry.isolation.tables import Survey
 
 Action = Literal["select", "insert", "update", "update check", "delete"]
 ACTIONS: tuple[Action, ...] = ("select", "insert", "update", "update check", "delete")
@@ -37,7 +37,7 @@ class PolicySet:
 
     catalog: Catalog
     tenancy: Tenancy
-    survey: Survey
+    tables: TenantTables
     role: str | None = None
 
     @cached_property

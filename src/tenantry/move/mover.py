@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import asyncpg
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import UnknownTenant
 from tenantry.move import failpoints
 from tenantry.move.context import MoveContext
@@ -53,8 +54,7 @@ class Mover:
         control_dsn: str,
         endpoints: Mapping[str, Endpoint],
         *,
-        column: str = "tenant_id",
-        tables: Mapping[str, str] | None = None,
+        tenancy: Tenancy | None = None,
         limits: Limits | None = None,
         pg_dump: str | None = None,
         interrupt: Interrupt | None = None,
@@ -62,16 +62,14 @@ class Mover:
         """Args:
         control_dsn: of the control database, directly.
         endpoints: the databases by their names in the directory.
-        column: the tenant column.
-        tables: `schema.table` -> its tenant column, "ignore" or "reference".
+        tenancy: which tables are tenants', by which column; None: those with the column tenant_id.
         pg_dump: the program; None: the fitting one is looked for.
         interrupt: by which whoever started the mover can stop it cleanly.
         """
         self._control_dsn = control_dsn
         self._journal = Journal(control_dsn)
         self._endpoints = dict(endpoints)
-        self._column = column
-        self._tables = dict(tables or {})
+        self._tenancy = tenancy or Tenancy()
         self._limits = limits or Limits()
         self._pg_dump = pg_dump
         self._interrupt = interrupt or Interrupt()
@@ -101,8 +99,7 @@ class Mover:
             source,
             target,
             self._journal,
-            column=self._column,
-            overrides=self._tables,
+            tenancy=self._tenancy,
             consent=consent,
             pg_dump=self._pg_dump,
             pause=self._limits.pause,

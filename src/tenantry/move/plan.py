@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from tenantry.catalog.tables import TenantTables, Undecided
 from tenantry.ids import Kind
 from tenantry.move import plan_format
 from tenantry.move.catalog import Generator, Side, Table
 from tenantry.move.errors import Finding
 from tenantry.runtime.sqltext import identifier, literal
-
-IGNORE: Final = "ignore"
-REFERENCE: Final = "reference"
 
 # Ids for the target's sequences. Each move gets a block of its own, so that ids given out by a dedicated database
 # never meet those of the shared one or of another dedicated one when the tenant comes back.
@@ -55,6 +53,10 @@ class Selection(NamedTuple):
     """Tables without the tenant column whose rows belong to tenants by a foreign key."""
     other: tuple[Table, ...]
     """The rest: not carried."""
+    unclear: tuple[tuple[Table, Undecided], ...] = ()
+    """Tables that hold, or may hold, tenants' rows, it is not clear by which column."""
+    unmatched: tuple[Undecided, ...] = ()
+    """Overrides of tables that are not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,52 +226,25 @@ class MovePlan:
         return replace(plan_format.decode(cls, text), version=version)
 
 
-def select(tables: Sequence[Table], column: str, overrides: Mapping[str, str]) -> Selection:
-    """Tell the tables apart. `overrides`: `schema.table` -> its tenant column, "ignore" or "reference"."""
-    mine: dict[int, tuple[Table, str]] = {}
-    listed: list[Table] = []
-    rest: dict[int, Table] = {}
-    for table in tables:
-        override = overrides.get(f"{table.schema}.{table.name}")
-        found = _tenant_column(table, override or column)
-        if override == REFERENCE:
-            listed.append(table)
-        elif override == IGNORE or found is None:
-            rest[table.oid] = table
-        else:
-            mine[table.oid] = (table, found)
-    ignored = {t.oid for t in tables if overrides.get(f"{t.schema}.{t.name}") == IGNORE}
-    stranded = _closure(rest.values(), set(mine), ignored)
-    free = {oid: table for oid, table in rest.items() if oid not in stranded and oid not in ignored}
-    needed = _referenced([table for table, _ in mine.values()] + listed, free)
-    reference = [*listed, *(free[oid] for oid in sorted(needed))]
-    taken = {table.oid for table in reference} | stranded
+def select(tables: Sequence[Table], placed: TenantTables) -> Selection:
+    """Tell the tables apart: what they are is the catalog's answer, what the move makes of them is ours."""
+    rest = {
+        table.oid: table
+        for table in tables
+        if not (table.oid in placed.tenants or table.oid in placed.unclear or table.oid in placed.reference)
+    }
+    mine = [(table, placed.tenants[table.oid].name) for table in tables if table.oid in placed.tenants]
+    listed = [table for table in tables if table.oid in placed.reference]
+    free = {oid: table for oid, table in rest.items() if oid in placed.without and oid not in placed.dependent}
+    needed = _referenced([table for table, _ in mine] + listed, free)
     return Selection(
-        tuple(mine.values()),
-        tuple(reference),
-        tuple(table for oid, table in rest.items() if oid in stranded),
-        tuple(table for oid, table in rest.items() if oid not in taken),
+        tuple(mine),
+        (*listed, *(free[oid] for oid in sorted(needed))),
+        tuple(table for oid, table in rest.items() if oid in placed.dependent),
+        tuple(table for oid, table in rest.items() if oid not in needed and oid not in placed.dependent),
+        tuple((table, placed.unclear[table.oid]) for table in tables if table.oid in placed.unclear),
+        placed.unmatched,
     )
-
-
-def _tenant_column(table: Table, wanted: str) -> str | None:
-    plain = wanted.replace("_", "").lower()
-    names = [column.name for column in table.columns]
-    if wanted in names:
-        return wanted
-    return next((name for name in names if name.replace("_", "").lower() == plain), None)
-
-
-def _closure(rest: Iterable[Table], owners: set[int], ignored: set[int]) -> set[int]:
-    """Tables that reference one of `owners`, directly or through each other."""
-    candidates = [table for table in rest if table.oid not in ignored]
-    reached: set[int] = set()
-    grew = True
-    while grew:
-        new = {t.oid for t in candidates if any(r.to in owners | reached for r in t.references)} - reached
-        reached |= new
-        grew = bool(new)
-    return reached
 
 
 def _referenced(start: Sequence[Table], free: Mapping[int, Table]) -> set[int]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from tenantry import sql
+from tenantry.catalog.tables import spelling
 from tenantry.move.errors import SchemaChanged
 from tenantry.move.plan import MovePlan
 from tenantry.move.session import Connection
@@ -19,7 +20,7 @@ async def read_shape(connection: Connection, tables: Sequence[str]) -> list[str]
 
 async def read_kin(connection: Connection, columns: Iterable[str], tables: Sequence[str]) -> list[str]:
     """The lines of sql/move/kin.sql: who else has one of these tenant columns, or hangs on these tables."""
-    plain = sorted({column.replace("_", "").lower() for column in columns if column})
+    plain = sorted({spelling(column) for column in columns if column})
     rows = await connection.fetch(sql.query("move/kin"), plain, list(tables))
     return [row["line"] for row in rows]
 

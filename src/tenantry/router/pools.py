@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import ConfigError, DatabaseUnavailable, RouterClosed
 from tenantry.events import Events
 from tenantry.ids import Kind
@@ -74,7 +75,7 @@ class Pools:
         specs: Mapping[str, DatabaseSpec],
         *,
         limits: Limits,
-        column: str,
+        tenancy: Tenancy,
         events: Events,
         resolve: Resolve,
         on_connect: OnConnect | None = None,
@@ -82,13 +83,13 @@ class Pools:
     ) -> None:
         """Args:
         specs: databases known from the start.
-        column: name of the tenant column, for the check of the role.
+        tenancy: which tables are tenants', for the check of the role.
         resolve: finds a database that is not among `specs`, in the directory.
         on_connect: the application's own preparation of each new connection (type codecs).
         """
         self._specs = dict(specs)
         self._limits = limits
-        self._column = column
+        self._tenancy = tenancy
         self._events = events
         self._resolve = resolve
         self._on_connect = on_connect
@@ -163,7 +164,7 @@ class Pools:
         connection = await self._connect(spec, cached)
         try:
             session = await roles.inspect(
-                connection, spec.name, self._column, timeout=self._limits.connect_timeout
+                connection, spec.name, self._tenancy, timeout=self._limits.connect_timeout
             )
             if session.pooled and cached and spec.prepared_statements is None:
                 # PgBouncer before 1.21 breaks named statements, and nothing tells its version here.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tenantry import sql
+from tenantry.catalog.read import bare_tables
+from tenantry.catalog.tables import tenant_tables
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import DatabaseUnavailable, UnsafeRole
 from tenantry.router.driver import Connection
 from tenantry.runtime.sqltext import identifier
 
 
-def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+def problems(facts: Mapping[str, Any], tenancy: Tenancy) -> list[tuple[str, str]]:
     """Every way past row-level security in `facts` (a row of roles.sql), with the SQL that fixes it."""
     role = identifier(str(facts["role"]))
     found = []
@@ -22,7 +26,7 @@ def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     for group, through in zip(facts["member_of"], facts["member_through"], strict=True):
         quoted = identifier(str(through))  # the membership of its own that leads there
         found.append((f"it is a member of {group}, which bypasses", f"REVOKE {quoted} FROM {role}"))
-    for table in facts["owned_unforced"]:
+    for table in _owned(facts["unforced"], tenancy):
         found.append(
             (
                 f"it owns {table}, whose row-level security is not forced",
@@ -30,6 +34,13 @@ def problems(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
         )
     return found
+
+
+def _owned(unforced: str, tenancy: Tenancy) -> list[str]:
+    """The tables of roles.sql's `unforced` that hold, or may hold, tenants' rows; quoted."""
+    rows = json.loads(unforced)
+    suspects = tenant_tables(bare_tables(rows), tenancy).suspects
+    return [row["owned"] for row in rows if row["owned"] and row["oid"] in suspects]
 
 
 class Session(NamedTuple):
@@ -45,16 +56,16 @@ class Session(NamedTuple):
     """Bytes of a statement that `pg_stat_activity` shows."""
 
 
-async def inspect(connection: Connection, database: str, column: str, *, timeout: float) -> Session:
+async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, timeout: float) -> Session:
     """Check the role of a new connection.
 
     Raises:
         UnsafeRole: when the role could bypass row-level security.
         DatabaseUnavailable: when the database has no `tenantry` schema yet.
     """
-    facts = await connection.fetchrow(sql.query("roles"), column, timeout=timeout)
+    facts = await connection.fetchrow(sql.query("roles"), timeout=timeout)
     assert facts is not None
-    found = problems(dict(facts))
+    found = problems(dict(facts), tenancy)
     if found:
         raise UnsafeRole(
             database,

@@ -18,6 +18,7 @@ from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.events import Events
 from tenantry.runtime.periodic import Periodic
 from tenantry.usage import MonitorSet
+from tenantry.wiring import tenancy_of
 
 logger = logging.getLogger("tenantry")
 
@@ -75,7 +76,7 @@ def _not_read(error: Exception, _failures: int) -> float:
 
 async def start_monitoring(store: Store, config: Config) -> FleetMonitor:
     """Watch every database of the configuration and of the directory from now on. To be closed."""
-    monitor = FleetMonitor(store, config, MonitorSet(await store.pool(), column=config.tenancy.column))
+    monitor = FleetMonitor(store, config, MonitorSet(await store.pool(), tenancy=tenancy_of(config)))
     monitor.start()
     return monitor
 

@@ -1,5 +1,7 @@
 -- Who we are on this connection, and every way in which that could get past row-level security.
--- $1: name of the tenant column. Columns: backend, role, then one boolean or list per way.
+-- Columns: backend, role, then one boolean or list per way. `unforced` are the tables (with their ancestors, which may
+-- be placed by an override) that this role owns and row-level security does not hold it to: whether they are tenants'
+-- is for catalog/tables.py to say, as for everybody.
 WITH RECURSIVE me AS (
     SELECT oid, rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = session_user
 ), reachable AS (       -- roles that this one is a member of, however indirectly, and through which
@@ -8,6 +10,16 @@ WITH RECURSIVE me AS (
     SELECT m.roleid, r.through FROM pg_auth_members AS m JOIN reachable AS r ON m.member = r.roleid
 ), mine AS (
     SELECT oid FROM me UNION SELECT roleid FROM reachable
+), unforced AS (        -- of the relations that catalog/relations.sql shows
+    SELECT c.oid FROM pg_class AS c JOIN mine ON mine.oid = c.relowner JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+      AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'tenantry') AND n.nspname !~ '^pg_(toast|temp)'
+      AND NOT EXISTS (SELECT FROM pg_depend AS e
+                      WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+), lineage AS (
+    SELECT oid FROM unforced
+    UNION
+    SELECT i.inhparent FROM pg_inherits AS i JOIN lineage AS l ON i.inhrelid = l.oid
 )
 SELECT
     pg_backend_pid() AS backend,
@@ -19,13 +31,17 @@ SELECT
     ARRAY(SELECT t.rolname::text FROM pg_roles AS r JOIN reachable ON reachable.roleid = r.oid
               JOIN pg_roles AS t ON t.oid = reachable.through
           WHERE r.rolsuper OR r.rolbypassrls ORDER BY r.rolname, reachable.through) AS member_through,
-    ARRAY(SELECT c.oid::regclass::text
-          FROM pg_class AS c JOIN mine ON mine.oid = c.relowner
-          WHERE c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
-            AND c.relpersistence <> 't'
-            AND EXISTS (SELECT FROM pg_attribute AS a
-                        WHERE a.attrelid = c.oid AND a.attname = $1 AND NOT a.attisdropped)
-          ORDER BY 1) AS owned_unforced,
+    (SELECT coalesce(json_agg(json_build_object(
+                'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'kind', c.relkind,
+                'parents', ARRAY(SELECT i.inhparent::bigint FROM pg_inherits AS i WHERE i.inhrelid = c.oid
+                                 ORDER BY i.inhseqno),
+                'columns', (SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, '', true) ORDER BY a.attnum), '[]')
+                            FROM pg_attribute AS a
+                            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text, 'keys', '[]',
+                'owned', CASE WHEN c.oid IN (SELECT oid FROM unforced) THEN c.oid::regclass::text END)
+                ORDER BY c.oid::regclass::text), '[]')
+     FROM lineage JOIN pg_class AS c ON c.oid = lineage.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace)::text
+        AS unforced,
     (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_size,
     to_regprocedure('tenantry.bind(text)') IS NOT NULL AS installed,
     -- the body tells; the table tenantry.local is not ours to read

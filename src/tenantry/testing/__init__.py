@@ -75,7 +75,7 @@ async def assert_isolated(
 
     Args:
         column: the tenant column; other spellings of the same words are found too.
-        tables: `schema.table` -> its tenant column, "reference" or "ignore", as `tenancy.tables`.
+        tables: `schema.table` -> its tenant column, "reference", "once" or "ignore", as `tenancy.tables`.
         empty: `schema.table` of tables that may be without rows of both tenants.
 
     Raises:

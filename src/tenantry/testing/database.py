@@ -13,12 +13,12 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.config import Config
 from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind, TenantId
 from tenantry.isolation.apply import adopt
-from tenantry.isolation.policy import Tenancy
 from tenantry.runtime.sqltext import identifier
 from tenantry.wiring import Router
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import asyncpg
 
+from tenantry.catalog.read import read
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import TenantId
 from tenantry.isolation.attacks.scene import (
     Rights,
@@ -21,9 +23,7 @@ from tenantry.isolation.attacks.scene import (
     undecided,
     undone,
 )
-from tenantry.isolation.catalog import read
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.policy import Tenancy
 from tenantry.router import TenantRouter, driver
 
 

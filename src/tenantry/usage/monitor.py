@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import DatabaseUnavailable
 from tenantry.runtime import locks
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
@@ -47,7 +48,7 @@ class DatabaseMonitor:
         connect: Connect,
         control: asyncpg.Pool[asyncpg.Record],
         *,
-        column: str | None = None,
+        tenancy: Tenancy | None = None,
         sample: float = SAMPLE_SECONDS,
         flush: float = FLUSH_SECONDS,
         standby: float = STANDBY_SECONDS,
@@ -59,7 +60,7 @@ class DatabaseMonitor:
         database: its name in the directory.
         connect: opens a direct connection to it; its role is in pg_monitor, or sees nobody.
         control: connections to the control database.
-        column: the tenant column, to estimate storage once a day; the role must bypass RLS for
+        tenancy: which tables are tenants', to estimate storage once a day; the role must bypass RLS for
             that. None: storage is not estimated.
         sample: mean seconds between two looks.
         flush: seconds between writing to the control database and reading the totals.
@@ -73,7 +74,7 @@ class DatabaseMonitor:
         """Set while this process is the leader."""
         self.latest: list[Activity] = []
         self._connect = connect
-        self._column = column
+        self._tenancy = tenancy
         self._stored: date | None = None
         self._control = control
         self._sample = sample
@@ -150,11 +151,11 @@ class DatabaseMonitor:
     async def _store(self, connection: Any) -> None:
         """Estimate the storage, once a UTC day. Bounded; the samples of those seconds are missed."""
         day = today(self._clock())
-        if self._column is None or self._stored == day:
+        if self._tenancy is None or self._stored == day:
             return
         self._stored = day
         try:
-            found = await storage.estimate(connection, await storage.tables(connection, self._column))
+            found = await storage.estimate(connection, await storage.tables(connection, self._tenancy))
         except asyncpg.InsufficientPrivilegeError:
             logger.warning("%s: storage is not estimated: the role does not bypass RLS", self.database)
             return
@@ -179,14 +180,14 @@ class MonitorSet:
     # Mutable state: _monitors, by database.
 
     def __init__(
-        self, control: asyncpg.Pool[asyncpg.Record], *, column: str | None = None, **options: Any
+        self, control: asyncpg.Pool[asyncpg.Record], *, tenancy: Tenancy | None = None, **options: Any
     ) -> None:
         """Args:
         control: connections to the control database.
-        column: as of `DatabaseMonitor`, which gets the other options too.
+        tenancy: as of `DatabaseMonitor`, which gets the other options too.
         """
         self._control = control
-        self._options = {"column": column, **options}
+        self._options = {"tenancy": tenancy, **options}
         self._monitors: dict[str, DatabaseMonitor] = {}
 
     def __getitem__(self, database: str) -> DatabaseMonitor:

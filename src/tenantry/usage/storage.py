@@ -12,6 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from tenantry.catalog.read import read_tables
+from tenantry.catalog.tables import tenant_tables
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.runtime.sqltext import identifier
 from tenantry.sql import query
 
@@ -57,10 +60,11 @@ class Storage:
         return self.bytes.get(tenant, 0) / self.total if self.total else None
 
 
-async def tables(connection: asyncpg.Connection[asyncpg.Record], column: str) -> list[Table]:
-    """The tables of this database that have the tenant column."""
-    rows = await connection.fetch(query("usage/tenant_tables"), column)
-    return [Table(*row.values()) for row in rows]
+async def tables(connection: asyncpg.Connection[asyncpg.Record], tenancy: Tenancy) -> list[Table]:
+    """The tenant tables of this database that hold rows themselves; partitions are among them."""
+    found = await read_tables(connection)
+    placed = ((found.relations[oid], column) for oid, column in tenant_tables(found, tenancy).tenants.items())
+    return [Table(one.schema, one.name, column.name) for one, column in placed if one.kind == "r"]
 
 
 _SKIPPED: Final = (

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tenantry.catalog.read import read
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.isolation.attacks import Outcome, Report, probe
-from tenantry.isolation.catalog import read
-from tenantry.isolation.policy import Tenancy
 from tenantry.testing import IsolationBroken, Product, Server, assert_isolated, two_tenants
 
 SCHEMA = """

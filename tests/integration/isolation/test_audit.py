@@ -10,11 +10,11 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
+from tenantry.catalog.read import read
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.isolation import audit as auditing
 from tenantry.isolation.apply import adopt
 from tenantry.isolation.audit import Report, every_rule
-from tenantry.isolation.catalog import read
-from tenantry.isolation.policy import Tenancy
 from tenantry.runtime.sqltext import identifier
 from tenantry.sql import query
 from tests.integration.isolation.conftest import Connection, enroll, install

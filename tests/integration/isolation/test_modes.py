@@ -8,14 +8,15 @@ from collections.abc import AsyncIterator, Callable
 import asyncpg
 import pytest
 
+from tenantry.catalog.read import read
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
 from tenantry.isolation.apply import adopt, compute
 from tenantry.isolation.attacks import probe
 from tenantry.isolation.audit import audit
-from tenantry.isolation.catalog import read
-from tenantry.isolation.policy import Tenancy, predicate
+from tenantry.isolation.policy import predicate
 from tenantry.proof import bind_proof, database_key
 from tenantry.runtime.sqltext import identifier
 from tests.integration.isolation.conftest import Connection, enroll, install

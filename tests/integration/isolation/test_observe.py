@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import asyncpg
 
+from tenantry.catalog.read import read
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType
 from tenantry.isolation.apply import adopt, observations
-from tenantry.isolation.catalog import read
 from tenantry.isolation.plan import Mode, plan
-from tenantry.isolation.policy import Tenancy
 from tenantry.runtime.sqltext import identifier
 from tests.integration.isolation.conftest import Connection, enroll, install
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
+from tenantry.catalog.read import read
+from tenantry.catalog.tables import tenant_tables
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Catalog, Relation
 from tenantry.ids import IdType
 from tenantry.isolation.apply import Pace, Progress, StepFailed, adopt, apply, compute
-from tenantry.isolation.catalog import Catalog, Relation, read
 from tenantry.isolation.plan import plan
-from tenantry.isolation.policy import Tenancy
-from tenantry.isolation.tables import survey
 from tenantry.runtime.sqltext import identifier, literal
 from tests.integration.isolation.conftest import Connection, enroll, install
 from tests.schemas import LEGACY, SCHEMAS, SHOP, STYLES, Schema
@@ -66,7 +67,7 @@ async def test_after_a_plan_each_tenant_sees_its_own_rows_in_every_table(
 
 
 def _tables(catalog: Catalog, schema: Schema) -> list[tuple[Relation, str]]:
-    found = survey(catalog, schema.tenancy).tenants
+    found = tenant_tables(catalog, schema.tenancy).tenants
     return [(catalog.relations[oid], column.name) for oid, column in found.items()]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType
 from tenantry.isolation import policy
-from tenantry.isolation.policy import Tenancy
 from tenantry.runtime.sqltext import identifier, literal
 from tests.integration.isolation.conftest import Connection, enroll, install
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tenantry.catalog.read import read
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.isolation.apply import adopt
 from tenantry.isolation.attacks import Outcome, Report, probe
-from tenantry.isolation.catalog import read
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.policy import Tenancy
 from tenantry.runtime.sqltext import identifier
 from tests.integration.isolation.conftest import Connection, enroll, install
 from tests.integration.isolation.test_audit import clean

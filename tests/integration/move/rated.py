@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.move import Mover, MoveRecord, Progress, State, StepStarted
 from tests.support.estate import LIMITS, Estate
 
@@ -65,7 +66,7 @@ TOO_OFTEN = "too often to be compared"
 
 
 def carrier(estate: Estate, **limits: Any) -> Mover:
-    return estate.mover(tables={"public.Rate": "reference"}, limits=replace(LIMITS, **limits))
+    return estate.mover(tenancy=Tenancy(tables={"public.Rate": "reference"}), limits=replace(LIMITS, **limits))
 
 
 def at(step: str, action: Callable[[], object]) -> Callable[[Progress], None]:

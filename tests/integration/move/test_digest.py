@@ -11,6 +11,9 @@ from uuid import UUID
 
 import pytest
 
+from tenantry.catalog.read import read_tables
+from tenantry.catalog.tables import tenant_tables
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import Kind
 from tenantry.move import Endpoint, Limits, MovePlan, Progress
@@ -70,7 +73,7 @@ class Pair:
         side: Side = await read_side(self.here)
         return {
             table.name: table_plan(table, column, int(table.rows))
-            for table, column in select(side.tables, "tenant_id", {}).tenant
+            for table, column in select(side.tables, tenant_tables(await read_tables(self.here), Tenancy())).tenant
         }
 
     async def plan(self) -> TablePlan:

@@ -11,11 +11,12 @@ import asyncpg
 import pytest
 
 from tenantry import Config
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.cli import main
 from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
-from tenantry.isolation.policy import Tenancy, table_sql
+from tenantry.isolation.policy import table_sql
 from tenantry.move import Endpoint, MoveRefused, State
 from tenantry.proof import database_key
 from tests.integration.move.operators import operator_file

@@ -8,6 +8,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import MoveBusy, MoveRefused
 from tests.support.databases import database
@@ -18,6 +19,10 @@ REFUSED = {
         "CREATE TABLE line (id bigint PRIMARY KEY, entry bigint REFERENCES entry (id))",
         "ALTER TABLE line ADD tenant_id uuid NOT NULL; ALTER TABLE line DROP CONSTRAINT line_pkey; "
         "ALTER TABLE line ADD PRIMARY KEY (tenant_id, id)",
+    ),
+    "table-undecided": (
+        'CREATE TABLE twice ("tenantId" uuid NOT NULL, "TENANT_ID" uuid, id int, PRIMARY KEY ("tenantId", id))',
+        'ALTER TABLE twice DROP "TENANT_ID"',
     ),
     "unlogged": (
         "CREATE UNLOGGED TABLE draft (tenant_id uuid NOT NULL, id bigint, PRIMARY KEY (tenant_id, id))",
@@ -92,6 +97,25 @@ async def test_preflight_names_what_it_refuses_and_the_fix_fixes_it(looked_at: E
     finally:
         looked_at.near.psql(fix, looked_at.shared)
     assert code not in [finding.code for finding in (await mover.plan(looked_at.tenant, "acme")).refusals]
+
+
+async def test_a_table_travels_however_its_tenant_column_is_spelt(looked_at: Estate) -> None:
+    """Row-level security takes it for the tenants', so leaving it behind would lose its rows."""
+    looked_at.near.psql(
+        'CREATE TABLE note ("tenant-id" uuid NOT NULL, id int, PRIMARY KEY ("tenant-id", id));'
+        "CREATE TABLE item (customer uuid NOT NULL, id int, PRIMARY KEY (customer, id))",
+        looked_at.shared,
+    )
+    try:
+        plan = await looked_at.mover(tenancy=Tenancy(tables={"public.item": "customer"})).plan(
+            looked_at.tenant, "acme"
+        )
+        assert {"note": "tenant-id", "item": "customer"}.items() <= {t.name: t.column for t in plan.tables}.items()
+        for word in ("public.itme", "public.item"):
+            mover = looked_at.mover(tenancy=Tenancy(tables={word: "custmer"}))
+            assert "table-undecided" in [one.code for one in (await mover.plan(looked_at.tenant, "acme")).refusals]
+    finally:
+        looked_at.near.psql("DROP TABLE note, item", looked_at.shared)
 
 
 async def test_a_target_with_rows_is_refused(estate18: Estate) -> None:

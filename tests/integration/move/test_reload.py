@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from tenantry import sql
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.move import Mover, State
 from tests.integration.move.rated import at
 from tests.support.estate import Estate
@@ -32,7 +33,7 @@ def priced(estate18: Estate) -> Estate:
 
 
 def _mover(estate: Estate) -> Mover:
-    return estate.mover(tables={"public.price": "reference", "public.discount": "reference"})
+    return estate.mover(tenancy=Tenancy(tables={"public.price": "reference", "public.discount": "reference"}))
 
 
 async def _arrived(estate: Estate, query: str, right: Callable[[Sequence[asyncpg.Record]], bool]) -> None:

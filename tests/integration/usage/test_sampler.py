@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import DatabaseUnavailable
 from tenantry.ids import tag
@@ -215,7 +216,7 @@ async def test_watching_a_fleet_follows_the_directory_and_estimates_storage_once
     def connect() -> Any:
         return asyncpg.connect(pg.dsn(database))
 
-    monitors = MonitorSet(control, column="tenant_id", sample=0.01, flush=0.01, standby=0.01)
+    monitors = MonitorSet(control, tenancy=Tenancy(), sample=0.01, flush=0.01, standby=0.01)
     await monitors.follow({"shared": connect})
     await monitors["shared"].leading.wait()
     await until(lambda: stored(control))

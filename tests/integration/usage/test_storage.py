@@ -9,6 +9,7 @@ from datetime import date
 import asyncpg
 import pytest
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.usage import storage
 from tenantry.usage.storage import Storage, Table
@@ -37,9 +38,29 @@ async def data(pg: EmbeddedServer, database: str) -> AsyncIterator[asyncpg.Conne
 async def test_every_table_with_the_tenant_column_is_found(
     data: asyncpg.Connection[asyncpg.Record],
 ) -> None:
-    found = await storage.tables(data, "tenant_id")
+    found = await storage.tables(data, Tenancy())
 
     assert [table.name for table in found] == ["files", 'odd "name', "orders"]
+
+
+async def test_tables_that_overrides_make_tenants_or_not_count_accordingly(
+    data: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    await data.execute(
+        "CREATE TABLE big (org text, x text); INSERT INTO big SELECT 'heavy', repeat('x', 100) "
+        "FROM generate_series(1, 9900)"
+    )
+    await data.execute("CREATE TABLE small (tenant_id text, x text); INSERT INTO small VALUES ('light', 'x')")
+    overrides = {"public.big": "org", "public.orders": "ignore", "public.files": "reference"}
+    found = await storage.tables(data, Tenancy(tables=overrides))
+    assert {table.name: table.column for table in found} == {
+        "big": "org",
+        "small": "tenant_id",
+        'odd "name': "tenant_id",
+    }
+    share = (await storage.estimate(data, [t for t in found if t.name != 'odd "name'])).share("heavy")
+    assert share is not None
+    assert share > 0.9
 
 
 async def test_a_sample_is_within_two_points_of_the_truth_and_reads_few_pages(
@@ -62,7 +83,7 @@ async def test_a_sample_is_within_two_points_of_the_truth_and_reads_few_pages(
 async def test_large_values_count_where_they_lie_without_being_read(
     data: asyncpg.Connection[asyncpg.Record],
 ) -> None:
-    found = await storage.estimate(data, await storage.tables(data, "tenant_id"))
+    found = await storage.estimate(data, await storage.tables(data, Tenancy()))
     files = await storage.estimate(data, [Table("public", "files", "tenant_id")])
 
     assert not found.skipped
@@ -75,7 +96,7 @@ async def test_large_values_count_where_they_lie_without_being_read(
 async def test_what_has_no_time_left_is_skipped_and_named(
     data: asyncpg.Connection[asyncpg.Record],
 ) -> None:
-    found = await storage.estimate(data, await storage.tables(data, "tenant_id"), seconds=0.0)
+    found = await storage.estimate(data, await storage.tables(data, Tenancy()), seconds=0.0)
 
     assert [table.name for table in found.skipped] == ["files", 'odd "name', "orders"]
     assert found.share("heavy") is None
@@ -85,7 +106,7 @@ async def test_a_table_that_is_locked_or_gone_is_skipped_in_time_and_the_others_
     pg: EmbeddedServer, database: str, data: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     """VACUUM FULL holds a table for as long as it takes; another may be dropped after the list was made."""
-    listed = [Table("public", "gone", "tenant_id"), *await storage.tables(data, "tenant_id")]
+    listed = [Table("public", "gone", "tenant_id"), *await storage.tables(data, Tenancy())]
     owner = await asyncpg.connect(pg.dsn(database))
     try:
         await owner.execute("BEGIN; LOCK TABLE files IN ACCESS EXCLUSIVE MODE")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenantry.catalog.tenancy import Tenancy, compared_in
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType
 from tenantry.isolation import policy
-from tenantry.isolation.policy import Tenancy
 
 
 def test_the_equality_is_bare_and_the_check_is_wrapped() -> None:
@@ -44,7 +44,7 @@ def test_hardened_mode_also_compares_each_row_with_the_proven_tenant() -> None:
 def test_a_column_is_compared_in_a_type_that_neither_cuts_nor_overflows(
     column_type: str, id_type: IdType, wanted: str | None
 ) -> None:
-    assert policy.compared_in(column_type, id_type) == wanted
+    assert compared_in(column_type, id_type) == wanted
 
 
 def test_a_column_that_can_not_hold_the_ids_is_refused() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tenantry.isolation.catalog import Catalog, Column, Function, Relation
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Catalog, Column, Function, Relation
 from tenantry.isolation.expression import Opaque, parse
-from tenantry.isolation.policy import Tenancy
 from tenantry.isolation.policy_semantics import USER, Semantics, Verdict
 from tenantry.isolation.unbound import Unbound, unbound
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenantry.catalog.read import bare_tables
+from tenantry.catalog.tables import TenantTables, tenant_tables
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import Kind
 from tenantry.move import Finding, MovePlan, State, WrongState
 from tenantry.move.catalog import Column, Generator, Key, Reference, Table
@@ -47,16 +52,31 @@ def test_tables_are_told_apart_by_column_and_by_foreign_key() -> None:
         table(8, "price_group", to=(7,)),
     ]
     tables[0] = dataclasses.replace(tables[0], references=(Reference("fk", 8, ("g",), ("id",)),))
-    chosen = select(tables, "tenant_id", {})
+    chosen = select(tables, placed(tables))
     assert [(t.name, column) for t, column in chosen.tenant] == [("orders", "tenant_id"), ("camel", "tenantId")]
     assert {t.name for t in chosen.reference} == {"price", "price_group", "unit"}
     assert {t.name for t in chosen.stranded} == {"line", "note"}
     assert {t.name for t in chosen.other} == {"cron"}
-    overridden = select(
-        tables, "tenant_id", {"public.line": "ignore", "public.note": "ignore", "public.cron": "reference"}
-    )
+    overrides = {"public.line": "ignore", "public.note": "ignore", "public.cron": "reference"}
+    overridden = select(tables, placed(tables, overrides))
     assert overridden.stranded == ()
     assert "cron" in {t.name for t in overridden.reference}
+
+
+def placed(tables: list[Table], overrides: Mapping[str, str] | None = None) -> TenantTables:
+    rows = [
+        {
+            "oid": one.oid,
+            "schema": one.schema,
+            "name": one.name,
+            "kind": one.kind,
+            "parents": [],
+            "columns": json.dumps([[n, column.name, "uuid", True] for n, column in enumerate(one.columns, 1)]),
+            "keys": json.dumps([[0, key.name, [9], key.to, [1]] for key in one.references]),
+        }
+        for one in tables
+    ]
+    return tenant_tables(bare_tables(rows), Tenancy(tables=overrides or {}))
 
 
 def test_the_replica_identity_must_hold_the_tenant_column() -> None:

@@ -21,6 +21,7 @@ from tenantry.router.driver import Connection
 from tenantry.router.roles import problems
 from tenantry.runtime.connection_errors import ANY_FAILURE, BROKEN
 from tenantry.server.backups import measure, policies
+from tenantry.wiring import tenancy_of
 
 #: Databases asked at once.
 AT_ONCE: Final = 16
@@ -149,7 +150,7 @@ async def _look(session: Session, connection: Connection, side: str) -> Reached:
     server = await connection.fetchrow(sql.query("check/server"))
     received = time.time()
     assert server is not None
-    roles = await connection.fetchrow(sql.query("roles"), session.config.tenancy.column)
+    roles = await connection.fetchrow(sql.query("roles"))
     assert roles is not None
     installed = server["installed"] if side == "control" else roles["installed"]
     schema, local = await _schema(connection, side, installed=server["installed"])
@@ -170,7 +171,7 @@ async def _look(session: Session, connection: Connection, side: str) -> Reached:
         skew=0.0 if abs(off) <= half else off - half if off > 0 else off + half,
         tls=_tls(connection),
         installed=installed,
-        role_problems=tuple(problems(dict(roles))),
+        role_problems=tuple(problems(dict(roles), tenancy_of(session.config))),
         schema=schema,
         local=local,
         stuck=tuple(row["name"] for row in stuck),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Catalog, Relation
 from tenantry.isolation.attacks.battery import Progress, battery
 from tenantry.isolation.attacks.report import Report
 from tenantry.isolation.attacks.scene import (
@@ -21,9 +23,7 @@ from tenantry.isolation.attacks.scene import (
     undecided,
     undone,
 )
-from tenantry.isolation.catalog import Catalog, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.policy import Tenancy
 from tenantry.runtime.sqltext import identifier
 
 Bind = Callable[[Connection, str], Awaitable[None]]
@@ -146,7 +146,7 @@ async def _target(
     """Two tenants with rows in a table: if they can be, the same as in the tables before it."""
     if not rights.any:
         return "the role has no right on it"
-    column = facts.survey.tenants[relation.oid]
+    column = facts.tables.tenants[relation.oid]
     name = identifier(column.name)
     some = f"SELECT {name}::text FROM {relation.sql} WHERE {name} IS NOT NULL"
     for attacker, victim in [*dict.fromkeys(pairs)][:_PAIRS]:

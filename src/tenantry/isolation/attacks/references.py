@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from tenantry.catalog.values import Constraint
 from tenantry.isolation.attacks.attempt import Attack, Proof
 from tenantry.isolation.attacks.report import Attempt, Outcome
 from tenantry.isolation.attacks.scene import Scene, Target, typed
 from tenantry.isolation.attacks.tables import NO_OWN, UNCHANGED
-from tenantry.isolation.catalog import Constraint
 from tenantry.runtime.sqltext import identifier, literal
 
 _CANDIDATES = 500
@@ -70,7 +70,7 @@ async def refers(scene: Scene, target: Target) -> list[Attack | Attempt]:
     """Make an own row refer to a row of the victim, along each foreign key to a tenant table."""
     found: list[Attack | Attempt] = []
     for key in scene.facts.catalog.constraints.get(target.relation.oid, ()):
-        column = scene.facts.survey.tenants.get(key.target)
+        column = scene.facts.tables.tenants.get(key.target)
         if key.kind != "f" or key.inherited or column is None:
             continue
         pairs = [pair for pair in _without_tenant(key, target, column.number) if pair[0] != target.column.number]
@@ -110,7 +110,7 @@ async def _victims_key(scene: Scene, target: Target, parent: int, names: tuple[s
 
     A key with a NULL in it is none: PostgreSQL does not check it (MATCH SIMPLE), and it refers to nothing.
     """
-    relation, column = scene.facts.catalog.relations[parent], scene.facts.survey.tenants[parent]
+    relation, column = scene.facts.catalog.relations[parent], scene.facts.tables.tenants[parent]
     tenant = f"{identifier(column.name)} = "
     whole = " AND ".join(f"p.{identifier(name)} IS NOT NULL" for name in names)
     async with scene.binder.seeing(target.victim) as connection:

@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import asyncpg
 
-from tenantry.isolation.catalog import Column, Index, Relation
+from tenantry.catalog.tenancy import compared_in
+from tenantry.catalog.values import Column, Index, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.policy import compared_in
 from tenantry.runtime.sqltext import identifier, literal
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
@@ -139,7 +139,7 @@ class Scene:
 
 async def rights_of(connection: Connection, facts: Facts) -> dict[int, Rights]:
     """What the role may do with every tenant table."""
-    found = await connection.fetch(_RIGHTS, facts.role, list(facts.survey.tenants))
+    found = await connection.fetch(_RIGHTS, facts.role, list(facts.tables.tenants))
     return {row["oid"]: Rights(frozenset(row["whole"]), frozenset(row["columns"])) for row in found}
 
 
@@ -150,7 +150,7 @@ def typed(facts: Facts, column: Column, tenant: str) -> str:
 
 async def rows_of(connection: Connection, facts: Facts, relation: Relation, tenant: str) -> tuple[Row | None, int]:
     """One row of a tenant, as the connection sees it, and how many there are; counts up to MOST_ROWS + 1."""
-    column = facts.survey.tenants[relation.oid]
+    column = facts.tables.tenants[relation.oid]
     own = f"FROM {relation.sql} AS t WHERE {identifier(column.name)} = {typed(facts, column, tenant)}"
     found = await connection.fetchrow(
         f"SELECT tableoid::bigint AS oid, ctid::text AS place, to_jsonb(t)::text AS values {own} LIMIT 1"
@@ -165,7 +165,7 @@ def undecided(facts: Facts) -> tuple[str, ...]:
     """Tables of which nobody has said whose they are, and what may be said."""
     return tuple(
         f"{item.object} {item.problem}; {' | '.join(item.choices)}"
-        for item in facts.survey.undecided
+        for item in facts.tables.undecided
         if item.topic in ("table", "column")
     )
 

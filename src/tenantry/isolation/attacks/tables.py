@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tenantry.catalog.values import Column, Index
 from tenantry.isolation.attacks.attempt import Attack, Proof, Takes
 from tenantry.isolation.attacks.report import Attempt, Outcome
 from tenantry.isolation.attacks.scene import MOST_ROWS, Target
-from tenantry.isolation.catalog import Column, Index
 from tenantry.isolation.facts import Facts
 from tenantry.runtime.sqltext import identifier, literal
 

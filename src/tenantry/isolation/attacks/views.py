@@ -8,11 +8,11 @@ from typing import Any
 
 import asyncpg
 
+from tenantry.catalog.values import Function, Relation
 from tenantry.ids import IdType
 from tenantry.isolation.attacks.attempt import Answer, Attack, attempt, judge
 from tenantry.isolation.attacks.report import Attempt, Outcome
 from tenantry.isolation.attacks.scene import Connection, Scene, Target, undone
-from tenantry.isolation.catalog import Function, Relation
 from tenantry.isolation.plan.views import invoker, readable
 from tenantry.runtime.sqltext import identifier
 
@@ -44,7 +44,7 @@ async def view(scene: Scene, found: Relation, free: Connection) -> list[Attempt]
 
 
 async def _as_tenant(scene: Scene, connection: Connection, found: Relation, target: Target) -> list[Attempt]:
-    names = {column.name for column in scene.facts.survey.tenants.values()}
+    names = {column.name for column in scene.facts.tables.tenants.values()}
     shown = next((one.name for one in scene.facts.catalog.columns.get(found.oid, ()) if one.name in names), None)
     rows = await attempt(
         connection, found.key, Attack("read view", (f"SELECT count(*) FROM {found.sql}",), most=-1)
@@ -149,7 +149,7 @@ def _tells(row: Any) -> bool:
 
 def _of(scene: Scene, row: Any, victims: set[str]) -> bool:
     """True when a row is another tenant's: by its tenant column, or by an id that stands for nothing else."""
-    columns = {column.name for column in scene.facts.survey.tenants.values()}
+    columns = {column.name for column in scene.facts.tables.tenants.values()}
     for name, value in _values(row):
         text = str(value)
         if (name in columns or scene.facts.tenancy.id_type is IdType.TEXT) and text in victims:

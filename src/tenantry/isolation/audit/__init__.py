@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Catalog
 from tenantry.isolation.audit import rules as _rules
 from tenantry.isolation.audit.finding import Check, Finding, Found, Rule, Severity, Subject
-from tenantry.isolation.catalog import Catalog
-from tenantry.isolation.policy import Tenancy
 
 __all__ = ["Finding", "Found", "Report", "Rule", "Severity", "Subject", "audit", "every_rule"]
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
-from tenantry.isolation.catalog import Column, Policy, Relation
+from tenantry.catalog.values import Column, Policy, Relation
 from tenantry.isolation.facts import OBSERVE, Facts
 from tenantry.isolation.plan import Plan, plan
 from tenantry.isolation.policy import predicate
@@ -92,7 +92,7 @@ class Subject(Facts):
         return tuple(
             (relation, column)
             for relation, column in self.tenant_tables
-            if not any(oid in self.survey.tenants for oid in self.catalog.ancestors(relation.oid))
+            if not any(oid in self.tables.tenants for oid in self.catalog.ancestors(relation.oid))
         )
 
     @cached_property

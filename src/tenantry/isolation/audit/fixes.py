@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tenantry.catalog.values import Column, Index, Relation
 from tenantry.ids import IdType
 from tenantry.isolation.audit.finding import Subject, grantees
-from tenantry.isolation.catalog import Column, Index, Relation
 from tenantry.isolation.policy import derived_name, table_sql
 from tenantry.runtime.sqltext import identifier, qualified
 
@@ -26,7 +26,7 @@ def through_parent(subject: Subject, relation: Relation) -> tuple[str, ...]:
     again.
     """
     for key in subject.catalog.constraints.get(relation.oid, ()):
-        parent_column = subject.survey.tenants.get(key.target)
+        parent_column = subject.tables.tenants.get(key.target)
         if key.kind != "f" or parent_column is None:
             continue
         parent = subject.catalog.relations[key.target]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from tenantry.catalog.values import Function
 from tenantry.isolation.audit.finding import Subject
-from tenantry.isolation.catalog import Function
 
 
 def definers(subject: Subject) -> Iterator[Function]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tenantry.catalog.values import Column, Policy, Relation
 from tenantry.isolation.audit.finding import Subject
-from tenantry.isolation.catalog import Column, Policy, Relation
 from tenantry.isolation.facts import OBSERVE
 from tenantry.isolation.policy_semantics import Verdict
 from tenantry.isolation.policy_set import ACTIONS, Action, PolicyGap

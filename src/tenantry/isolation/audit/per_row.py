@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tenantry.catalog.values import Policy, Relation
 from tenantry.isolation.audit.finding import Subject
-from tenantry.isolation.catalog import Policy, Relation
 from tenantry.isolation.expression import Call, Name, Select, bare, parse, walk
 from tenantry.runtime.sqltext import identifier
 

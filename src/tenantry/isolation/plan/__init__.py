@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tenantry.isolation.catalog import Catalog
+from tenantry.catalog.tables import Undecided
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Catalog
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan import columns, grants, identity, indexes, policies, references, views
 from tenantry.isolation.plan.step import Context, Mode, Plan, Step
-from tenantry.isolation.policy import Tenancy
-from tenantry.isolation.tables import Undecided
 
 __all__ = ["Context", "Mode", "Plan", "Step", "plan"]
 
@@ -48,13 +48,13 @@ def plan(
 
     Args:
         role: the application role that gets the grants; None leaves grants to others alone.
-        nulls: tables known to hold rows without a tenant (`catalog.null_tenants`).
+        nulls: tables known to hold rows without a tenant (`apply.null_tenants`).
         foreign_keys: True to make foreign keys between tenant tables compare the tenants too.
         mode: OBSERVE installs policies that allow everything and record; ENFORCE the real ones.
     """
     context = Context(Facts(catalog, tenancy, role), nulls, foreign_keys)
     steps: list[Step] = []
-    undecided = [*_installed(catalog, tenancy), *context.facts.survey.undecided]
+    undecided = [*_installed(catalog, tenancy), *context.facts.tables.undecided]
     for phase in _PHASES if mode is Mode.ENFORCE else _OBSERVING:
         for found in phase(context):
             if isinstance(found, Step):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tenantry.isolation.catalog import Column, Relation
+from tenantry.catalog.tables import Undecided
+from tenantry.catalog.values import Column, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
 from tenantry.isolation.policy import derived_name
-from tenantry.isolation.tables import Undecided
 from tenantry.runtime.sqltext import identifier
 
 
@@ -79,7 +79,7 @@ def lacks_default(facts: Facts, relation: Relation, column: Column) -> bool:
 
 def _covered(facts: Facts, relation: Relation) -> bool:
     """True when an ancestor's step reaches this table too."""
-    tenants = facts.survey.tenants
+    tenants = facts.tables.tenants
     return any(oid in tenants and not tenants[oid].not_null for oid in facts.catalog.ancestors(relation.oid))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tenantry.isolation.catalog import PUBLIC, Relation
+from tenantry.catalog.tables import Undecided
+from tenantry.catalog.values import PUBLIC, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
 from tenantry.isolation.policy import grant_sql
-from tenantry.isolation.tables import Undecided
 from tenantry.runtime.sqltext import identifier, literal
 
 #: Privileges that row-level security does not hold; TRIGGER runs code of the grantee as other

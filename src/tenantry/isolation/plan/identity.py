@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tenantry.isolation.catalog import Column, Relation
+from tenantry.catalog.tables import Undecided
+from tenantry.catalog.values import Column, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.tables import Undecided
 from tenantry.runtime.sqltext import identifier
 
 _INCOMPARABLE = frozenset({"json", "xml", "point", "box", "polygon", "path", "line", "circle"})

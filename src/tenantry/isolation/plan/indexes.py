@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tenantry.isolation.catalog import Column, Index, Relation
+from tenantry.catalog.tables import Undecided
+from tenantry.catalog.values import Column, Index, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.tables import Undecided
 from tenantry.runtime.sqltext import identifier, qualified
 
 
@@ -59,13 +59,13 @@ def _existing(facts: Facts, relation: Relation, name: str) -> Index | None:
 
 
 def _tree_served(facts: Facts, relation: Relation) -> bool:
-    column = facts.survey.tenants[relation.oid]
+    column = facts.tables.tenants[relation.oid]
     return facts.has_index(relation.oid, column) and facts.key_wanted(relation, column) is None
 
 
 def _tree(facts: Facts, relation: Relation, unique: tuple[str, ...] | None, done: set[int]) -> Iterator[Step]:
     """An index on a partitioned table: on the parent alone, on each partition, then attached."""
-    column = facts.survey.tenants[relation.oid]
+    column = facts.tables.tenants[relation.oid]
     columns = unique or (column.name,)
     name = facts.key_name(relation) if unique else facts.index_name(relation)
     existing = _existing(facts, relation, name)
@@ -80,13 +80,13 @@ def _tree(facts: Facts, relation: Relation, unique: tuple[str, ...] | None, done
         )
     for oid in facts.catalog.children.get(relation.oid, ()):
         child = facts.catalog.relations[oid]
-        if oid not in facts.survey.tenants or not child.partition:
+        if oid not in facts.tables.tenants or not child.partition:
             continue
         if child.kind == "p":
             yield from _tree(facts, child, unique, done)
         else:
             yield from _concurrently(facts, child, columns, unique is not None)
-            if unique or facts.key_wanted(child, facts.survey.tenants[oid]) is None:
+            if unique or facts.key_wanted(child, facts.tables.tenants[oid]) is None:
                 done.add(oid)
         child_name = facts.key_name(child) if unique else facts.index_name(child)
         attached = _existing(facts, child, child_name)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tenantry.isolation.catalog import Column, Policy, Relation
+from tenantry.catalog.tables import Undecided
+from tenantry.catalog.values import Column, Policy, Relation
 from tenantry.isolation.facts import OBSERVE, Facts
 from tenantry.isolation.plan.step import Context, Step
 from tenantry.isolation.policy import POLICY, bound_tenant, policy_sql
 from tenantry.isolation.policy_set import ACTIONS
-from tenantry.isolation.tables import Undecided
 from tenantry.runtime.sqltext import identifier, literal
 
 

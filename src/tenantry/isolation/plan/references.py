@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tenantry.isolation.catalog import Constraint, Relation
+from tenantry.catalog.tables import Undecided
+from tenantry.catalog.values import Constraint, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
 from tenantry.isolation.policy import derived_name
-from tenantry.isolation.tables import Undecided
 from tenantry.runtime.sqltext import identifier, qualified
 
 _TAIL = re.compile(r"FOREIGN KEY \(.*?\) REFERENCES .*?\(.*?\)(?P<tail>.*)", re.DOTALL)
@@ -37,7 +37,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
 def fix(facts: Facts, relation: Relation, key: Constraint) -> Iterator[Step]:
     """A key that compares the tenants beside the old one, validated, then the old one dropped."""
     target = facts.catalog.relations[key.target]
-    child, parent = facts.survey.tenants[relation.oid], facts.survey.tenants[key.target]
+    child, parent = facts.tables.tenants[relation.oid], facts.tables.tenants[key.target]
     referring = facts.catalog.names(relation.oid, key.columns)
     referred = facts.catalog.names(key.target, key.target_columns)
     yield from _target(facts, target, (parent.name, *referred))
@@ -81,7 +81,7 @@ def _target(facts: Facts, target: Relation, columns: tuple[str, ...]) -> Iterato
         whole = index.unique and index.valid and index.immediate and index.predicate is None
         if whole and set(names) == set(columns) and len(names) == len(index.keys):
             return
-    wanted = facts.key_wanted(target, facts.survey.tenants[target.oid])
+    wanted = facts.key_wanted(target, facts.tables.tenants[target.oid])
     if wanted is not None and set(wanted) == set(columns):
         return  # the index phase makes it
     name = derived_name(f"{target.name}_{'_'.join(columns)}", "tenantry_key")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from tenantry.catalog.tables import Undecided
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.tables import Undecided
 
 
 class Mode(StrEnum):

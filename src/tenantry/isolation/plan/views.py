@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tenantry.isolation.catalog import Relation
+from tenantry.catalog.tables import Undecided
+from tenantry.catalog.values import Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.tables import Undecided
 from tenantry.runtime.sqltext import identifier
 
 _INVOKER_SINCE = 150000
@@ -83,7 +83,7 @@ def _unreachable(facts: Facts, view: Relation) -> list[Relation]:
     found = []
     for oid in facts.catalog.reads.get(view.oid, ()):
         relation = facts.catalog.relations.get(oid)
-        if relation is None or oid in facts.survey.tenants or readable(facts, relation):
+        if relation is None or oid in facts.tables.tenants or readable(facts, relation):
             continue
         found.append(relation)
     return found

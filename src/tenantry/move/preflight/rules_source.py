@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tenantry.catalog.tables import Undecided
 from tenantry.move.catalog import Table
 from tenantry.move.errors import Finding
 from tenantry.move.plan import Mechanism, fitting_identity
@@ -17,6 +18,13 @@ def tables(facts: Facts) -> Iterator[Finding]:
             "no table has the tenant column",
             "set tenancy.column, or a table's column under `tables:`",
         )
+    for table, question in facts.selection.unclear:
+        if table.foreign:
+            yield from _unreplicated(table)
+        else:
+            yield _undecided(question)
+    for question in facts.selection.unmatched:
+        yield _undecided(question)
     for table in facts.selection.stranded:
         yield Finding(
             "tenant-column-missing",
@@ -43,10 +51,13 @@ def tables(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _undecided(question: Undecided) -> Finding:
+    """Rows that may be the tenant's would stay behind."""
+    return Finding("table-undecided", f"{question.object}: {question.problem}", " | ".join(question.choices))
+
+
 def _table(facts: Facts, table: Table, column: str) -> Iterator[Finding]:
     yield from _unreplicated(table)
-    if table.kind == "f":
-        return
     yield from _unowned(facts, table)
     if table.inherits:
         yield Finding(

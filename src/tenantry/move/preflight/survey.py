@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from tenantry import sql
-from tenantry.ids import Kind
+from tenantry.catalog.read import read_tables
+from tenantry.catalog.tables import tenant_tables
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.ids import IdType, Kind
 from tenantry.move.catalog import Side
 from tenantry.move.context import REFERENCE_NAMES
 from tenantry.move.journal import Journal
@@ -58,8 +60,7 @@ async def survey(
     target: Endpoint,
     journal: Journal,
     *,
-    column: str,
-    overrides: Mapping[str, str],
+    tenancy: Tenancy,
     consent: float | None,
     pg_dump: str | None,
     pause: float,
@@ -76,7 +77,9 @@ async def survey(
         creation = None if exists else await read_database.read_template(at_source, at_target, target.database)
         if creation is not None:
             theirs = _to_be(theirs, creation)
-        selection = select(ours.tables, column, overrides)
+        if ours.local is not None:
+            tenancy = replace(tenancy, id_type=IdType(ours.local.id_type))
+        selection = select(ours.tables, tenant_tables(await read_tables(at_source), tenancy))
         mechanism = Mechanism.COPY if _must_copy(ours, theirs, consent) else Mechanism.REPLICATION
         tables = await _table_plans(at_source, tenant, selection, looks=_sees_rows(ours))
         if mechanism is Mechanism.COPY:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tenantry.catalog.values import Index
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
 from tenantry.isolation.audit.fixes import tenant_index
-from tenantry.isolation.catalog import Index
 
 RULE = Rule(
     "TN202",

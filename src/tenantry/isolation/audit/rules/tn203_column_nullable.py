@@ -16,7 +16,7 @@ RULE = Rule(
 
 def check(subject: Subject) -> Iterator[Found]:
     """Nullable tenant columns; a child is named only where its parents are not at fault."""
-    tenants = subject.survey.tenants
+    tenants = subject.tables.tenants
     for relation, column in subject.tenant_tables:
         above = [tenants[a] for a in subject.catalog.ancestors(relation.oid) if a in tenants]
         if not column.not_null and all(parent.not_null for parent in above):

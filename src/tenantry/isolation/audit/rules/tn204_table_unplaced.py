@@ -17,7 +17,7 @@ RULE = Rule(
 
 def check(subject: Subject) -> Iterator[Found]:
     """Tables without the column and without an override."""
-    for item in subject.survey.undecided:
+    for item in subject.tables.undecided:
         if item.topic == "table":
             relation = subject.catalog.by_key.get(item.object)
             yield Found(

@@ -17,7 +17,7 @@ RULE = Rule(
 
 def check(subject: Subject) -> Iterator[Found]:
     """Columns of a type or collation that does not tell all ids apart, or two columns for one."""
-    for item in subject.survey.undecided:
+    for item in subject.tables.undecided:
         if item.topic == "column":
             relation = subject.catalog.by_key[item.object]
             yield Found(item.object, item.problem, retyped(subject, relation))

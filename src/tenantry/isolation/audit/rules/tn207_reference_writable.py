@@ -16,7 +16,7 @@ RULE = Rule(
 
 def check(subject: Subject) -> Iterator[Found]:
     """Write privileges on tables that are configured as reference."""
-    for oid in sorted(subject.survey.reference):
+    for oid in sorted(subject.tables.reference):
         relation = subject.catalog.relations[oid]
         who = subject.reached("relation", oid, relation.owner, "INSERT", "UPDATE", "DELETE")
         if who:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tenantry.catalog.values import Relation
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.catalog import Relation
 from tenantry.isolation.plan.views import invoker
 
 RULE = Rule(

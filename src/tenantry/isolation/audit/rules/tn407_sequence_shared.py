@@ -20,7 +20,7 @@ RULE = Rule(
 def check(subject: Subject) -> Iterator[Found]:
     """SELECT or UPDATE on sequences of tenant tables; USAGE is what inserts need."""
     for sequence in subject.catalog.relations.values():
-        if sequence.kind != "S" or sequence.owned_by not in subject.survey.tenants:
+        if sequence.kind != "S" or sequence.owned_by not in subject.tables.tenants:
             continue
         who = subject.reached("relation", sequence.oid, sequence.owner, "SELECT", "UPDATE")
         if who - {sequence.owner}:

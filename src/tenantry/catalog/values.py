@@ -1,21 +1,13 @@
-"""The only reader of the system catalogs: a few set-based queries, frozen values out.
-
-Everything that the plan and the audit decide, they decide on a `Catalog`; no other module of this
-package asks the catalogs anything. Reading needs no right beyond CONNECT: PostgreSQL shows its
-catalogs to everybody.
-"""
+"""What the system catalogs say, as frozen values. Pure: `read` makes them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
-
-import asyncpg
+from typing import NamedTuple
 
 from tenantry.runtime.sqltext import identifier
-from tenantry.sql import query
 
 PUBLIC = "public"
 """The grantee and policy role that stands for everybody."""
@@ -189,28 +181,12 @@ class Role(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Catalog:
-    """What the catalogs said at one instant."""
+class Tables:
+    """What the catalogs said of tables at one instant: enough to place them (`tables.tenant_tables`)."""
 
-    version: int
-    """`server_version_num`, for example 160014."""
-    user: str
-    database: str
-    large_objects: int
-    lo_compat_privileges: bool
-    extensions: tuple[str, ...]
-    schemas: Mapping[str, int]
     relations: Mapping[int, Relation]
     columns: Mapping[int, tuple[Column, ...]]
-    indexes: Mapping[int, tuple[Index, ...]]
-    policies: Mapping[int, tuple[Policy, ...]]
     constraints: Mapping[int, tuple[Constraint, ...]]
-    grants: tuple[Grant, ...]
-    reads: Mapping[int, tuple[int, ...]]
-    """View -> the relations that it reads directly."""
-    functions: Mapping[int, Function]
-    triggers: Mapping[int, tuple[Trigger, ...]]
-    roles: Mapping[str, Role]
 
     def column(self, relation: int, name: str) -> Column | None:
         """A column by name."""
@@ -246,6 +222,28 @@ class Catalog:
         """Relations by `schema.name`."""
         return {relation.key: relation for relation in self.relations.values()}
 
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog(Tables):
+    """What the catalogs said at one instant."""
+
+    version: int
+    """`server_version_num`, for example 160014."""
+    user: str
+    database: str
+    large_objects: int
+    lo_compat_privileges: bool
+    extensions: tuple[str, ...]
+    schemas: Mapping[str, int]
+    indexes: Mapping[int, tuple[Index, ...]]
+    policies: Mapping[int, tuple[Policy, ...]]
+    grants: tuple[Grant, ...]
+    reads: Mapping[int, tuple[int, ...]]
+    """View -> the relations that it reads directly."""
+    functions: Mapping[int, Function]
+    triggers: Mapping[int, tuple[Trigger, ...]]
+    roles: Mapping[str, Role]
+
     @cached_property
     def privileges(self) -> Mapping[tuple[str, int], Mapping[str, frozenset[str]]]:
         """(kind, oid) -> grantee -> privileges."""
@@ -272,91 +270,3 @@ class Catalog:
         held = self.privileges.get((kind, oid), {})
         who = {*self.acts_as(role), PUBLIC}
         return frozenset().union(*(what for name, what in held.items() if name in who))
-
-
-async def read(connection: asyncpg.Connection[Any]) -> Catalog:
-    """Read the catalogs of the connection's database, in one snapshot."""
-    if connection.is_in_transaction():
-        transaction = connection.transaction()
-    else:
-        transaction = connection.transaction(isolation="repeatable_read", readonly=True)
-    async with transaction:
-        # Expressions are printed with schema-qualified names only for what the path doesn't hold.
-        path = await connection.fetchval("SELECT current_setting('search_path')")
-        await connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
-        found = await _read(connection)
-        await connection.execute("SELECT set_config('search_path', $1, true)", path)
-        return found
-
-
-async def _read(connection: asyncpg.Connection[Any]) -> Catalog:
-    async def rows(name: str) -> list[dict[str, Any]]:
-        found = await connection.fetch(query(f"isolation/{name}"))
-        return [{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()} for row in found]
-
-    server = (await rows("server"))[0]
-    schemas = dict(entry.rsplit("=", 1) for entry in server.pop("schemas"))
-    relations = {row["oid"]: Relation(**row) for row in await rows("relations")}
-    columns: dict[int, list[Column]] = {}
-    for row in await rows("columns"):
-        columns.setdefault(row.pop("relation"), []).append(Column(**row))
-    reads: dict[int, list[int]] = {}
-    for row in await rows("reads"):
-        reads.setdefault(row["view"], []).append(row["relation"])
-    return Catalog(
-        **server,
-        schemas={name: int(oid) for name, oid in schemas.items()},
-        relations=relations,
-        columns={oid: tuple(found) for oid, found in columns.items()},
-        indexes=_grouped(Index(**row) for row in await rows("indexes")),
-        policies=_grouped(Policy(**row) for row in await rows("policies")),
-        constraints=_grouped(Constraint(**row) for row in await rows("constraints")),
-        grants=tuple(Grant(**row) for row in await rows("grants")),
-        reads={view: tuple(sorted(found)) for view, found in reads.items()},
-        functions={row["oid"]: Function(**row) for row in await rows("functions")},
-        triggers=_grouped(Trigger(**row) for row in await rows("triggers")),
-        roles={row["name"]: Role(**row) for row in await rows("roles")},
-    )
-
-
-def _grouped(values: Iterable[Any]) -> dict[int, tuple[Any, ...]]:
-    found: dict[int, list[Any]] = {}
-    for value in values:
-        found.setdefault(value.relation, []).append(value)
-    return {oid: tuple(group) for oid, group in found.items()}
-
-
-async def null_tenants(
-    connection: asyncpg.Connection[Any],
-    columns: Mapping[int, Column],
-    catalog: Catalog,
-    *,
-    seconds: float = 10.0,
-) -> frozenset[int]:
-    """The tables of `columns` that hold rows without a tenant; only nullable columns are looked at.
-
-    A table that can't be read in that time, or whose policies would hide such rows from this role, is
-    taken to have none: the step that makes the column NOT NULL finds out, before anything is changed.
-
-    Args:
-        seconds: for each table.
-    """
-    found = set()
-    async with connection.transaction():
-        await connection.execute(
-            f"SET LOCAL row_security = off; SET LOCAL statement_timeout = {int(seconds * 1000)}"
-        )
-        for oid, column in columns.items():
-            if not column.not_null and await _has_null(connection, catalog.relations[oid], column):
-                found.add(oid)
-    return frozenset(found)
-
-
-async def _has_null(connection: asyncpg.Connection[Any], relation: Relation, column: Column) -> bool:
-    name = identifier(column.name)
-    statement = f"SELECT EXISTS (SELECT FROM ONLY {relation.sql} WHERE {name} IS NULL)"  # noqa: S608  every part is quoted
-    try:
-        async with connection.transaction():
-            return bool(await connection.fetchval(statement))
-    except (asyncpg.InsufficientPrivilegeError, asyncpg.QueryCanceledError):
-        return False

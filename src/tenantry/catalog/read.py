@@ -1,0 +1,119 @@
+"""The reader of the system catalogs: a few set-based queries, frozen values out.
+
+What the plan, the audit and the mover decide about tables, they decide on these values. Reading needs no right
+beyond CONNECT: PostgreSQL shows its catalogs to everybody.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from tenantry.catalog.values import (
+    Catalog,
+    Column,
+    Constraint,
+    Function,
+    Grant,
+    Index,
+    Policy,
+    Relation,
+    Role,
+    Tables,
+    Trigger,
+)
+from tenantry.sql import query
+
+
+async def read(connection: asyncpg.Connection[Any]) -> Catalog:
+    """Read the catalogs of the connection's database, in one snapshot."""
+    async with _snapshot(connection):
+        server = (await _rows(connection, "server"))[0]
+        schemas = dict(entry.rsplit("=", 1) for entry in server.pop("schemas"))
+        reads: dict[int, list[int]] = {}
+        for row in await _rows(connection, "reads"):
+            reads.setdefault(row["view"], []).append(row["relation"])
+        return Catalog(
+            **server,
+            **await _tables(connection),
+            schemas={name: int(oid) for name, oid in schemas.items()},
+            indexes=_grouped(Index(**row) for row in await _rows(connection, "indexes")),
+            policies=_grouped(Policy(**row) for row in await _rows(connection, "policies")),
+            grants=tuple(Grant(**row) for row in await _rows(connection, "grants")),
+            reads={view: tuple(sorted(found)) for view, found in reads.items()},
+            functions={row["oid"]: Function(**row) for row in await _rows(connection, "functions")},
+            triggers=_grouped(Trigger(**row) for row in await _rows(connection, "triggers")),
+            roles={row["name"]: Role(**row) for row in await _rows(connection, "roles")},
+        )
+
+
+async def read_tables(connection: asyncpg.Connection[Any]) -> Tables:
+    """Read no more than it takes to place the tables: one flight, and no waiting for whoever has locked one."""
+    return bare_tables(await connection.fetch(query("catalog/tables")))
+
+
+def bare_tables(rows: Iterable[Mapping[str, Any]]) -> Tables:
+    """Tables of which no more is known than it takes to place them.
+
+    Args:
+        rows: as sql/catalog/tables.sql has them.
+    """
+    relations, columns, constraints = {}, {}, {}
+    for row in rows:
+        oid = row["oid"]
+        relations[oid] = Relation(
+            oid=oid, schema=row["schema"], name=row["name"], kind=row["kind"], parents=tuple(row["parents"]),
+            owner="", rls=False, forced=False, identity="", persistence="p", partition=False, rows=0.0, options=(),
+            owned_by=None,
+        )  # fmt: skip
+        columns[oid] = tuple(
+            Column(number, name, type_, False, "", "", None, deterministic)
+            for number, name, type_, deterministic in json.loads(row["columns"])
+        )
+        constraints[oid] = tuple(
+            Constraint(key, oid, name, "f", True, False, tuple(near), target, tuple(far), "")
+            for key, name, near, target, far in json.loads(row["keys"])
+        )
+    return Tables(relations=relations, columns=columns, constraints=constraints)
+
+
+@asynccontextmanager
+async def _snapshot(connection: asyncpg.Connection[Any]) -> AsyncIterator[None]:
+    if connection.is_in_transaction():
+        transaction = connection.transaction()
+    else:
+        transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+    async with transaction:
+        # Expressions are printed with schema-qualified names only for what the path doesn't hold.
+        path = await connection.fetchval("SELECT current_setting('search_path')")
+        await connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
+        yield
+        await connection.execute("SELECT set_config('search_path', $1, true)", path)
+
+
+async def _tables(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
+    """The fields of `Tables`."""
+    columns: dict[int, list[Column]] = {}
+    for row in await _rows(connection, "columns"):
+        columns.setdefault(row.pop("relation"), []).append(Column(**row))
+    return {
+        "relations": {row["oid"]: Relation(**row) for row in await _rows(connection, "relations")},
+        "columns": {oid: tuple(found) for oid, found in columns.items()},
+        "constraints": _grouped(Constraint(**row) for row in await _rows(connection, "constraints")),
+    }
+
+
+async def _rows(connection: asyncpg.Connection[Any], name: str) -> list[dict[str, Any]]:
+    found = await connection.fetch(query(f"catalog/{name}"))
+    return [{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()} for row in found]
+
+
+def _grouped(values: Iterable[Any]) -> dict[int, tuple[Any, ...]]:
+    found: dict[int, list[Any]] = {}
+    for value in values:
+        found.setdefault(value.relation, []).append(value)
+    return {oid: tuple(group) for oid, group in found.items()}
