@@ -21,9 +21,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from alembic.operations import Operations
 
+from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType
-from tenantry.isolation.policy import Tenancy, table_sql
+from tenantry.isolation.policy import table_sql
 
 __all__ = ["IncludeObject", "drop_tenant_table", "include_object", "migrate_env", "tenant_table"]
 
