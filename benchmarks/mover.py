@@ -20,7 +20,7 @@ async def move(given: dict[str, Any]) -> dict[str, int]:
     ends = {name: Endpoint(name, Kind(kind), dsn) for name, (kind, dsn) in given["ends"].items()}
     mover = Mover(given["control"], ends, limits=Limits(stall=600))
     record = await mover.run(await mover.plan(given["tenant"], "acme"))
-    return {name: record.result[name] for name in ("copied_bytes", "verified_rows", "audited_rows")}
+    return {name: getattr(record.result, name) for name in ("copied_bytes", "verified_rows", "audited_rows")}
 
 
 def peak() -> int:

@@ -100,7 +100,7 @@ def at(step: str, *actions: Any) -> Any:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("step", ["copy", "follow", "flip"])
+@pytest.mark.parametrize("step", ["copy", "catch_up", "flip"])
 async def test_the_application_can_neither_truncate_nor_give_its_rows_away(estate18: Estate, step: str) -> None:
     """F17, through the application's role: refused, whatever the move is at."""
     tenant, other = estate18.tenants[:2]
@@ -120,7 +120,7 @@ async def test_the_application_can_neither_truncate_nor_give_its_rows_away(estat
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("step", ["copy", "follow", "verify", "flip"])
+@pytest.mark.parametrize("step", ["copy", "catch_up", "verify", "flip"])
 async def test_a_row_given_to_another_tenant_past_the_policies_is_carried_or_detected(
     estate18: Estate, step: str
 ) -> None:
@@ -148,7 +148,7 @@ async def test_a_row_given_to_another_tenant_past_the_policies_is_carried_or_det
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("step", ["copy", "follow", "flip"])
+@pytest.mark.parametrize("step", ["copy", "catch_up", "flip"])
 async def test_a_tenant_removed_under_the_move_stays_removed(estate18: Estate, step: str) -> None:
     """F17: what `tenantry tenants remove` writes, while the tenant moves: it is shut out at either home."""
     tenant = str(estate18.tenant)

@@ -53,7 +53,7 @@ def long(*values: object, id: str) -> Any:
         long("copy", COPY, Verdict.CUT, id="copy-cut"),
         long("copy", COPY, Verdict.RESET, id="copy-reset"),
         long("copy", COPY, Verdict.HOLD, id="copy-half-open"),
-        long("follow", MARKER, Verdict.RESET, id="subscription.enabled-reset"),
+        long("catch_up", MARKER, Verdict.RESET, id="subscription.enabled-reset"),
         long("verify", LOCK, Verdict.CUT, id="verify.started-cut"),
         long("verify", MARKER, Verdict.HOLD, id="verify.started-half-open"),
         long("flip", LOCK, Verdict.CUT, id="fence.locked-cut"),
@@ -133,7 +133,7 @@ async def test_a_comparison_whose_fence_ended_before_both_snapshots_is_made_agai
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("step", ["follow", "way_back", "verify", "flip"])
+@pytest.mark.parametrize("step", ["catch_up", "prepare_reverse", "verify", "flip"])
 async def test_a_broken_link_between_the_servers_is_survived(estate18: Estate, step: str) -> None:
     """F4. The apply worker comes back by itself, after wal_retrieve_retry_interval."""
     async with Proxy(estate18.near.host, estate18.near.port) as proxy:

@@ -52,7 +52,7 @@ async def test_an_open_transaction_is_waited_for_and_named_and_commits(estate18:
     copied = asyncio.Event()
 
     def tell(event: Progress) -> None:
-        if isinstance(event, StepStarted) and event.step == "indexes":
+        if isinstance(event, StepStarted) and event.step == "build_indexes":
             copied.set()
 
     async with application(estate18) as stale:

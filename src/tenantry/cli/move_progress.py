@@ -111,7 +111,7 @@ def sentence(event: Progress) -> str | None:
             return f"{step}: done in {seconds:.1f} s"
         case Following(lag=lag, latency=latency):
             probe = "" if latency is None else f", a probe took {latency * 1000:.0f} ms"
-            return f"follow: {_size(lag)} behind{probe}"
+            return f"catch_up: {_size(lag)} behind{probe}"
         case FenceTried(attempt=attempt, flipped=True, pause=pause):
             return f"fence {attempt}: flipped, the tenant paused for {pause * 1000:.0f} ms"
         case FenceTried(attempt=attempt, pause=pause, why=why):
@@ -145,7 +145,7 @@ class Lines:
         if isinstance(event, StepEnded):
             for last in [*self._untold.values()]:
                 self._tell_part(last._replace(complete=True))
-        if (text := sentence(event)) and (not isinstance(event, Following) or self._due("follow")):
+        if (text := sentence(event)) and (not isinstance(event, Following) or self._due("catch_up")):
             self._say(text)
 
     def _tell_part(self, part: Part) -> None:

@@ -22,7 +22,7 @@ _NEXT: Final[dict[State, tuple[tuple[str, str], ...]]] = {
 _KEPT: Final = (("abort", "deletes the rows that were kept at the target"),)
 _ORDER: Final = [step.name for step in (*offline.PROCEDURE[:-2], *procedure.PROCEDURE)]
 #: Steps after which a flipped move has nothing left to do.
-_LAST: Final = {Mechanism.REPLICATION: "audit", Mechanism.COPY: "settle"}
+_LAST: Final = {Mechanism.REPLICATION: "audit", Mechanism.COPY: "finalize"}
 
 
 def row(record: MoveSummary) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def facts(record: MoveRecord) -> dict[str, Any]:
         "ended_at": record.ended_at,
         "expected_rows": plan and plan.rows,
         "expected_bytes": plan and plan.bytes,
-        **record.result,
+        **record.result.found(),
         "seconds": _phases(record),
         "next": [f"tenantry moves {command} {record.id}" for command, _ in _next(record)],
     }
@@ -57,7 +57,7 @@ def facts(record: MoveRecord) -> dict[str, Any]:
 
 def text(record: MoveRecord) -> dict[str, str]:
     """The same for people: what there is to say, a line each."""
-    found = record.result
+    found = record.result.found()
     told = {
         "move": record.id,
         "tenant": record.tenant,
@@ -108,14 +108,14 @@ def _unreadable(record: MoveRecord) -> str:
 
 def _phases(record: MoveRecord) -> dict[str, float]:
     """Seconds by step, in the order of the procedure; the journal keeps them in none."""
-    took: dict[str, float] = record.result.get("seconds", {})
+    took = record.result.seconds
     return dict(
         sorted(took.items(), key=lambda phase: _ORDER.index(phase[0]) if phase[0] in _ORDER else len(_ORDER))
     )
 
 
 def _next(record: MoveRecord) -> tuple[tuple[str, str], ...]:
-    if record.state is State.ROLLED_BACK and record.result.get("kept_rows"):
+    if record.state is State.ROLLED_BACK and record.result.kept_rows:
         return _KEPT
     plan, possible = _plan(record), _NEXT.get(record.state, ())
     if plan is None:
@@ -133,7 +133,7 @@ def _state(record: MoveRecord) -> str:
 
 
 def _rows(record: MoveRecord) -> str:
-    found = record.result
+    found = record.result.found()
     told = [f"{found['copied_rows']:,} copied"] if "copied_rows" in found else []
     if not told and (plan := _plan(record)):
         told = [f"about {plan.rows:,}"]

@@ -16,6 +16,7 @@ from tenantry.directory import placements
 from tenantry.move.errors import Finding, MoveBusy, MoveRefused, PlanUnreadable, UnknownMove
 from tenantry.move.plan import MovePlan
 from tenantry.move.plan_format import Unreadable
+from tenantry.move.results import NOTHING, MoveResult
 from tenantry.move.session import Connection, connect
 from tenantry.move.states import FORCED, SUCCESSORS, State
 
@@ -48,7 +49,7 @@ class MoveRecord(MoveSummary):
     """A move with its plan and what it has found."""
 
     plan_json: str = field(repr=False)
-    result: dict[str, Any]
+    result: MoveResult
 
     @property
     def plan(self) -> MovePlan:
@@ -189,7 +190,7 @@ class Journal:
         )
         if not rows:
             raise UnknownMove(move)
-        values = {**rows[0], "state": State(rows[0]["state"]), "result": json.loads(rows[0]["result"])}
+        values = {**_columns(rows[0]), "result": MoveResult.from_json(rows[0]["result"])}
         return MoveRecord(**values)
 
     async def list(self, tenant: str | None = None) -> list[MoveSummary]:
@@ -199,10 +200,10 @@ class Journal:
             "ORDER BY created_at DESC",
             tenant,
         )
-        return [MoveSummary(**{**row, "state": State(row["state"])}) for row in rows]
+        return [MoveSummary(**_columns(row)) for row in rows]
 
     async def complete_step(
-        self, move: str, step: str, result: dict[str, Any] | None = None, *, seconds: float | None = None
+        self, move: str, step: str, result: MoveResult = NOTHING, *, seconds: float | None = None
     ) -> None:
         """Record that a step is complete, with what it found and, under "seconds", how long it took."""
         took = {} if seconds is None else {step: round(seconds, 3)}
@@ -212,12 +213,12 @@ class Journal:
             "jsonb_build_object('seconds', coalesce(result -> 'seconds', '{}') || $4::jsonb) WHERE id = $1",
             move,
             step,
-            json.dumps(result or {}),
+            result.to_json(),
             json.dumps(took),
         )
 
     async def record_result(
-        self, move: str, result: dict[str, Any], *, seconds: dict[str, float] | None = None
+        self, move: str, result: MoveResult, *, seconds: dict[str, float] | None = None
     ) -> None:
         """Record what an ending has found, and how long it took. Why the move stopped before stays to be read."""
         await self._execute(
@@ -225,7 +226,7 @@ class Journal:
             "result = result || $2::jsonb || "
             "jsonb_build_object('seconds', coalesce(result -> 'seconds', '{}') || $3::jsonb) WHERE id = $1",
             move,
-            json.dumps(result),
+            result.to_json(),
             json.dumps({name: round(each, 3) for name, each in (seconds or {}).items()}),
             INTERRUPTED,
         )
@@ -344,3 +345,20 @@ class Journal:
         """The databases where tenants live, as the directory has it."""
         rows = await self._execute("SELECT DISTINCT database FROM tenantry.tenant WHERE state <> 'removed'")
         return frozenset(row["database"] for row in rows)
+
+
+#: Steps as the development versions before plan format 1 journalled them.
+_FORMER_STEPS: Final = {
+    "target": "prepare_target",
+    "identity": "set_identities",
+    "indexes": "build_indexes",
+    "follow": "catch_up",
+    "way_back": "prepare_reverse",
+    "schema": "build_schema",
+    "settle": "finalize",
+}
+
+
+def _columns(row: asyncpg.Record) -> dict[str, Any]:
+    step = row["step"]
+    return {**row, "state": State(row["state"]), "step": _FORMER_STEPS.get(step, step)}

@@ -35,6 +35,7 @@ from tenantry.move.plan import Mechanism, MovePlan, SequenceRule, in_block
 from tenantry.move.preflight.rules_source import no_ids
 from tenantry.move.preflight.survey import survey
 from tenantry.move.progress import Tell, silence
+from tenantry.move.results import MoveResult
 from tenantry.move.session import Endpoint, session
 from tenantry.move.states import State, begin
 from tenantry.move.steps import fence
@@ -218,7 +219,7 @@ class Mover:
         except SlotLost as lost:
             if wish != "released":  # nothing will ever bring the old home up to date, and it is given up here
                 raise
-            await self._journal.record_result(context.plan.id, {"unaudited": lost.reason})
+            await self._journal.record_result(context.plan.id, MoveResult(unaudited=lost.reason))
             return False
         return True
 

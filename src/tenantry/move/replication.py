@@ -28,7 +28,7 @@ ROWS: Final = "insert, update, delete"
 #: INSERT. Where rows of tenants reference one, the target refuses its TRUNCATE as the source does.
 ROWS_AND_TRUNCATE: Final = "insert, update, delete, truncate"
 #: A publication with nothing to say yet. Opening it later takes no lock on any table.
-NOTHING: Final = ""
+NO_OPERATIONS: Final = ""
 
 
 async def publish(context: MoveContext, direction: Direction, connection: Connection, publish: str) -> None:

@@ -59,7 +59,7 @@ async def test_every_byte_of_a_copy_passes_the_throttle(estate18: Estate, monkey
     record = await carrier.run(await carrier.plan(estate18.tenant, "acme"))
     (throttle,) = made
     assert throttle.rate == 10_000.0
-    assert throttle.bytes == record.result["copied_bytes"] > 10_000
+    assert throttle.bytes == record.result.found()["copied_bytes"] > 10_000
     assert throttle.now == pytest.approx(throttle.bytes / 10_000.0)  # what it would have taken
 
 
@@ -68,7 +68,7 @@ async def test_a_reference_table_that_changes_during_the_move_is_in_step_at_the_
     changes = {
         ("copy", StepStarted): "INSERT INTO currency VALUES ('CHF', 'Franc'), ('XXX', 'None')",
         ("copy", StepEnded): "INSERT INTO currency VALUES ('GBP', 'Pound')",
-        ("follow", StepEnded): "UPDATE currency SET name = 'US Dollar' WHERE code = 'USD'",
+        ("catch_up", StepEnded): "UPDATE currency SET name = 'US Dollar' WHERE code = 'USD'",
         ("verify", StepEnded): "DELETE FROM currency WHERE code = 'XXX'",
         ("audit", StepEnded): "INSERT INTO currency VALUES ('JPY', 'Yen')",
     }

@@ -88,7 +88,7 @@ async def test_without_logical_replication_the_copy_under_the_fence_wants_consen
         assert plan.mechanism is Mechanism.COPY
         record = await mover.run(plan)
         assert record.state is State.FLIPPED
-        found = record.result
+        found = record.result.found()
         # As much is told of this copy as of one by replication: how much it was, and that all of it was compared.
         assert found["copied_rows"] == found["verified_rows"] > 200
         assert found["copied_bytes"] > 0

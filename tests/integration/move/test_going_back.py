@@ -86,9 +86,9 @@ async def test_rows_put_right_at_the_old_home_let_the_tenant_go_back(estate18: E
         record = await mover.rollback(record.id)
         await running.reach(estate18.tenant, 10)
     assert record.state is State.ROLLED_BACK
-    assert record.result["verified_back_rows"] >= sum(rows for rows, _ in before.values())
-    assert record.result["kept_rows"] is False
-    assert {"verify_back", "rolling_back"} <= record.result["seconds"].keys()
+    assert record.result.found()["verified_back_rows"] >= sum(rows for rows, _ in before.values())
+    assert record.result.kept_rows is False
+    assert {"verify_back", "rolling_back"} <= record.result.seconds.keys()
     assert await estate18.checksums("acme") == {}
     assert await mover.leftovers() == []
     with pytest.raises(WrongState):
@@ -110,7 +110,7 @@ async def test_an_audit_that_finds_differences_keeps_the_rows_of_the_new_home(es
     for command in (mover.resume, mover.rollback):  # asking twice deletes nothing
         record = await command(plan.id)
         assert record.state is State.ROLLED_BACK
-    assert record.result["kept_rows"] is True
+    assert record.result.kept_rows is True
     assert await entries(estate18, "shared") < full
     assert await entries(estate18, "acme") == full
     assert [(left.database, left.kind, left.state) for left in await mover.leftovers()] == [
@@ -119,7 +119,7 @@ async def test_an_audit_that_finds_differences_keeps_the_rows_of_the_new_home(es
     assert "target-not-empty" in [found.code for found in (await mover.plan(estate18.tenant, "acme")).refusals]
     for _ in range(2):
         record = await mover.abort(plan.id)
-        assert (record.state, record.result["kept_rows"]) == (State.ROLLED_BACK, False)
+        assert (record.state, record.result.kept_rows) == (State.ROLLED_BACK, False)
     assert await estate18.checksums("acme") == {}
     assert await mover.leftovers() == []
     assert (await mover.run(await mover.plan(estate18.tenant, "acme"))).state is State.FLIPPED
@@ -191,8 +191,8 @@ async def test_a_way_back_that_is_lost_before_the_audit_does_not_stop_the_releas
             await command(plan.id)
     record = await mover.release(plan.id)
     assert record.state is State.RELEASED
-    assert "slot on acme is lost" in record.result["unaudited"]
-    assert "audited_rows" not in record.result
+    assert "slot on acme is lost" in record.result.found()["unaudited"]
+    assert record.result.audited_rows is None
     assert await mover.leftovers() == []
 
 

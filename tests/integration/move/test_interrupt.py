@@ -242,6 +242,6 @@ async def test_the_bars_of_a_move_show_phases_rows_and_the_pause(
     assert "flipped, the tenant paused for" in text
     (listed,) = await estate18.mover().list()
     record = await estate18.mover().show(listed.id)
-    verified, audited = record.result["verified_rows"], record.result["audited_rows"]
+    verified, audited = record.result.found()["verified_rows"], record.result.found()["audited_rows"]
     assert min(verified, audited) >= 230
     assert f"all equal: {verified} rows before the flip, {audited} rows after it" in text

@@ -42,7 +42,7 @@ async def _arrived(estate: Estate, query: str, right: Callable[[Sequence[asyncpg
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("step", ["indexes", "follow", "verify", "settle"])
+@pytest.mark.parametrize("step", ["build_indexes", "catch_up", "verify", "finalize"])
 async def test_a_reload_during_a_move_arrives(priced: Estate, step: str) -> None:
     mover = _mover(priced)
     reload = at(step, lambda: priced.near.psql(RELOAD, priced.shared))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -12,6 +12,7 @@ from tenantry import Router, TenantSuspended
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Mechanism, State, failpoints
 from tenantry.move.context import Direction, MoveContext
+from tenantry.move.results import MoveResult
 from tenantry.move.session import Connection
 from tenantry.move.steps import finalize, offline
 from tests.support.estate import LIMITS, Estate
@@ -131,7 +132,7 @@ async def test_a_suspended_tenant_stays_suspended_through_a_copy_under_the_fence
         carry, admit_in_new_sessions = offline._carry, finalize.admit_in_new_sessions
         told: list[bool] = []
 
-        async def carried(work: MoveContext, beside: Connection, there: Connection) -> dict[str, Any]:
+        async def carried(work: MoveContext, beside: Connection, there: Connection) -> MoveResult:
             moved = await carry(work, beside, there)
             plain.psql(SUSPEND.format(wish, estate.tenant), estate.shared)
             return moved

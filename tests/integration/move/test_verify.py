@@ -145,7 +145,7 @@ DDL = {
 }
 
 
-@pytest.mark.parametrize("step", quick(["follow", "flip"], "flip"))
+@pytest.mark.parametrize("step", quick(["catch_up", "flip"], "flip"))
 @pytest.mark.parametrize("ddl", quick(DDL, "add a column", "truncate"))
 async def test_a_schema_that_changes_under_the_move_stops_it_before_the_flip(
     estate18: Estate, ddl: str, step: str

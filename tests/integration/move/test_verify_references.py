@@ -49,7 +49,7 @@ async def test_every_corruption_of_a_reference_row_is_found_before_the_flip_and_
     compared = {event.table: event.rows for event in told if isinstance(event, Compared)}
     assert compared[RATE] == 1601
     assert compared[CURRENCY] == 2
-    assert record.result["verified_rows"] == record.result["audited_rows"] + 1603
+    assert record.result.found()["verified_rows"] == record.result.found()["audited_rows"] + 1603
 
 
 async def test_changes_that_the_link_has_not_carried_are_found_before_the_flip(rated: Estate) -> None:

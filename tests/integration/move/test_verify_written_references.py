@@ -40,7 +40,7 @@ async def test_a_reference_table_that_is_changed_now_and_then_is_compared_and_th
     async with writing(rated, WRITERS[writer], pause=0.1):
         record = await mover.run(await mover.plan(rated.tenant, "acme"))
     assert record.state is State.FLIPPED
-    assert record.result["verified_rows"] >= record.result["audited_rows"] + 1603
+    assert record.result.found()["verified_rows"] >= record.result.found()["audited_rows"] + 1603
 
 
 @pytest.mark.parametrize(

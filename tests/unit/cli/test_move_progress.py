@@ -75,10 +75,10 @@ def test_a_log_has_phases_lag_fences_and_troubles(plan: MovePlan) -> None:
     clock, said = Clock(), list[str]()
     lines = Lines(said.append, plan, clock)
     events: list[Progress] = [
-        StepStarted("m1", "follow"),
+        StepStarted("m1", "catch_up"),
         Following("m1", 12_345_678, None),
         Following("m1", 90, 0.012),
-        StepEnded("m1", "follow", 1.25),
+        StepEnded("m1", "catch_up", 1.25),
         Retrying("m1", "flip", "ConnectionError: gone", 0.2),
         FenceTried("m1", 1, False, 0.31, "the tenant's lock was held"),
         FenceTried("m1", 2, True, 0.076, None),
@@ -86,7 +86,7 @@ def test_a_log_has_phases_lag_fences_and_troubles(plan: MovePlan) -> None:
     for event in events:
         lines.tell(event)
     assert said == [
-        "follow: done in 1.2 s",
+        "catch_up: done in 1.2 s",
         "flip: ConnectionError: gone; again in 0.2 s",
         "fence 1: missed after 310 ms: the tenant's lock was held",
         "fence 2: flipped, the tenant paused for 76 ms",
@@ -121,7 +121,7 @@ def test_lag_is_told_of_while_it_lasts(plan: MovePlan) -> None:
         lines.tell(Following("m1", lag, None))
         clock.now += EVERY / 2
     lines.tell(Following("m1", 90, 0.012))
-    assert said == ["follow: 12.3 MB behind"]
+    assert said == ["catch_up: 12.3 MB behind"]
 
 
 def drawn(plan: MovePlan, width: int) -> str:

@@ -23,7 +23,7 @@ from tenantry.move.preflight.rules_general import SAFE_MINORS, servers
 from tenantry.move.preflight.rules_target import creation, extensions
 from tenantry.move.session import Endpoint, blaming
 from tenantry.move.steps.autovacuum import parameters
-from tenantry.move.steps.procedure import Step, persist
+from tenantry.move.steps.retry import Step, persist
 
 MOVE = {
     "id": "m1", "bytes": 100_000_000, "rows": 500_000, "copy": 5.0, "indexes": 5.0, "verify": 1.0,

@@ -149,7 +149,7 @@ def test_finished_moves_stay_finished_and_every_state_can_end() -> None:
 def test_a_resumed_move_compares_again_before_it_flips() -> None:
     assert remaining(PROCEDURE, None) == PROCEDURE
     assert [step.name for step in remaining(PROCEDURE, "verify")][:2] == ["verify", "flip"]
-    assert [step.name for step in remaining(PROCEDURE, "flip")] == ["settle", "audit"]
+    assert [step.name for step in remaining(PROCEDURE, "flip")] == ["finalize", "audit"]
     assert remaining(PROCEDURE, "audit") == ()
 
 

@@ -17,16 +17,18 @@ from tenantry.move.errors import DataDiffers, MoveStopped, SlotLost, WrongState
 from tenantry.move.journal import MoveRecord
 from tenantry.move.plan import Mechanism, MovePlan
 from tenantry.move.progress import StepEnded, StepStarted
+from tenantry.move.results import NOTHING, MoveResult
 from tenantry.move.states import State
 from tenantry.move.steps import fence, offline
 from tenantry.move.steps import procedure as replicated
 from tenantry.move.steps.audit import compare_back
-from tenantry.move.steps.procedure import Result, Step, first_cause, persist, run
+from tenantry.move.steps.procedure import Procedure, run
+from tenantry.move.steps.retry import Step, first_cause, persist
 from tenantry.move.teardown import drop_unneeded_links, is_unreachable, take_down_all
 from tenantry.runtime.connection_errors import TRANSIENT
 
 
-def procedure(plan: MovePlan) -> tuple[Step, ...]:
+def procedure(plan: MovePlan) -> Procedure:
     """The steps of a move, by its mechanism."""
     return offline.PROCEDURE if plan.mechanism is Mechanism.COPY else replicated.PROCEDURE
 
@@ -47,8 +49,8 @@ async def roll_back(context: MoveContext, record: MoveRecord, *, compared: bool 
         if record.state is State.FLIPPED:
             if not compared:
                 await _compare(context)
-            await _begin_rollback(context, {"kept_rows": False})
-        elif not record.result.get("kept_rows") and not await _is_back(context):
+            await _begin_rollback(context, MoveResult(kept_rows=False))
+        elif not record.result.kept_rows and not await _is_back(context):
             await _compare(context)  # again: the last mover's is as old as its death
         await finish(context, State.ROLLING_BACK)
     except MoveStopped as error:
@@ -63,7 +65,7 @@ async def roll_back_after_audit(context: MoveContext, error: DataDiffers) -> Non
     """
     move = context.plan.id
     try:
-        await _begin_rollback(context, {"kept_rows": True, "differences": list(error.differences)})
+        await _begin_rollback(context, MoveResult(kept_rows=True, differences=error.differences))
         await finish(context, State.ROLLING_BACK)
     except MoveStopped as stopped:
         await _revert_to_flipped(context, stopped)
@@ -77,7 +79,7 @@ async def roll_back_after_audit(context: MoveContext, error: DataDiffers) -> Non
 async def may_have_leftovers(context: MoveContext, record: MoveRecord) -> bool:
     """Whether this is a move that may have left something: aborted, or rolled back without deleting the rows."""
     if record.state is State.ROLLED_BACK:
-        return "differences" in record.result or await context.journal.has_leftovers(context.plan.id)
+        return record.result.differences is not None or await context.journal.has_leftovers(context.plan.id)
     return record.state is State.ABORTED
 
 
@@ -95,7 +97,7 @@ async def clean_again(context: MoveContext, state: State) -> None:
         await _timed(context, Step("unlink", _unlink) if home_now else again[state])
 
 
-async def _timed(context: MoveContext, step: Step) -> None:
+async def _timed(context: MoveContext, step: Step[MoveResult]) -> None:
     """Run a step that is not the procedure's, and journal what it found and how long it took."""
     started = time.monotonic()
     context.tell(StepStarted(context.plan.id, step.name))
@@ -111,17 +113,17 @@ async def _compare(context: MoveContext) -> None:
 
 async def _is_back(context: MoveContext) -> bool:
     """Whether the way back has flipped."""
-    return bool((await persist(context, Step("look_back", _look_back)))["flipped"])
+    return await persist(context, Step("look_back", _look_back))
 
 
-async def _look_back(context: MoveContext) -> Result:
-    return {"flipped": await fence.is_flipped(context, context.reverse)}
+async def _look_back(context: MoveContext) -> bool:
+    return await fence.is_flipped(context, context.reverse)
 
 
-async def _begin_rollback(context: MoveContext, found: Result) -> None:
+async def _begin_rollback(context: MoveContext, found: MoveResult) -> None:
     """Begin the way back; what becomes of the target's rows is journalled before."""
     await context.journal.record_result(context.plan.id, found)
-    await context.journal.enter(context.plan, State.ROLLING_BACK, found if found["kept_rows"] else None)
+    await context.journal.enter(context.plan, State.ROLLING_BACK, found.found() if found.kept_rows else None)
 
 
 async def _revert_to_flipped(context: MoveContext, error: MoveStopped) -> None:
@@ -152,25 +154,25 @@ def _advice_at_target(context: MoveContext, error: MoveStopped) -> str:
     return f"It stays in {source}. {again}{release}"
 
 
-async def _abort(context: MoveContext) -> Result:
+async def _abort(context: MoveContext) -> MoveResult:
     if await aborting.abort(context):
         await context.journal.enter(context.plan, State.ABORTED)
     else:
         await context.journal.enter(context.plan, State.FLIPPED)
         await run(context, procedure(context.plan), "flip")
-    return {}
+    return NOTHING
 
 
-async def _rollback(context: MoveContext) -> Result:
+async def _rollback(context: MoveContext) -> MoveResult:
     flip = await rollback.rollback(context)
     await rollback.clean_up(context)
-    if (await context.journal.show(context.plan.id)).result.get("kept_rows"):
+    if (await context.journal.show(context.plan.id)).result.kept_rows:
         await rollback.keep(context)
     elif not await _unless_unreachable(context, "empty", rollback.empty):
-        await context.journal.record_result(context.plan.id, {"kept_rows": True})
-    await context.journal.record_result(context.plan.id, {"rollback_pause_seconds": round(flip.pause, 4)})
+        await context.journal.record_result(context.plan.id, MoveResult(kept_rows=True))
+    await context.journal.record_result(context.plan.id, MoveResult(rollback_pause_seconds=round(flip.pause, 4)))
     await context.journal.enter(context.plan, State.ROLLED_BACK)
-    return {}
+    return NOTHING
 
 
 async def _unless_unreachable(
@@ -178,12 +180,8 @@ async def _unless_unreachable(
 ) -> bool:
     """Clean what nobody waits for. False: a database can't be reached, and keeps what is there."""
 
-    async def step(context: MoveContext) -> Result:
-        await clean(context)
-        return {}
-
     try:
-        await persist(context, Step(name, step))
+        await persist(context, Step(name, clean))
     except MoveStopped as stopped:
         if not is_unreachable(first_cause(stopped.__cause__ or stopped)):
             raise
@@ -191,13 +189,13 @@ async def _unless_unreachable(
     return True
 
 
-async def _empty(context: MoveContext) -> Result:
+async def _empty(context: MoveContext) -> MoveResult:
     await rollback.clean_up(context)
     await rollback.empty(context)
-    return {"kept_rows": False}
+    return MoveResult(kept_rows=False)
 
 
-async def _unlink(context: MoveContext) -> Result:
+async def _unlink(context: MoveContext) -> MoveResult:
     """Take the replication away, and nothing else: a newer move has made the target the tenant's home, and what
     this one has left there of rows, tables and settings is the home's."""
     plan = context.plan
@@ -205,10 +203,10 @@ async def _unlink(context: MoveContext) -> Result:
         await take_down_all(context, place)
     for kind, name in await context.journal.objects(plan.id, plan.target):
         await context.journal.record_removed(plan.id, plan.target, kind, name)
-    return {"kept_rows": False}
+    return MoveResult(kept_rows=False)
 
 
-async def _release(context: MoveContext) -> Result:
+async def _release(context: MoveContext) -> MoveResult:
     try:
         rows = await release.release(context)
     except WrongState:  # a mover that was cut off has taken the tenant back
@@ -216,6 +214,6 @@ async def _release(context: MoveContext) -> Result:
         return await _rollback(context)
     if context.source.kind is Kind.DEDICATED:
         await _unless_unreachable(context, "links", drop_unneeded_links)
-    await context.journal.record_result(context.plan.id, {"deleted_rows": rows})
+    await context.journal.record_result(context.plan.id, MoveResult(deleted_rows=rows))
     await context.journal.enter(context.plan, State.RELEASED, {"deleted_rows": rows})
-    return {}
+    return NOTHING

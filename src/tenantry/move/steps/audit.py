@@ -9,10 +9,11 @@ from __future__ import annotations
 from tenantry.move import failpoints
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import SchemaChanged
+from tenantry.move.results import MoveResult
 from tenantry.move.session import session
 from tenantry.move.shape import read_kin
 from tenantry.move.steps import catch_up
-from tenantry.move.steps.verify import verify
+from tenantry.move.steps.verify import compare_sides
 
 
 async def audit(context: MoveContext) -> int:
@@ -24,11 +25,11 @@ async def audit(context: MoveContext) -> int:
     """
     failpoints.reach("audit.started")
     await _nothing_new(context)
-    await catch_up.catch_up(context, context.reverse)
-    return await verify(context, context.reverse)
+    await catch_up.wait_until_close(context, context.reverse)
+    return await compare_sides(context, context.reverse)
 
 
-async def compare_back(context: MoveContext) -> dict[str, int]:
+async def compare_back(context: MoveContext) -> MoveResult:
     """Compare both sides before the way back's flip. Returns the rows, for the journal.
 
     Raises:
@@ -36,8 +37,8 @@ async def compare_back(context: MoveContext) -> dict[str, int]:
         SchemaChanged: their tables do.
         SlotLost: nothing brings the tenant's writes to the old home any more.
     """
-    await catch_up.catch_up(context, context.reverse)
-    return {"verified_back_rows": await verify(context, context.reverse)}
+    await catch_up.wait_until_close(context, context.reverse)
+    return MoveResult(verified_back_rows=await compare_sides(context, context.reverse))
 
 
 async def _nothing_new(context: MoveContext) -> None:

@@ -59,7 +59,7 @@ async def probe(context: MoveContext, direction: Direction, source: Connection, 
     return time.monotonic() - started
 
 
-async def catch_up(context: MoveContext, direction: Direction) -> float:
+async def wait_until_close(context: MoveContext, direction: Direction) -> float:
     """Wait until the other side is so close behind that a fence would be short. Returns the probes' worst.
 
     Raises:

@@ -24,8 +24,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -39,9 +39,12 @@ from tenantry.move.session import Connection, session
 from tenantry.move.shape import check_unchanged
 from tenantry.move.steps import catch_up, fence_timeout, gate
 from tenantry.move.steps.finalize import admit, is_suspended
+from tenantry.move.steps.retry import OutOfAttempts, attempts
 from tenantry.move.steps.sequences import last_value, set_sequences
 from tenantry.runtime.connection_errors import TRANSIENT
 from tenantry.runtime.sqltext import literal
+
+T = TypeVar("T")
 
 #: Milliseconds that the fence's other statements wait for locks.
 LOCK: Final = 50
@@ -59,29 +62,43 @@ class Flip(NamedTuple):
 
 
 async def flip(context: MoveContext, direction: Direction) -> Flip:
-    """Move the tenant's home from `way.here` to `way.there`. Idempotent.
+    """Move the tenant's home from the direction's source to its target. Idempotent.
 
     Raises:
         MoveStopped: every attempt missed; the tenant goes on where it was.
     """
-    why = ""
-    for attempt in range(1, context.limits.attempts + 1):
+
+    async def attempt(number: int) -> Flip:
         if await is_flipped(context, direction):
-            return Flip(attempt - 1, 0.0)
+            return Flip(number - 1, 0.0)
         await context.lease.check()
         await _reset_reverse(context, direction)
-        await catch_up.catch_up(context, direction)
+        await catch_up.wait_until_close(context, direction)
         started = time.monotonic()
         try:
             pause = await context.interrupt.uninterrupted(_attempt(context, direction))
         except FenceMissed as missed:
-            why = str(missed)
-        else:
-            context.tell(FenceTried(context.plan.id, attempt, True, pause, None))
-            return Flip(attempt, pause)
-        context.tell(FenceTried(context.plan.id, attempt, False, time.monotonic() - started, why))
-        await asyncio.sleep(min(context.limits.backoff * 2 ** (attempt - 1), 8.0))
-    raise MoveStopped(context.plan.id, f"{context.limits.attempts} fences missed, the last because {why}")
+            seconds = time.monotonic() - started
+            context.tell(FenceTried(context.plan.id, number, False, seconds, str(missed)))
+            raise
+        context.tell(FenceTried(context.plan.id, number, True, pause, None))
+        return Flip(number, pause)
+
+    return await fences(context, attempt)
+
+
+async def fences(context: MoveContext, attempt: Callable[[int], Awaitable[T]]) -> T:
+    """Try a fence again and again. One that was missed has changed nothing: its transaction is gone.
+
+    Raises:
+        MoveStopped: every attempt missed.
+    """
+    try:
+        return await attempts(context, attempt, missed=(FenceMissed,))
+    except OutOfAttempts as out:
+        raise MoveStopped(
+            context.plan.id, f"{context.limits.attempts} fences missed, the last because {out.last}"
+        ) from out.last
 
 
 async def is_flipped(context: MoveContext, direction: Direction) -> bool:
@@ -235,7 +252,7 @@ async def _reset_reverse(context: MoveContext, direction: Direction) -> None:
             name,
         )
         if row is not None and row["pubinsert"]:
-            await replication.set_operations(target, name, replication.NOTHING)
+            await replication.set_operations(target, name, replication.NO_OPERATIONS)
             await replication.drop_slot(target, name)
             await replication.make_slot(context, direction.target, target, name)
         else:
@@ -243,48 +260,3 @@ async def _reset_reverse(context: MoveContext, direction: Direction) -> None:
             await target.execute(
                 f"SELECT pg_replication_slot_advance({literal(name)}, pg_current_wal_flush_lsn())"
             )
-
-
-@contextlib.asynccontextmanager
-async def aligned(context: MoveContext, direction: Direction) -> AsyncIterator[tuple[Connection, Connection]]:
-    """Two read-only sessions, here and there, whose snapshots show the same state of the tenant.
-
-    The fence stands for the milliseconds that a marker needs to cross, and is gone before anything is read.
-
-    Raises:
-        MoveStopped: no fence could be had.
-    """
-    purpose = f"verify {context.plan.id}"
-    async with session(direction.source, purpose) as source, session(direction.target, purpose) as target:
-        why = ""
-        for attempt in range(1, context.limits.attempts + 1):
-            try:
-                await _align(context, direction, source, target)
-                break
-            except (FenceMissed, asyncpg.PostgresError, *TRANSIENT) as error:
-                why = reason(error)
-                for connection in (source, target):
-                    await connection.execute("ROLLBACK")
-                await asyncio.sleep(min(context.limits.backoff * 2 ** (attempt - 1), 8.0))
-        else:
-            raise MoveStopped(context.plan.id, f"no fence for the comparison, because {why}")
-        yield source, target
-
-
-async def _align(context: MoveContext, direction: Direction, source: Connection, target: Connection) -> None:
-    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
-    async with (
-        session(direction.source, f"align {context.plan.id}") as fence,
-        session(direction.source, f"align {context.plan.id}") as source_side,
-    ):
-        try:
-            async with asyncio.timeout(fence_timeout.cap(context.limits)):
-                await take_lock(context, fence, source_side)
-                number, _ = await catch_up.write_marker(context, direction, source_side)
-                await source.execute(begin)
-                await catch_up.wait_until_seen(context, direction, target, number)
-                await target.execute(begin)
-                # The server may have ended the fence meanwhile; then the tenant has written between the snapshots.
-                await fence.execute("SELECT 1")
-        finally:
-            fence.terminate()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final
 
 from tenantry import kits, sql
 from tenantry.move.context import Direction, MoveContext
 from tenantry.move.preflight.read_kits import read
+from tenantry.move.results import MoveResult
 from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.steps import gate
-
-#: Key of the journal's results: the limits that were brought last, as both sides have them then.
-COPIED_LIMITS: Final = "kits_limits"
 
 
 async def install(context: MoveContext) -> None:
@@ -37,7 +34,7 @@ async def watch_tables(context: MoveContext) -> None:
             await target.execute(statement)
 
 
-async def copy_kits(context: MoveContext) -> dict[str, str]:
+async def copy_kits(context: MoveContext) -> str:
     """Let the kits watch at the target, and bring their log. Returns where it has been read up to.
 
     Limits come with `bring_limits`: what comes sooner may be old by the flip, and would be there after an abort.
@@ -46,7 +43,7 @@ async def copy_kits(context: MoveContext) -> dict[str, str]:
     async with _ends(context, context.forward) as (source, target):
         position = await kits.log_position(source)
         await kits.carry_log(source, target, context.plan.tenant)
-    return {"kits_read_to": position}
+    return position
 
 
 async def copy_limits(context: MoveContext, direction: Direction) -> None:
@@ -62,7 +59,7 @@ async def copy_limits(context: MoveContext, direction: Direction) -> None:
         if limits := await kits.limits_of(source, tenant):
             await kits.carry_limits(source, target, tenant)
             both = {"here": limits, "there": await kits.limits_of(target, tenant)}
-            await context.journal.record_result(context.plan.id, {COPIED_LIMITS: both})
+            await context.journal.record_result(context.plan.id, MoveResult(kits_limits=both))
 
 
 async def apply_limits(context: MoveContext, direction: Direction) -> None:
@@ -70,7 +67,7 @@ async def apply_limits(context: MoveContext, direction: Direction) -> None:
 
     What was changed at the new home since then is later, and stays.
     """
-    brought = (await context.journal.show(context.plan.id)).result.get(COPIED_LIMITS) or {}
+    brought = (await context.journal.show(context.plan.id)).result.kits_limits or {}
     tenant = context.plan.tenant
     async with _ends(context, direction) as (source, target):
         untouched = await kits.limits_of(target, tenant) == brought.get("there")

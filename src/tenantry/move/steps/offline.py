@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from typing import Final
 
 import asyncpg
 
@@ -21,62 +22,67 @@ from tenantry.move.context import MoveContext
 from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
 from tenantry.move.plan import SequenceRule
 from tenantry.move.progress import FenceTried
+from tenantry.move.results import NOTHING, MoveResult
 from tenantry.move.session import Connection, session
 from tenantry.move.shape import check_unchanged
 from tenantry.move.states import State
-from tenantry.move.steps import copy, fence, fence_timeout, finalize, kits
+from tenantry.move.steps import copy, fence, fence_timeout, kits
+from tenantry.move.steps import finalize as finalizing
 from tenantry.move.steps.autovacuum import apply_autovacuum
 from tenantry.move.steps.copy_progress import Copied
 from tenantry.move.steps.gate import flip_sql
 from tenantry.move.steps.prepare_target import POST_DATA, load
-from tenantry.move.steps.procedure import Result, Step, identity, keep_home, prepare_target
+from tenantry.move.steps.procedure import keep_home, prepare_target, set_identities, steps
 from tenantry.move.steps.sequences import last_value, set_sequences, start_sequences
 from tenantry.move.steps.verify import compare_tables
 from tenantry.move.throttle import Throttle
 from tenantry.runtime.connection_errors import TRANSIENT
 
 
-async def whole_schema(context: MoveContext) -> Result:
+async def build_schema(context: MoveContext) -> MoveResult:
     await load(context, POST_DATA)
     await apply_autovacuum(context)
     await start_sequences(context)
-    return {**await kits.copy_kits(context)}
+    return MoveResult(kits_read_to=await kits.copy_kits(context))
 
 
-async def flipping(context: MoveContext) -> Result:
+async def flip(context: MoveContext) -> MoveResult:
     """Copy, compare and flip under one fence; tried again, with growing waits, when it was missed."""
     limits = dataclasses.replace(context.limits, pause=context.plan.pause)
-    context = dataclasses.replace(
-        context, limits=limits, throttle=Throttle(None)
-    )  # the tenant waits for this copy
-    await context.journal.record_intent(context.plan.id, context.plan.target, "rows", context.plan.tenant)
-    why = ""
-    for attempt in range(1, context.limits.attempts + 1):
+    # The tenant waits for this copy, so nothing slows it down.
+    context = dataclasses.replace(context, limits=limits, throttle=Throttle(None))
+    plan = context.plan
+    await context.journal.record_intent(plan.id, plan.target, "rows", plan.tenant)
+
+    async def attempt(number: int) -> MoveResult:
         if await fence.is_flipped(context, context.forward):
-            break
+            return NOTHING
         await context.lease.check()
         await restore_placement(context)
         await kits.copy_limits(context, context.forward)
-        await copy.clear(context, context.target, (*context.plan.tables, *context.plan.references))
+        await copy.clear(context, context.target, (*plan.tables, *plan.references))
         started = time.monotonic()
         try:
             pause, moved = await context.interrupt.uninterrupted(_attempt(context))
         except FenceMissed as missed:
-            why = str(missed)
-            context.tell(FenceTried(context.plan.id, attempt, False, time.monotonic() - started, why))
-            await asyncio.sleep(min(context.limits.backoff * 2 ** (attempt - 1), 8.0))
-            continue
-        context.tell(FenceTried(context.plan.id, attempt, True, pause, None))
-        await context.journal.enter(context.plan, State.FLIPPED, {"pause": round(pause, 4)})
-        return {"pause_seconds": round(pause, 4), "fences": attempt, **moved}
-    else:
+            context.tell(FenceTried(plan.id, number, False, time.monotonic() - started, str(missed)))
+            raise
+        context.tell(FenceTried(plan.id, number, True, pause, None))
+        return dataclasses.replace(moved, pause_seconds=round(pause, 4), fences=number)
+
+    try:
+        result = await fence.fences(context, attempt)
+    except DataDiffers:
+        raise
+    except MoveStopped:
         await restore_placement(context)
-        raise MoveStopped(context.plan.id, f"{context.limits.attempts} fences missed, the last because {why}")
-    await context.journal.enter(context.plan, State.FLIPPED)
-    return {}
+        raise
+    detail = None if result.pause_seconds is None else {"pause": result.pause_seconds}
+    await context.journal.enter(plan, State.FLIPPED, detail)
+    return result
 
 
-async def _attempt(context: MoveContext) -> tuple[float, Result]:
+async def _attempt(context: MoveContext) -> tuple[float, MoveResult]:
     """One fence: how long the tenant waited, and how much was copied and compared meanwhile."""
     purpose = f"fence {context.plan.id}"
     direction = context.forward
@@ -93,7 +99,7 @@ async def _attempt(context: MoveContext) -> tuple[float, Result]:
                 await holder.execute(f"{flip_sql(context, direction)}; {fence_timeout.rest(context.limits)}")
                 # The flip holds the row, so what it says of the tenant's standing now is what is committed.
                 await _point(
-                    context, target, context.plan.target, suspended=await finalize.is_suspended(context, holder)
+                    context, target, context.plan.target, suspended=await finalizing.is_suspended(context, holder)
                 )
         except DataDiffers:
             raise
@@ -107,7 +113,7 @@ async def _attempt(context: MoveContext) -> tuple[float, Result]:
         return time.monotonic() - started, moved
 
 
-async def _carry(context: MoveContext, source_side: Connection, target: Connection) -> Result:
+async def _carry(context: MoveContext, source_side: Connection, target: Connection) -> MoveResult:
     """Copy and compare, on one snapshot taken under the lock."""
     await source_side.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     snapshot = await source_side.fetchval("SELECT pg_export_snapshot()")
@@ -123,7 +129,7 @@ async def _carry(context: MoveContext, source_side: Connection, target: Connecti
     if followers:
         values = [(name, await last_value(source_side, name)) for name in followers]
         await set_sequences(target, values)
-    return {"copied_rows": rows, "copied_bytes": copied.bytes, "verified_rows": verified}
+    return MoveResult(copied_rows=rows, copied_bytes=copied.bytes, verified_rows=verified)
 
 
 async def restore_placement(context: MoveContext) -> None:
@@ -137,20 +143,14 @@ async def _point(context: MoveContext, target: Connection, home: str, *, suspend
     await placements.point(target, context.plan.tenant, home, context.plan.epoch, suspended=suspended)
 
 
-async def settling(context: MoveContext) -> Result:
+async def finalize(context: MoveContext) -> MoveResult:
     await context.journal.enter(context.plan, State.FLIPPED)
-    await finalize.admit_in_new_sessions(context, context.forward)
+    await finalizing.admit_in_new_sessions(context, context.forward)
     await context.journal.place(context.plan.tenant, context.plan.target, context.plan.epoch + 1)
     await kits.apply_limits(context, context.forward)
     await kits.copy_log(context, context.forward)
     await keep_home(context)
-    return {}
+    return NOTHING
 
 
-PROCEDURE = (
-    Step("target", prepare_target),
-    Step("identity", identity),
-    Step("schema", whole_schema),
-    Step("flip", flipping),
-    Step("settle", settling),
-)
+PROCEDURE: Final = steps(prepare_target, set_identities, build_schema, flip, finalize)

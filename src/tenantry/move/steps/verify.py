@@ -1,6 +1,6 @@
 """Verification: all the tenant's rows on both sides, down to the differing row.
 
-Both sides are read under snapshots that show the same state (`fence.aligned`), so the comparison runs at leisure
+Both sides are read under snapshots that show the same state (`aligned`), so the comparison runs at leisure
 while the tenant works. Each side digests its rows at its own pace, page by page, and the digests' sums are
 compared: see `digest` for how far an equal sum can be trusted. Where they differ, the rows are digested again by
 buckets of the key, and the buckets that differ are listed. A dedicated target has to hold the tenant's rows and no
@@ -10,19 +10,26 @@ others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
+
+import asyncpg
 
 from tenantry.ids import Kind
 from tenantry.move.context import Direction, MoveContext
-from tenantry.move.errors import DataDiffers, SchemaChanged
+from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped, SchemaChanged
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import Compared
-from tenantry.move.session import Connection, Endpoint
+from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.shape import read_shape
+from tenantry.move.steps import catch_up, fence_timeout
 from tenantry.move.steps.digest import Digest, Seen, Side
-from tenantry.move.steps.fence import aligned
+from tenantry.move.steps.fence import reason as fence_reason
+from tenantry.move.steps.fence import take_lock
+from tenantry.move.steps.retry import OutOfAttempts, attempts
+from tenantry.runtime.connection_errors import TRANSIENT
 
 #: Rows of a bucket, and of buckets at most: their digests are held in the mover's memory.
 _BUCKET: Final = 64
@@ -33,7 +40,55 @@ _LISTED: Final = 20_000
 _ENOUGH: Final = 20
 
 
-async def verify(context: MoveContext, direction: Direction) -> int:
+@contextlib.asynccontextmanager
+async def aligned(context: MoveContext, direction: Direction) -> AsyncIterator[tuple[Connection, Connection]]:
+    """Two read-only sessions, here and there, whose snapshots show the same state of the tenant.
+
+    The fence stands for the milliseconds that a marker needs to cross, and is gone before anything is read.
+
+    Raises:
+        MoveStopped: no fence could be had.
+    """
+    purpose = f"verify {context.plan.id}"
+    async with session(direction.source, purpose) as source, session(direction.target, purpose) as target:
+
+        async def attempt(_: int) -> None:
+            await _align(context, direction, source, target)
+
+        async def on_miss(_: int, __: BaseException, ___: float) -> None:
+            for connection in (source, target):
+                await connection.execute("ROLLBACK")
+
+        # Whatever ends an attempt, its snapshots are let go, and the fence goes with its session.
+        missed = (FenceMissed, TimeoutError, asyncpg.PostgresError, *TRANSIENT)
+        try:
+            await attempts(context, attempt, missed=missed, on_miss=on_miss)
+        except OutOfAttempts as out:
+            why = fence_reason(out.last)
+            raise MoveStopped(context.plan.id, f"no fence for the comparison, because {why}") from out.last
+        yield source, target
+
+
+async def _align(context: MoveContext, direction: Direction, source: Connection, target: Connection) -> None:
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1"
+    async with (
+        session(direction.source, f"align {context.plan.id}") as fence,
+        session(direction.source, f"align {context.plan.id}") as source_side,
+    ):
+        try:
+            async with asyncio.timeout(fence_timeout.cap(context.limits)):
+                await take_lock(context, fence, source_side)
+                number, _ = await catch_up.write_marker(context, direction, source_side)
+                await source.execute(begin)
+                await catch_up.wait_until_seen(context, direction, target, number)
+                await target.execute(begin)
+                # The server may have ended the fence meanwhile; then the tenant has written between the snapshots.
+                await fence.execute("SELECT 1")
+        finally:
+            fence.terminate()
+
+
+async def compare_sides(context: MoveContext, direction: Direction) -> int:
     """Compare every table of the tenant. Returns the rows compared, of one side.
 
     Raises:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import asyncpg
 
@@ -36,6 +36,7 @@ from tenantry.move.progress import Following, Retrying
 from tenantry.move.session import Connection, session
 from tenantry.move.steps import catch_up
 from tenantry.move.steps.fence import STATEMENTS
+from tenantry.move.steps.retry import OutOfAttempts, attempts
 from tenantry.move.steps.verify import compare_tables, same_shape
 
 #: Seconds that one attempt may take to bring both sides to the same point.
@@ -74,17 +75,23 @@ async def compare_references(context: MoveContext) -> int:
     plan, limits = context.plan, context.limits
     if not plan.references:
         return 0
-    for attempt in range(1, limits.attempts + 1):
-        try:
-            return await _compare(context)
-        except _Missed as missed:
-            last = missed
-        if attempt == 1:
+    errors = 0
+
+    async def attempt(_: int) -> int:
+        return await _compare(context)
+
+    async def on_miss(number: int, missed: BaseException, wait: float) -> None:
+        nonlocal errors
+        if number == 1:
             errors = await _errors(context)
-        if attempt < limits.attempts:
-            wait = min(limits.backoff * 2 ** (attempt - 1), 8.0)
-            context.tell(Retrying(plan.id, "verify", str(last), wait))
-            await asyncio.sleep(wait)
+        if wait:
+            context.tell(Retrying(plan.id, "verify", str(missed), wait))
+
+    # An attempt that proved nothing has only read: another may meet another gap between two changes.
+    try:
+        return await attempts(context, attempt, missed=(_Missed,), on_miss=on_miss)
+    except OutOfAttempts as out:
+        last = cast(_Missed, out.last)
     if await _errors(context) > errors:
         last = _Missed(f"{plan.target} meets errors when it applies their changes; its log names the row")
     if not last.tables:
