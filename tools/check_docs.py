@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 import tenantry
 from tenantry import metrics
-from tenantry.cli import build, exits
+from tenantry.cli import build, exit_codes
 from tenantry.config import Config, duration
 from tenantry.errors import ConfigError, TenantryError
 
@@ -290,7 +290,7 @@ def every_error() -> Iterator[Finding | None]:
     for name, kind in there.items():
         if name not in rows:
             yield Finding("docs/errors.md", f"no row for {name} of {kind.__module__}")
-        elif int(rows[name]) != (code := exits.code_of(kind.__new__(kind))):
+        elif int(rows[name]) != (code := exit_codes.code_of(kind.__new__(kind))):
             yield Finding("docs/errors.md", f"{name} ends a command with {code}, not {rows[name]}")
         else:
             yield None

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from tenantry.config import Config
     from tenantry.errors import (
         ConfigError,
+        DatabaseExists,
         DatabaseUnavailable,
+        DsnUnreadable,
         Forbidden,
         InvalidTenantId,
         NestedScope,
+        OperationRefused,
+        OperationsClosed,
         RouterClosed,
         ScopeLost,
         TenantBusy,
@@ -25,11 +29,13 @@ if TYPE_CHECKING:
         TenantryError,
         TenantSuspended,
         Unauthenticated,
+        UnknownDatabase,
         UnknownTenant,
         UnsafeRole,
         WrongContext,
     )
     from tenantry.ids import Kind, Placement, TenantId
+    from tenantry.operations import Operations
     from tenantry.router.connection import ScopedConnection
     from tenantry.wiring import Router
 
@@ -39,11 +45,16 @@ __version__ = "0.1.0"
 __all__ = [
     "Config",
     "ConfigError",
+    "DatabaseExists",
     "DatabaseUnavailable",
+    "DsnUnreadable",
     "Forbidden",
     "InvalidTenantId",
     "Kind",
     "NestedScope",
+    "OperationRefused",
+    "Operations",
+    "OperationsClosed",
     "Placement",
     "Router",
     "RouterClosed",
@@ -55,6 +66,7 @@ __all__ = [
     "TenantSuspended",
     "TenantryError",
     "Unauthenticated",
+    "UnknownDatabase",
     "UnknownTenant",
     "UnsafeRole",
     "WrongContext",
@@ -65,6 +77,7 @@ __all__ = [
 _MODULES = {
     "Config": "tenantry.config",
     "Kind": "tenantry.ids",
+    "Operations": "tenantry.operations",
     "Placement": "tenantry.ids",
     "Router": "tenantry.wiring",
     "ScopedConnection": "tenantry.router.connection",

@@ -184,6 +184,45 @@ class DsnUnreadable(DatabaseUnavailable):
         super().__init__(database, f"its DSN can't be read: {reference}: {why}")
 
 
+class UnknownDatabase(TenantryError, LookupError):
+    """Neither the configuration nor the directory has such a database.
+
+    Attributes:
+        database: its name.
+        known: those that there are.
+    """
+
+    def __init__(
+        self, database: str, known: Sequence[str], hint: str = "`tenantry databases list` shows them"
+    ) -> None:
+        self.database = database
+        self.known = tuple(sorted(known))
+        super().__init__(f"no database {database}; there are: {', '.join(self.known) or 'none'}. {hint}")
+
+
+class DatabaseExists(TenantryError):
+    """The directory has a database of that name already.
+
+    Attributes:
+        database: its name.
+    """
+
+    def __init__(self, database: str) -> None:
+        self.database = database
+        super().__init__(f"database {database} is in the directory already; `tenantry databases set` changes it")
+
+
+class OperationRefused(TenantryError):
+    """A check before the work refuses it; nothing was touched."""
+
+
+class OperationsClosed(TenantryError):
+    """The operations are closed, or were not entered: use `async with Operations.open(config) as ops`."""
+
+    def __init__(self) -> None:
+        super().__init__("not open: use it inside of `async with Operations.open(config) as ops`")
+
+
 class ScopeLost(TenantryError):
     """The scope's transaction did not live to the scope's end, so its work is not committed by it.
 

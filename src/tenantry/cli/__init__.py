@@ -9,7 +9,7 @@ How to add a command group, say `tenantry moves …`:
        @command(app, "list")
        async def list_moves(session: Session, tenant: TenantOption = None) -> None:
            \"\"\"All moves, the newest first.\"\"\"              # becomes the --help text
-           session.out.rows(COLUMNS, [row_of(move) for move in await journal(session).list(tenant)])
+           session.out.rows(COLUMNS, [row_of(move) for move in await session.ops.moves.list(tenant)])
 
        def register(root: typer.Typer) -> None:
            root.add_typer(app)
@@ -19,12 +19,13 @@ How to add a command group, say `tenantry moves …`:
 3. Describe every command and option in docs/cli.md, and every error class in docs/errors.md:
    `python -m tools.check_docs` compares.
 
-What `command` does: the first parameter is the `Session` (configuration, store, connections, `session.out`, all
-opened when first used, closed at the end); the others are typer's, `Annotated[…, typer.Option(…)]`; `--config`
-and `--json` are added; async functions are run; errors are told in words and become exit codes
-(`tenantry.cli.exits`). "Findings" or "no" is `raise typer.Exit(exits.FINDINGS)` after the output. Nothing is ever
-printed but through `session.out`: data by `rows`, `facts` and `tree`, prose by `say`, progress by `progress`,
-questions by `confirm`. JSON keys are the columns' keys: once released they stay.
+What `command` does: the first parameter is the `Session` (`session.ops`: the operations, opened when first used
+and closed at the end; `session.out`); the others are typer's, `Annotated[…, typer.Option(…)]`; `--config` and
+`--json` are added; async functions are run; errors are told in words and become exit codes (`cli.exit_codes`).
+"Findings" or "no" is `raise typer.Exit(exit_codes.FINDINGS)` after the output. Nothing is ever printed but through
+`session.out`: data by `rows`, `facts` and `tree`, prose by `say`, progress by `progress`, questions by `confirm`.
+JSON keys are the columns' keys: once released they stay. A command decides nothing: what it does is an operation
+(`tenantry.operations`), so that a product's own control plane can do it too.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ COMMANDS: tuple[str, ...] = (
     "rls",
     "usage",
     "moves",
+    "backup",
     "serve",
 )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli import exits
-from tenantry.cli.checkup.facts import FleetFacts, Reached, gather
-from tenantry.cli.checkup.rules import Finding, judge
+from tenantry.cli import exit_codes
 from tenantry.cli.command import command
 from tenantry.cli.render import Column
 from tenantry.cli.session import Session
+from tenantry.operations.check import FleetFacts, Reached
+from tenantry.operations.check.rules import Finding
 
 DATABASES = (
     Column("database"),
@@ -37,20 +38,18 @@ ProcessesOption = Annotated[
 
 async def check(session: Session, processes: ProcessesOption = 1) -> None:
     """Look at the configuration, the databases, their roles, versions, schemas and clocks. Exit 1 on findings."""
-    config = session.config
-    facts = await gather(session)
-    findings = judge(facts, config, processes)
-    databases = list(_databases(facts))
+    report = await session.ops.check(processes)
+    databases = list(_databases(report.facts))
     if session.out.as_json:
-        listed = [finding._asdict() for finding in findings]
-        session.out.tree({"ok": not findings, "databases": databases, "findings": listed})
+        listed = [finding._asdict() for finding in report.findings]
+        session.out.tree({"ok": report.ok, "databases": databases, "findings": listed})
     else:
-        _tell(session, databases, findings)
-    if findings:
-        raise typer.Exit(exits.FINDINGS)
+        _tell(session, databases, report.findings)
+    if not report.ok:
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
-def _tell(session: Session, databases: list[dict[str, Any]], findings: list[Finding]) -> None:
+def _tell(session: Session, databases: list[dict[str, Any]], findings: Sequence[Finding]) -> None:
     session.out.rows(DATABASES, databases)
     if not findings:
         session.out.say(f"{len(databases)} databases looked at, nothing found", style="green")

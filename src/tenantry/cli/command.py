@@ -14,9 +14,10 @@ from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
 
-from tenantry.cli import exits, secrets
+from tenantry.cli import exit_codes
 from tenantry.cli.render import Renderer, nowhere
 from tenantry.cli.session import DEFAULT_CONFIG, Session
+from tenantry.config import secrets
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 
@@ -135,8 +136,8 @@ def _run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="tenantry")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else exits.DONE if end.code is None else exits.USAGE
-    return exits.DONE
+        return end.code if isinstance(end.code, int) else exit_codes.DONE if end.code is None else exit_codes.USAGE
+    return exit_codes.DONE
 
 
 def _version(wanted: bool) -> None:
@@ -202,13 +203,13 @@ def _guarded(session: Session, work: Callable[..., Any], options: dict[str, Any]
         raise
     except BrokenPipeError:  # the command's own output; a broken connection is translated where it breaks
         sys.stdout = nowhere()
-        raise typer.Exit(exits.DONE) from None
+        raise typer.Exit(exit_codes.DONE) from None
     except Exception as error:
         if os.environ.get("TENANTRY_TRACEBACK"):
             trace = "".join(traceback.format_exception(error))
             print(secrets.scrub(trace, session.out.secrets), file=sys.stderr)
-        session.out.error(exits.words_for(error))
-        raise typer.Exit(exits.code_of(error)) from None
+        session.out.error(exit_codes.words_for(error))
+        raise typer.Exit(exit_codes.code_of(error)) from None
 
 
 async def _to_the_end(session: Session, work: Awaitable[Any]) -> None:

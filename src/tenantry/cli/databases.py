@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from tenantry.cli import exits
 from tenantry.cli.command import command, group
-from tenantry.cli.options import YesOption, check_name
+from tenantry.cli.options import YesOption, seconds_of
 from tenantry.cli.render import Column
 from tenantry.cli.session import Session
-from tenantry.config import duration, read_reference
+from tenantry.config import resolve
 from tenantry.directory import DatabaseRow
-from tenantry.errors import ConfigError, DsnUnreadable
+from tenantry.errors import ConfigError
 from tenantry.ids import Kind
 
 COLUMNS = (
@@ -52,17 +51,16 @@ app = group("databases", "The databases of the directory.")
 @command(app, "list")
 async def list_databases(session: Session) -> None:
     """Every database, of the directory and of the file."""
-    counts = await session.store.count_tenants()
     rows = [
         {
-            "name": database.name,
-            "kind": database.kind,
-            "dsn": database.reference,
-            "source": source_of(database.name in session.config.databases, database.name in counts),
-            "tenants": counts.get(database.name, 0),
-            "max": database.pool.max,
+            "name": found.database.name,
+            "kind": found.database.kind,
+            "dsn": found.database.reference,
+            "source": found.source,
+            "tenants": found.tenants,
+            "max": found.database.pool.max,
         }
-        for database in (await session.databases()).values()
+        for found in await session.ops.databases.list()
     ]
     session.out.rows(COLUMNS, rows, empty="no databases; `tenantry apply` writes the file's to the directory")
 
@@ -70,15 +68,14 @@ async def list_databases(session: Session) -> None:
 @command(app, "show")
 async def show_database(session: Session, name: NameArgument) -> None:
     """One database: where its credentials come from, and who lives there."""
-    database = await session.database(name)
-    counts = await session.store.count_tenants()
+    database, source, tenants = await session.ops.databases.show(name)
     facts = {
         "name": name,
         "kind": database.kind,
         "dsn": database.reference,
         "address": address_of(database.dsn),
-        "source": source_of(name in session.config.databases, name in counts),
-        "tenants": counts.get(name, 0),
+        "source": source,
+        "tenants": tenants,
         "max": database.pool.max,
         "idle": database.pool.idle,
         "operator": (database.operator_dsn or database.direct_dsn) is not None,
@@ -105,17 +102,16 @@ async def add_database(
     idle: IdleOption = None,
 ) -> None:
     """Add a database to the directory, by a reference to its credentials."""
-    check_name(name, "NAME")
-    if await _row(session, name) is not None:
-        session.out.error(f"database {name} is in the directory already; `tenantry databases set` changes it")
-        raise typer.Exit(exits.FINDINGS)
-    reference = _on_server(session, server) or reference_of("dsn", dsn_env, dsn_file)
+    reference = _on_server(server) or reference_of("dsn", dsn_env, dsn_file)
     if reference is None:
         raise ConfigError(
             "pass --dsn-env VARIABLE, --dsn-file PATH or --server NAME: credentials are not stored, only named"
         )
-    settings = _settings({}, reference_of("operator", operator_env, operator_file), max, idle)
-    await _put(session, name, kind, reference, settings, "database.added")
+    operator = reference_of("operator", operator_env, operator_file)
+    seconds = seconds_of(idle, "--idle")
+    _tell(
+        session, await session.ops.databases.add(name, kind, reference, operator=operator, max=max, idle=seconds)
+    )
 
 
 @command(app, "set")
@@ -132,35 +128,26 @@ async def set_database(
     idle: IdleOption = None,
 ) -> None:
     """Change what is given, leave the rest. The file wins over the directory for the databases that it names."""
-    row = await _there(session, name)
-    living = (await session.store.count_tenants()).get(name, 0)
-    if kind is Kind.DEDICATED and row.kind is not kind and living > 1:
-        raise exits.Refused(f"database {name} holds {living} tenants, so it can't become a dedicated one")
-    settings = _settings(row.settings, reference_of("operator", operator_env, operator_file), max, idle)
-    reference = _on_server(session, server) or reference_of("dsn", dsn_env, dsn_file) or row.dsn
-    await _put(session, name, kind or row.kind, reference, settings, "database.changed")
+    database = await session.ops.databases.set(
+        name,
+        kind=kind,
+        dsn=_on_server(server) or reference_of("dsn", dsn_env, dsn_file),
+        operator=reference_of("operator", operator_env, operator_file),
+        max=max,
+        idle=seconds_of(idle, "--idle"),
+    )
+    _tell(session, database)
 
 
 @command(app, "remove")
 async def remove_database(session: Session, name: NameArgument, yes: YesOption = False) -> None:
     """Take a database out of the directory. Nothing is dropped in it. Refused while tenants live there."""
-    await _there(session, name)
+    await session.ops.databases.show(name)
     session.out.confirm(f"Take database {name} out of the directory?", yes=yes)
-    try:
-        await session.store.remove_database(name)
-    except ValueError as error:
-        raise exits.Refused(str(error)) from None
-    await session.store.record("database.removed", session.actor, database=name)
+    await session.ops.databases.remove(name)
     session.out.say(f"database {name} is out of the directory")
     if name in session.config.databases:
         session.out.warn(f"{session.path} still names it: `tenantry apply` brings it back")
-
-
-def source_of(in_file: bool, in_directory: bool) -> str:
-    """Who knows a database."""
-    if in_file and in_directory:
-        return "both"
-    return "file" if in_file else "directory"
 
 
 def address_of(dsn: str | None) -> str | None:
@@ -187,52 +174,19 @@ def reference_of(what: str, variable: str | None, path: str | None) -> str | Non
     return f"env:{variable}" if variable else f"file:{path}"
 
 
-def _on_server(session: Session, server: str | None) -> str | None:
+def _on_server(server: str | None) -> str | None:
     """ "server:NAME"; None when no server was given."""
-    if server is None:
-        return None
-    if server not in session.config.servers:
-        known = ", ".join(session.config.servers) or "none"
-        raise ConfigError(f"{session.path} has no server {server}; there are: {known}", key="--server")
-    return f"server:{server}"
+    return None if server is None else f"server:{server}"
 
 
-def _settings(before: dict[str, Any], operator: str | None, size: int | None, idle: str | None) -> dict[str, Any]:
-    try:
-        seconds = None if idle is None else duration(idle)
-    except ValueError as error:
-        raise ConfigError(str(error), key="--idle") from None
-    given = {"max": size, "idle": seconds, "operator": operator}
-    return {**before, **{key: value for key, value in given.items() if value is not None}}
-
-
-async def _row(session: Session, name: str) -> DatabaseRow | None:
-    rows = {row.name: row for row in await session.store.databases()}
-    return rows.get(name)
-
-
-async def _there(session: Session, name: str) -> DatabaseRow:
-    row = await _row(session, name)
-    if row is None:
-        session.out.error(f"no database {name} in the directory; `tenantry databases list` shows them")
-        raise typer.Exit(exits.FINDINGS)
-    return row
-
-
-async def _put(
-    session: Session, name: str, kind: Kind, reference: str, settings: dict[str, Any], event: str
-) -> None:
-    await session.store.put_database(name, kind, reference, settings)
-    detail = {"kind": kind.value, "dsn": reference, "settings": settings}
-    await session.store.record(event, session.actor, database=name, detail=detail)
-    session.out.facts({"name": name, **detail})
-    if reference.startswith("server:"):
-        session.out.say(f"`tenantry promote TENANT --to {name}` creates it, if it isn't there")
-    elif reference != "config":
-        try:
-            read_reference(reference, database=name)
-        except DsnUnreadable as error:
-            session.out.warn(f"{error}; the routers' machines need it")
+def _tell(session: Session, database: DatabaseRow) -> None:
+    session.out.facts(
+        {"name": database.name, "kind": database.kind, "dsn": database.dsn, "settings": database.settings}
+    )
+    if database.dsn.startswith("server:"):
+        session.out.say(f"`tenantry promote TENANT --to {database.name}` creates it, if it isn't there")
+    for error in resolve(session.config, database).unreadable.values():
+        session.out.warn(f"{error}; the routers' machines need it")
 
 
 def register(root: typer.Typer) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from tenantry.cli import exits
+from tenantry.cli import exit_codes
 from tenantry.cli.command import command
 from tenantry.cli.session import Session
 from tenantry.demo import Options, run
@@ -93,7 +93,7 @@ def demo(
     if session.out.as_json:
         session.out.tree(summary)
     if not summary["ok"]:
-        raise typer.Exit(exits.FINDINGS)
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
 def register(root: typer.Typer) -> None:

@@ -8,20 +8,16 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from tenantry.cli import exits, summary
+from tenantry.cli import exit_codes, summary
 from tenantry.cli.command import command, group
-from tenantry.cli.endpoint import endpoint, register_planned, target
-from tenantry.cli.moving import drive
-from tenantry.cli.options import TenantArgument, YesOption
-from tenantry.cli.outlook import outlook
+from tenantry.cli.options import TenantArgument, YesOption, seconds_of
+from tenantry.cli.plan_estimates import plan_estimates
 from tenantry.cli.render import Column
+from tenantry.cli.run_move import run_move
 from tenantry.cli.session import Session
-from tenantry.config import duration
-from tenantry.errors import ConfigError, DsnUnreadable
-from tenantry.ids import Kind
-from tenantry.move import Interrupt, Limits, MoveBusy, MovePlan, Mover, State
+from tenantry.errors import ConfigError
+from tenantry.move import Interrupt, Limits, MovePlan, State
 from tenantry.move.errors import in_words
-from tenantry.wiring import tenancy_of
 
 DEFAULT_JOBS: Final = Limits().jobs
 ToOption = Annotated[str, typer.Option("--to", help="The database to move to.")]
@@ -83,21 +79,13 @@ app = group("moves", "The journal of moves.")
 
 async def promote(session: Session, tenant: TenantArgument, to: ToOption, how: How) -> None:
     """Move a tenant to a dedicated database while it works."""
-    if (await target(session, to)).kind is not Kind.DEDICATED:
-        raise ConfigError(f"{to} is not a dedicated database; `tenantry move` goes anywhere", key="--to")
+    await session.ops.moves.check_promotion(to)
     await _move(session, tenant, to, how)
 
 
 async def demote(session: Session, tenant: TenantArgument, how: How, to: HomeOption = None) -> None:
     """Move a tenant back to a shared database while it works."""
-    shared = [name for name, found in (await session.databases()).items() if found.kind is Kind.SHARED]
-    if to is None:
-        if len(shared) != 1:
-            raise ConfigError(f"{len(shared)} shared databases: say which", key="--to")
-        (to,) = shared
-    if to not in shared:
-        raise ConfigError(f"{to} is not a shared database; `tenantry move` goes anywhere", key="--to")
-    await _move(session, tenant, to, how)
+    await _move(session, tenant, await session.ops.moves.shared_home(to), how)
 
 
 async def move(session: Session, tenant: TenantArgument, to: ToOption, how: How) -> None:
@@ -109,7 +97,7 @@ async def move(session: Session, tenant: TenantArgument, to: ToOption, how: How)
 async def list_moves(session: Session, tenant: OfOption = None) -> None:
     """All moves, the newest first."""
     wanted = None if tenant is None else str(session.config.tenancy.type.parse(tenant))
-    moves = await (await mover(session)).list(wanted)
+    moves = await session.ops.moves.list(tenant)
     empty = "no tenant was ever moved" if wanted is None else f"tenant {wanted} was never moved"
     session.out.rows(COLUMNS, [summary.row(one) for one in moves], empty=empty)
 
@@ -117,7 +105,7 @@ async def list_moves(session: Session, tenant: OfOption = None) -> None:
 @command(app, "show")
 async def show(session: Session, move: MoveArgument) -> None:
     """One move: where it stands and what it measured."""
-    summary.show(session.out, await (await mover(session)).show(move))
+    summary.show(session.out, await session.ops.moves.show(move))
 
 
 @command(app, "resume")
@@ -126,9 +114,14 @@ async def resume(
 ) -> None:
     """Go on with a move that was interrupted, whatever it was doing."""
     interrupt = Interrupt()
-    carrier = await mover(session, interrupt, _limits(rate, jobs))
-    record = await carrier.show(move)
-    await drive(session, carrier, record.plan, interrupt, lambda tell: carrier.resume(move, tell))
+    moves, limits = session.ops.moves, _limits(rate, jobs)
+    record = await moves.show(move)
+    await run_move(
+        session,
+        record.plan,
+        interrupt,
+        lambda tell: moves.resume(move, limits=limits, progress=tell, interrupt=interrupt),
+    )
 
 
 @command(app, "abort")
@@ -138,8 +131,8 @@ async def abort(session: Session, move: MoveArgument, yes: YesOption = False) ->
     Of a move that went back because its audit found differences, delete the rows that were kept at the target.
     """
     interrupt = Interrupt()
-    carrier = await mover(session, interrupt)
-    record = await carrier.show(move)
+    moves = session.ops.moves
+    record = await moves.show(move)
     question = f"Give up moving tenant {record.tenant} to {record.target}?"
     if record.state is State.ROLLED_BACK:
         question = (
@@ -147,40 +140,46 @@ async def abort(session: Session, move: MoveArgument, yes: YesOption = False) ->
             f"Where they differ from those in {record.source}, they may be the right ones."
         )
     session.out.confirm(question, yes=yes)
-    record = await drive(session, carrier, record.plan, interrupt, lambda tell: carrier.abort(move, tell))
+    record = await run_move(
+        session, record.plan, interrupt, lambda tell: moves.abort(move, progress=tell, interrupt=interrupt)
+    )
     if record.state is State.FLIPPED:
         session.out.say(f"the flip came first; `tenantry moves rollback {move}` takes the tenant back")
-        raise typer.Exit(exits.FINDINGS)
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
 @command(app, "rollback")
 async def rollback(session: Session, move: MoveArgument, yes: YesOption = False) -> None:
     """Take the tenant back to its old home, with everything it wrote since."""
     interrupt = Interrupt()
-    carrier = await mover(session, interrupt)
-    record = await carrier.show(move)
+    moves = session.ops.moves
+    record = await moves.show(move)
     session.out.confirm(f"Take tenant {record.tenant} back to {record.source}?", yes=yes)
-    await drive(session, carrier, record.plan, interrupt, lambda tell: carrier.rollback(move, tell))
+    await run_move(
+        session, record.plan, interrupt, lambda tell: moves.rollback(move, progress=tell, interrupt=interrupt)
+    )
 
 
 @command(app, "release")
 async def release(session: Session, move: MoveArgument, yes: YesOption = False) -> None:
     """Give the way back up, and delete the tenant's rows at its old home."""
     interrupt = Interrupt()
-    carrier = await mover(session, interrupt)
-    record = await carrier.show(move)
+    moves = session.ops.moves
+    record = await moves.show(move)
     session.out.confirm(
         f"Delete the rows of tenant {record.tenant} in {record.source}? There is no rollback after that.", yes=yes
     )
-    await drive(session, carrier, record.plan, interrupt, lambda tell: carrier.release(move, tell))
+    await run_move(
+        session, record.plan, interrupt, lambda tell: moves.release(move, progress=tell, interrupt=interrupt)
+    )
 
 
 @command(app, "leftovers")
 async def leftovers(session: Session) -> None:
     """What moves have left in databases and no mover is at work on."""
-    left = await (await mover(session)).leftovers()
+    left = await session.ops.moves.leftovers()
     if session.out.rows(LEFT, [_leftover(one) for one in left], empty="nothing is left"):
-        raise typer.Exit(exits.FINDINGS)
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
 def register(root: typer.Typer) -> None:
@@ -190,54 +189,31 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app)
 
 
-async def mover(session: Session, interrupt: Interrupt | None = None, limits: Limits | None = None) -> Mover:
-    """The mover for the configured databases. Those without an operator's role can't take part."""
-    endpoints = {}
-    for name, database in (await session.databases()).items():
-        try:
-            endpoints[name] = endpoint(session, database)
-        except (ConfigError, DsnUnreadable) as error:
-            session.out.say(str(error))
-    return Mover(
-        session.config.control.listen_dsn,
-        endpoints,
-        tenancy=tenancy_of(session.config),
-        limits=limits,
-        interrupt=interrupt,
-    )
-
-
 async def _move(session: Session, tenant: str, to: str, how: How) -> None:
-    interrupt = Interrupt()
-    carrier = await mover(session, interrupt, _limits(how.rate, how.jobs))
-    text = str(session.config.tenancy.type.parse(tenant))
-    plan = await carrier.plan(text, to, consent=_seconds(how.pause))
-    for other in [] if how.plan else await carrier.list(text):
-        if not other.state.finished:  # the answer is "no", not that preflight refuses
-            raise MoveBusy(other.id, f"tenant {text} is being moved already")
+    interrupt, moves, limits = Interrupt(), session.ops.moves, _limits(how.rate, how.jobs)
+    plan = await moves.plan(tenant, to, consent=seconds_of(how.pause, "--pause"), limits=limits)
+    if not how.plan:
+        await moves.check_not_moving(plan)  # then the answer is "no", not that preflight refuses
     if how.plan or plan.refusals:
         with session.out.unless_unread():
             _show_plan(session, plan)
         if plan.refusals:
-            session.out.error(f"moving tenant {text} to {to} is refused; nothing was touched")
-            raise typer.Exit(exits.REFUSED)
+            session.out.error(f"moving tenant {plan.tenant} to {to} is refused; nothing was touched")
+            raise typer.Exit(exit_codes.REFUSED)
         return
     for finding in plan.findings:
         session.out.warn(f"{finding.problem} ({finding.code}); {finding.fix}")
     session.out.confirm(
-        f"Move tenant {text} from {plan.source} to {to} (about {plan.rows} rows, {plan.bytes} bytes; "
+        f"Move tenant {plan.tenant} from {plan.source} to {to} (about {plan.rows} rows, {plan.bytes} bytes; "
         f"it pauses for at most {plan.pause:g} s)?",
         yes=how.yes,
     )
-    await register_planned(session, to)
-    await drive(session, carrier, plan, interrupt, lambda tell: carrier.run(plan, tell))
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return None if text is None else duration(text)
-    except ValueError as error:
-        raise ConfigError(str(error), key="--pause") from None
+    await run_move(
+        session,
+        plan,
+        interrupt,
+        lambda tell: moves.run(plan, limits=limits, progress=tell, interrupt=interrupt),
+    )
 
 
 def _limits(rate: str | None, jobs: int) -> Limits:
@@ -273,7 +249,7 @@ def _show_plan(session: Session, plan: MovePlan) -> None:
         "bytes": plan.bytes,
         "pause_at_most_seconds": plan.pause,
         "schema": "loaded by pg_dump" if plan.load_schema else "there already",
-        **outlook(plan, as_json=session.out.as_json),
+        **plan_estimates(plan, as_json=session.out.as_json),
     }
     if session.out.as_json:
         session.out.tree({**facts, "tables": tables, "findings": findings})

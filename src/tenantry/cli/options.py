@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
+from tenantry.config import duration
 from tenantry.errors import ConfigError
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
@@ -14,18 +14,14 @@ TenantArgument = Annotated[str, typer.Argument(help="The tenant's id.")]
 DatabaseOption = Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why; kept with the record.")]
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
-
-def check_name(name: str, key: str) -> None:
-    """See that a database that is new to the directory can be called so.
+def seconds_of(text: str | None, key: str) -> float | None:
+    """Seconds from 30s, 10m and the like; None when nothing was given.
 
     Raises:
-        ConfigError: it can't.
+        ConfigError: it is no duration; `key` is the option's name.
     """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"{name!r} is no database's name: up to 63 letters, digits, '_', '.' and '-', the first a letter, "
-            "a digit or '_'",
-            key=key,
-        )
+    try:
+        return None if text is None else duration(text)
+    except ValueError as error:
+        raise ConfigError(str(error), key=key) from None

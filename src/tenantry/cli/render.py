@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from tenantry.cli import secrets
+from tenantry.config import secrets
 from tenantry.errors import ConfigError
 
 #: Rows that are looked at before the widths of the columns are decided: what a long list keeps in memory.

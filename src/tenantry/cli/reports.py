@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from tenantry.cli.render import Column, plain
 from tenantry.ids import TAG_PREFIX, tag
-from tenantry.promotion import Action, Candidacy, PromotionRule, Verdict, reasons
+from tenantry.operations.usage import Overview, TenantUsage
+from tenantry.promotion import Action, Candidacy, Verdict, reasons
 from tenantry.usage.sampler import Activity, SampledSessions
 from tenantry.usage.shares import Shares
-from tenantry.usage.storage import Storage
 
 _BLOCKS: Final = " ▏▎▍▌▋▊▉█"
 _SPARKS: Final = "▁▂▃▄▅▆▇█"
@@ -91,16 +91,11 @@ TOP_COLUMNS: Final = (
 )
 
 
-def tenant_rows(
-    loaded: Shares,
-    judged: Sequence[Verdict],
-    seen: Mapping[str, SampledSessions],
-    stored: Mapping[str, tuple[date, Storage]],
-    today: date,
-) -> list[dict[str, Any]]:
+def tenant_rows(found: Overview) -> list[dict[str, Any]]:
     """One row a tenant, the largest first; then what is nobody's, a row a database."""
+    loaded, seen, stored, today = found.shares, found.witnessed, found.stored, found.today
     rows: list[dict[str, Any]] = []
-    for verdict in judged:
+    for verdict in found.verdicts:
         days = _shares(loaded, verdict, today)
         now = loaded.so_far(verdict.tenant, verdict.database, today)
         there = seen.get(verdict.database)
@@ -157,12 +152,13 @@ def _nobody(loaded: Shares, database: str, there: SampledSessions | None, today:
     }
 
 
-def day_rows(loaded: Shares, tenant: str, first: date, until: date, today: date) -> list[dict[str, Any]]:
+def day_rows(found: TenantUsage) -> list[dict[str, Any]]:
     """One row for each day and database that the tenant used; today's as far as it has come."""
+    loaded, today = found.shares, found.today
     rows = []
     for (_, database, day, source), used in sorted(loaded.used.items(), key=lambda item: item[0][2]):
         total = loaded.totals.get((database, day))
-        if total is None or total.source != source or not (first <= day < until or day == today):
+        if total is None or total.source != source or not (found.first <= day < found.until or day == today):
             continue
         whole = total.executing if day == today else total.whole
         busy = total.charged(used)
@@ -185,14 +181,8 @@ def day_rows(loaded: Shares, tenant: str, first: date, until: date, today: date)
     return rows
 
 
-def candidate_rows(judged: Sequence[Verdict], rule: PromotionRule) -> list[dict[str, Any]]:
-    """One row a tenant that is a candidate, on its way, unknown, or was half-way there on some day."""
-    near = [
-        verdict
-        for verdict in judged
-        if verdict.state in (Candidacy.CANDIDATE, Candidacy.BUILDING)
-        or any((bucket.share or 0.0) > rule.threshold / 2 for bucket in verdict.buckets)
-    ]
+def candidate_rows(near: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """One row a tenant that is anywhere near the rule."""
     return [
         {
             "tenant": verdict.tenant,

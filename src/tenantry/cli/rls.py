@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from tenantry.catalog.read import read
-from tenantry.cli import exits
+from tenantry.cli import exit_codes
 from tenantry.cli.command import command, group
 from tenantry.cli.options import YesOption
 from tenantry.cli.render import Column
 from tenantry.cli.rls_target import DatabaseOption, DsnOption, Where
 from tenantry.cli.session import Session
-from tenantry.isolation import apply as applying
-from tenantry.isolation.attacks import Outcome, probe
+from tenantry.isolation.apply import Progress
+from tenantry.isolation.attacks import Outcome
 from tenantry.isolation.attacks import Report as AttackReport
-from tenantry.isolation.audit import Report, audit, baseline, formats
+from tenantry.isolation.audit import Report, baseline, formats
 from tenantry.isolation.plan import Mode, Plan
+from tenantry.operations import rls
 from tenantry.sql import query
 
 app = group("rls", "Row-level security: generated, audited and attacked.")
@@ -68,21 +68,13 @@ async def plan(
     observe: ModeOption = False,
 ) -> None:
     """Print the SQL that brings every tenant table to the standard. Exit 1 if there is anything to do."""
-    there = await where.target(session)
-    async with there.connect(session) as connection:
-        found = await applying.compute(
-            connection,
-            there.tenancy,
-            role=there.role,
-            foreign_keys=foreign_keys,
-            mode=Mode.OBSERVE if observe else Mode.ENFORCE,
-        )
+    found = await rls.plan(await where.target(session), foreign_keys=foreign_keys, mode=_mode(observe))
     if session.out.as_json:
         session.out.tree(_plan(found))
     else:
         session.out.text((query("isolation/observe") + "\n" if observe and found.steps else "") + found.sql())
     if found.steps:
-        raise typer.Exit(exits.FINDINGS)
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
 @command(app, "apply")
@@ -94,23 +86,17 @@ async def apply(
     yes: YesOption = False,
 ) -> None:
     """Run the plan in steps that do not block. Broken off, it goes on where it was."""
-    there = await where.target(session)
-    mode = Mode.OBSERVE if observe else Mode.ENFORCE
-    async with there.connect(session) as connection:
-        found = await applying.compute(
-            connection, there.tenancy, role=there.role, foreign_keys=foreign_keys, mode=mode
-        )
-        if found.steps:
-            session.out.confirm(f"{len(found.steps)} steps on {there.name}. Go on?", yes=yes)
-            if observe:
-                await connection.execute(query("isolation/observe"))
-        with session.out.progress("steps", len(found.steps)) as step:
+    there, mode = await where.target(session), _mode(observe)
+    found = await rls.plan(there, foreign_keys=foreign_keys, mode=mode)
+    if found.steps:
+        session.out.confirm(f"{len(found.steps)} steps on {there.name}. Go on?", yes=yes)
+    with session.out.progress("steps", len(found.steps)) as step:
 
-            def tell(progress: applying.Progress) -> None:
-                done = int(progress.state == "done")
-                step(done, what=f"{progress.step.kind} of {progress.step.object}: {progress.state}")
+        def tell(progress: Progress) -> None:
+            done = int(progress.state == "done")
+            step(done, what=f"{progress.step.kind} of {progress.step.object}: {progress.state}")
 
-            await applying.apply(connection, found, progress=tell)
+        await rls.apply(there, found, mode=mode, progress=tell)
     if session.out.as_json:
         session.out.tree({"applied": len(found.steps), "undecided": _plan(found)["undecided"]})
     elif found.undecided:
@@ -129,16 +115,14 @@ async def audit_(
     """Find what lets rows cross between tenants, and say how to fix it. Changes nothing. Exit 1 on findings."""
     there = await where.target(session, reads=True)
     accepted = () if baseline_ is None else baseline.parse(baseline_.read_text(encoding="utf-8"))
-    async with there.connect(session) as connection:
-        catalog = await read(connection)
-    report = audit(catalog, there.tenancy, role=there.role, baseline=accepted)
+    report = await rls.audit_target(there, baseline=accepted)
     _show(session, report, Format.JSON if session.out.as_json else format)
     if write_baseline is not None:
         kept = baseline.render([*report.findings, *report.accepted])
         write_baseline.write_text(kept, encoding="utf-8")
         session.out.say(f"{write_baseline} accepts {len(report.findings) + len(report.accepted)} findings now")
     elif not report.clean:
-        raise typer.Exit(exits.FINDINGS)
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
 @command(app, "probe")
@@ -150,33 +134,21 @@ async def probe_(
     gives way.
     """
     there = await where.target(session)
-    if there.role is None:
-        raise exits.Refused("a probe attacks as the application role: name it with --role")
-    async with there.connect(session) as connection:
-        catalog = await read(connection)
-        with session.out.progress("tables") as step:
-            report = await probe(
-                connection,
-                catalog,
-                there.tenancy,
-                there.role,
-                bind=there.bind,
-                progress=lambda name: step(1, what=name),
-            )
+    with session.out.progress("tables") as step:
+        report = await rls.probe_target(there, progress=lambda name: step(1, what=name))
     _tell(session, report)
     if not report.passed:
-        raise typer.Exit(exits.FINDINGS)
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
 @command(app, "observed")
 async def observed(session: Session, database: DatabaseOption = None, dsn: DsnOption = None) -> None:
     """What would have been refused, while `apply --observe` is in force. Exit 1 if there is anything."""
     there = await Where(database=database, dsn=dsn).target(session)
-    async with there.connect(session) as connection:
-        found = await applying.observations(connection)
+    found = await rls.observed(there)
     session.out.rows(OBSERVED, [one._asdict() for one in found], empty="nothing would have been refused")
     if found:
-        raise typer.Exit(exits.FINDINGS)
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
 def _tell(session: Session, report: AttackReport) -> None:
@@ -216,6 +188,10 @@ def _show(session: Session, report: Report, format: Format) -> None:
     for key in report.stale:
         out.warn(f"the baseline accepts {key!r}, which is no longer found")
     out.say(f"{report.tables} tenant tables, {len(report.findings)} findings, {len(report.accepted)} accepted")
+
+
+def _mode(observe: bool) -> Mode:
+    return Mode.OBSERVE if observe else Mode.ENFORCE
 
 
 def _plan(found: Plan) -> dict[str, Any]:

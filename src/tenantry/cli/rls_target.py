@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.cli import secrets
 from tenantry.cli.session import Session
-from tenantry.config import ResolvedDatabase, check_dsn, role_of
+from tenantry.config import check_dsn, secrets
 from tenantry.errors import ConfigError
-from tenantry.ids import IdType, Kind
-from tenantry.isolation.attacks.probe import Bind
-from tenantry.isolation.attacks.scene import Connection
-from tenantry.proof import bind_proof, database_key
-from tenantry.wiring import tenancy_of
+from tenantry.ids import IdType
+from tenantry.operations.rls import Target
 
-_CONNECT_SECONDS = 10.0
 _HERE = "A database that tenantry does not route"
 DatabaseOption = Annotated[
     str | None,
@@ -54,26 +47,6 @@ TableOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A database to look at."""
-
-    name: str
-    dsn: str = field(repr=False)
-    tenancy: Tenancy
-    role: str | None
-    bind: Bind | None = None
-    """How hardened mode binds; None: as everybody may."""
-    timeout: float | None = None
-    """Seconds for connecting; None: the configuration's."""
-
-    @asynccontextmanager
-    async def connect(self, session: Session) -> AsyncIterator[Connection]:
-        """A connection of the role that looks and changes."""
-        async with session.connect(self.name, self.dsn, timeout=self.timeout) as connection:
-            yield connection
-
-
-@dataclass(frozen=True, slots=True)
 class Where:
     """What every `rls` command can be told of the database to look at."""
 
@@ -101,45 +74,12 @@ class Where:
             session.out.secrets |= secrets.of_dsn(self.dsn)
             check_dsn(self.dsn, key="--dsn")
             tenancy = Tenancy(**told)  # type: ignore[arg-type]  # the keys are its fields
-            return Target("the database", self.dsn, tenancy, self.role, timeout=_CONNECT_SECONDS)
+            return Target("the database", self.dsn, tenancy, self.role, secrets=session.out.secrets)
         if told:
             raise ConfigError(
                 "--column, --type, --setting and --table go with --dsn; else the file's tenancy says it"
             )
-        found = await _chosen(session, self.database)
-        own = found.best_dsn
-        where = own if reads and own is not None else found.require_operator_dsn()
-        logged_in = None if found.dsn is None else role_of(found.dsn)
-        proving = _proving(session, found.name)
-        return Target(found.name, where, tenancy_of(session.config), self.role or logged_in, proving)
-
-
-async def _chosen(session: Session, name: str | None) -> ResolvedDatabase:
-    if name is not None:
-        return await session.database(name)
-    shared = [one for one in (await _known(session)).values() if one.kind is Kind.SHARED]
-    if len(shared) != 1:
-        names = ", ".join(one.name for one in shared) or "none"
-        raise ConfigError(f"say which database with --database; shared ones: {names}")
-    return shared[0]
-
-
-async def _known(session: Session) -> dict[str, ResolvedDatabase]:
-    """The file's databases: nothing here needs the control database."""
-    return {name: session.in_file(name) for name in session.config.databases}
-
-
-def _proving(session: Session, name: str) -> Bind | None:
-    section = session.config.tenancy
-    if not section.hardened or section.secret is None:
-        return None
-    key = database_key(section.secret.get_secret_value(), name)
-
-    async def bind(connection: Connection, tenant: str) -> None:
-        backend = await connection.fetchval("SELECT pg_backend_pid()")
-        await connection.execute("SELECT tenantry.bind($1, $2)", tenant, bind_proof(key, backend, tenant))
-
-    return bind
+        return await session.ops.rls.target(self.database, role=self.role, reads=reads)
 
 
 def _override(text: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ async def serve(session: Session, host: HostOption = "127.0.0.1", port: PortOpti
         raise ConfigError(f"{error.name} is missing: pip install 'tenantry[server]'") from None
     paths = "/ (status), /metrics, /healthz"
     await run.serve(
-        session.store,
+        session.ops.context.store,
         session.config,
         host=host,
         port=port,

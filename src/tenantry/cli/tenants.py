@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli import adopt, exits, standing
+from tenantry.cli import exit_codes
 from tenantry.cli.command import command, group
 from tenantry.cli.options import DatabaseOption, ReasonOption, TenantArgument, YesOption
 from tenantry.cli.render import Column
 from tenantry.cli.session import Session
 from tenantry.config import duration
 from tenantry.directory import TenantRow
-from tenantry.errors import ConfigError, UnknownTenant
+from tenantry.directory.placements import Placed
+from tenantry.errors import ConfigError
 
 COLUMNS = (
     Column("id", "TENANT"),
@@ -106,26 +107,27 @@ async def list_tenants(
     """Every tenant, in the order of the ids."""
     if state not in (None, "active", "suspended"):
         raise ConfigError("must be active or suspended", key="--state")
-    rows = session.store.all_tenants(database=database)
-    wanted = (
-        row_of(row) async for row in rows if state in (None, row.state) and (plan is None or row.plan == plan)
-    )
-    await session.out.stream(COLUMNS, wanted, empty="no tenants")
+    rows = session.ops.tenants.list(database=database, state=state, plan=plan)
+    await session.out.stream(COLUMNS, (row_of(row) async for row in rows), empty="no tenants")
 
 
 @command(app, "show")
 async def show_tenant(session: Session, tenant: TenantArgument) -> None:
     """One tenant: where it lives, on what terms, and what its database says of it."""
-    row = await standing.find(session, tenant)
-    facts = {**row_of(row), "in_database": await standing.seen_by_database(session, row)}
-    session.out.facts(facts, titles={"id": "tenant", "in_database": "its database says"})
+    found = await session.ops.tenants.show(tenant)
+    there = {"unknown": found.unknown} if found.unknown else dict.fromkeys(Placed._fields)
+    seen = there if found.in_database is None else found.in_database._asdict()
+    titles = {"id": "tenant", "in_database": "its database says"}
+    session.out.facts({**row_of(found.row), "in_database": seen}, titles=titles)
 
 
 @command(app, "add")
 async def add_tenant(session: Session, tenant: TenantArgument, terms: Terms, database: HomeOption = None) -> None:
     """Sign a tenant up: it can be served when this returns. Adding it again changes nothing."""
     limits = {k: v for k, v in terms.limits().items() if v}
-    row, new = await standing.add(session, tenant, database, terms.plan, terms.weight or 1.0, limits)
+    row, new = await session.ops.tenants.add(
+        tenant, database=database, plan=terms.plan, weight=terms.weight or 1.0, limits=limits
+    )
     session.out.facts(row_of(row), titles={"id": "tenant"})
     session.out.say(f"tenant {row.id} lives in {row.database}" if new else f"tenant {row.id} was there already")
 
@@ -133,16 +135,8 @@ async def add_tenant(session: Session, tenant: TenantArgument, terms: Terms, dat
 @command(app, "set")
 async def set_tenant(session: Session, tenant: TenantArgument, terms: Terms) -> None:
     """Change the terms that are given, leave the rest. Routers follow within milliseconds."""
-    row = await standing.find(session, tenant)
-    given = terms.limits()
-    limits = {name: value for name, value in {**row.limits, **given}.items() if value}
-    if not await session.store.set_tenant(
-        row.id, plan=terms.plan, weight=terms.weight, limits=limits if given else None
-    ):
-        raise UnknownTenant(tenant)
-    changed = await standing.find(session, tenant)
-    await session.store.record("tenant.changed", session.actor, tenant=row.id, detail=terms_of(changed))
-    session.out.facts(row_of(changed), titles={"id": "tenant"})
+    row = await session.ops.tenants.set(tenant, plan=terms.plan, weight=terms.weight, limits=terms.limits())
+    session.out.facts(row_of(row), titles={"id": "tenant"})
 
 
 @command(app, "suspend")
@@ -150,17 +144,16 @@ async def suspend_tenant(
     session: Session, tenant: TenantArgument, reason: ReasonOption = None, yes: YesOption = False
 ) -> None:
     """Shut a tenant out: its requests fail with TenantSuspended, its data stay."""
-    row = await standing.find(session, tenant)
+    row = await session.ops.tenants.get(tenant)
     session.out.confirm(f"Suspend tenant {row.id} on {row.database}? Its requests will fail.", yes=yes)
-    await standing.change(session, row, "suspended", reason)
+    await session.ops.tenants.suspend(row.id, reason=reason)
     session.out.say(f"tenant {row.id} is suspended; `tenantry tenants resume {row.id}` lets it in again")
 
 
 @command(app, "resume")
 async def resume_tenant(session: Session, tenant: TenantArgument, reason: ReasonOption = None) -> None:
     """Let a suspended tenant in again."""
-    row = await standing.find(session, tenant)
-    await standing.change(session, row, "active", reason)
+    row = await session.ops.tenants.resume(tenant, reason=reason)
     session.out.say(f"tenant {row.id} is active")
 
 
@@ -169,9 +162,9 @@ async def remove_tenant(
     session: Session, tenant: TenantArgument, reason: ReasonOption = None, yes: YesOption = False
 ) -> None:
     """Take a tenant out of the directory and shut it out of its database. Its rows are not deleted."""
-    row = await standing.find(session, tenant)
+    row = await session.ops.tenants.get(tenant)
     session.out.confirm(f"Remove tenant {row.id}, which lives in {row.database}?", yes=yes)
-    await standing.change(session, row, "removed", reason)
+    await session.ops.tenants.remove(row.id, reason=reason)
     session.out.say(f"tenant {row.id} is removed; its rows in {row.database} are still there")
 
 
@@ -188,25 +181,26 @@ async def import_tenants(
     """Adopt the ids of an existing table or file: they live in the database from now on. Repeatable."""
     if (source is None) == (file is None):
         raise ConfigError("pass --from schema.table.column, or --file PATH")
-    home = await standing.home_for_new(session, database)
-    ids = adopt.from_table(session, home, source) if source else adopt.from_file(session, file, column)
-    found = await adopt.adopt(session, home, ids, plan=plan, batch=batch)
+    tenants = session.ops.tenants
+    with session.out.progress("importing") as step:
+        if source is not None:
+            found = await tenants.import_table(source, database=database, plan=plan, batch=batch, progress=step)
+        else:
+            assert file is not None  # one of the two was given
+            found = await tenants.import_file(
+                file, column=column, database=database, plan=plan, batch=batch, progress=step
+            )
     session.out.facts(found._asdict())
     if found.elsewhere or found.removed:
         session.out.say("those that live elsewhere or were removed have been left alone")
     if not found.ids:
         session.out.error("no ids were found, so nothing was imported")
-        raise typer.Exit(exits.FINDINGS)
+        raise typer.Exit(exit_codes.FINDINGS)
 
 
 def row_of(row: TenantRow) -> dict[str, Any]:
     """A row of the directory with the columns' keys."""
     return {key: value for key, value in row._asdict().items() if key != "changed"}
-
-
-def terms_of(row: TenantRow) -> dict[str, Any]:
-    """What `set` can change."""
-    return {"plan": row.plan, "weight": row.weight, "limits": row.limits}
 
 
 def _number(text: str) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
-import asyncpg
 import typer
 from typer.core import TyperGroup
 
-from tenantry.cli import live
 from tenantry.cli.command import command
+from tenantry.cli.options import seconds_of
 from tenantry.cli.render import Column
 from tenantry.cli.reports import (
     CANDIDATE_COLUMNS,
@@ -29,14 +26,10 @@ from tenantry.cli.reports import (
     top_rows,
 )
 from tenantry.cli.session import Session
-from tenantry.config import duration
+from tenantry.cli.watch import watch as watch_report
 from tenantry.errors import ConfigError
-from tenantry.promotion import judge, reasons, span, verdicts
-from tenantry.server.fleet import rule_of
-from tenantry.usage import exchange, shares, storage, upkeep
-from tenantry.usage.meter import DAY
-from tenantry.usage.queue_reporter import waiting_callers
-from tenantry.usage.sampler import Activity, read_activity, sampled_sessions
+from tenantry.promotion import reasons
+from tenantry.usage import exchange
 
 _CSV_ROWS = 1000
 
@@ -89,18 +82,10 @@ async def show_usage(
 
 
 async def _overview(session: Session, top: int, watch: bool) -> None:
-    rule, control, now = rule_of(session.config), await session.store.pool(), time.time()
-    today = upkeep.today(now)
-    await upkeep.close_days(control, now)
-    first, _ = span(rule, today)
-    loaded = await shares.load(control, first, today + timedelta(days=1), near=rule.demote_threshold, top=top)
-    midnight = now // DAY * DAY
-    seen = await sampled_sessions(control, midnight, midnight + DAY)
-    stored = await storage.latest(control)
-    rows = tenant_rows(loaded, verdicts(rule, loaded, today), seen, stored, today)
+    found = await session.ops.usage.overview(top)
+    rows = tenant_rows(found)
     _show(session, TENANT_COLUMNS, rows, "no use is recorded yet", watch)
-    (part,) = await upkeep.reported(control, today, 1, now)
-    session.out.say(f"the fleet reported {part:.1%} of today so far")
+    session.out.say(f"the fleet reported {found.reported:.1%} of today so far")
     for row in rows:
         if row["disagrees"]:
             session.out.warn(
@@ -110,15 +95,10 @@ async def _overview(session: Session, top: int, watch: bool) -> None:
 
 
 async def _one(session: Session, tenant: str, watch: bool) -> None:
-    rule, control, now = rule_of(session.config), await session.store.pool(), time.time()
-    name, today = str(session.config.tenancy.type.parse(tenant)), upkeep.today(now)
-    await upkeep.close_days(control, now)
-    first, until = span(rule, today)
-    loaded = await shares.load(control, first, today + timedelta(days=1), tenants=[name])
-    verdict = judge(rule, loaded.history(name), today) if name in loaded.homes else None
-    _show(session, DAY_COLUMNS, day_rows(loaded, name, first, until, today), "no use is recorded", watch)
-    for reason in reasons(verdict) if verdict else ("not in the directory",):
-        session.out.say(f"{name}: {reason}")
+    found = await session.ops.usage.tenant(tenant)
+    _show(session, DAY_COLUMNS, day_rows(found), "no use is recorded", watch)
+    for reason in reasons(found.verdict) if found.verdict else ("not in the directory",):
+        session.out.say(f"{found.tenant}: {reason}")
 
 
 def _show(
@@ -136,8 +116,7 @@ async def import_usage(session: Session, file: FileArgument, label: LabelOption)
     """Take in history from elsewhere: day,database,tenant,busy_seconds,total_seconds[,coverage,…]."""
     try:
         with _reading(file) as text:
-            rows = list(exchange.parse(text, session.config.tenancy.type))
-        done = await exchange.put(await session.store.pool(), rows, label)
+            done = await session.ops.usage.import_csv(text, label)
     except ValueError as error:
         raise ConfigError(str(error), source=str(file)) from None
     session.out.facts({**done._asdict(), "label": label})
@@ -148,22 +127,19 @@ async def export_usage(
     session: Session, since: SinceOption = None, until: UntilOption = None, file: OutOption = None
 ) -> None:
     """The ledger as CSV, a line for each day, database and tenant; in JSON a list."""
-    first = _day(since, date(1970, 1, 1), "--since")
-    end = _day(until, datetime.now(UTC).date() + timedelta(days=1), "--until")
-    control = await session.store.pool()
-    await upkeep.close_days(control, time.time())
+    found = session.ops.usage.export_history(_day(since, "--since"), _day(until, "--until"))
     if session.out.as_json:
-        session.out.tree([row._asdict() async for row in exchange.get(control, first, end)])
+        session.out.tree([row._asdict() async for row in found])
         return
     if file is not None:
         with file.open("w", newline="") as out:
             writer = exchange.CsvWriter(out)
-            async for row in exchange.get(control, first, end):
+            async for row in found:
                 writer.row(row)
         return
     page = io.StringIO()
     writer, count = exchange.CsvWriter(page), 0
-    async for row in exchange.get(control, first, end):
+    async for row in found:
         writer.row(row)
         count += 1
         if count % _CSV_ROWS == 0:
@@ -176,11 +152,7 @@ async def export_usage(
 
 async def candidates(session: Session) -> None:
     """What the rule says of everybody who is anywhere near it, why, and what to do next."""
-    rule, control, now = rule_of(session.config), await session.store.pool(), time.time()
-    today = upkeep.today(now)
-    await upkeep.close_days(control, now)
-    loaded = await shares.load(control, *span(rule, today), near=rule.threshold / 2, top=1)
-    rows = candidate_rows(verdicts(rule, loaded, today), rule)
+    rows = candidate_rows(await session.ops.candidates())
     session.out.rows(CANDIDATE_COLUMNS, rows, empty="nobody is anywhere near the rule")
     for row in rows:
         for reason in row["reasons"]:
@@ -193,45 +165,28 @@ async def top(session: Session, watch: WatchOption = False, every: EveryOption =
     """Who is loading the servers now: sessions by tenant, what they wait for, and callers that wait in routers."""
 
     async def once() -> None:
-        seen = dict(await asyncio.gather(*(_look(session, name) for name in await session.databases())))
-        queued = await _queued(session)
-        _show(session, TOP_COLUMNS, top_rows(seen, queued), "nobody is doing anything", watch)
-        for name, activity in seen.items():
+        load = await session.ops.usage.load()
+        _show(session, TOP_COLUMNS, top_rows(load.sessions, load.queues or {}), "nobody is doing anything", watch)
+        for why in load.unseen.values():
+            session.out.warn(why)
+        if load.queues is None:
+            session.out.warn(
+                "routers' queues are not shown: the control database's schema is old; run `tenantry init`"
+            )
+        for name, activity in load.sessions.items():
             if hidden := sum(some.sessions for some in activity if some.state == "hidden"):
                 session.out.warn(f"{hidden} sessions of {name} can't be seen: GRANT pg_monitor to the role")
 
     await _again(session, once, watch, every)
 
 
-async def _queued(session: Session) -> dict[tuple[str, str], int]:
-    try:
-        return await waiting_callers(await session.store.pool())
-    except asyncpg.UndefinedTableError:
-        session.out.warn(
-            "routers' queues are not shown: the control database's schema is old; run `tenantry init`"
-        )
-        return {}
-
-
-async def _look(session: Session, name: str) -> tuple[str, list[Activity]]:
-    database = await session.database(name)
-    dsn = database.best_dsn
-    if dsn is None:
-        session.out.warn(str(database.unreadable["dsn"]))
-        return name, []
-    async with session.connect(name, dsn) as connection:
-        return name, await read_activity(connection)
-
-
-async def _again(session: Session, once: Callable[[], Awaitable[None]], watch: bool, every: str) -> None:
-    try:
-        pause = duration(every)
-    except ValueError as error:
-        raise ConfigError(str(error), key="--every") from None
-    if not watch:
+async def _again(session: Session, once: Callable[[], Awaitable[None]], again: bool, every: str) -> None:
+    pause = seconds_of(every, "--every")
+    assert pause is not None
+    if not again:
         await once()
         return
-    await live.again(session.out, once, pause)
+    await watch_report(session.out, once, pause)
 
 
 def _reading(file: Path) -> AbstractContextManager[TextIO]:
@@ -241,9 +196,9 @@ def _reading(file: Path) -> AbstractContextManager[TextIO]:
     return file.open(newline="", encoding="utf-8-sig")
 
 
-def _day(text: str | None, default: date, key: str) -> date:
+def _day(text: str | None, key: str) -> date | None:
     try:
-        return default if text is None else date.fromisoformat(text)
+        return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"{text!r} is no day; write it as 2026-11-01", key=key) from None
 

@@ -23,6 +23,7 @@ from tenantry.config.sections import (
     ServerSection,
     TenancySection,
     UsageSection,
+    check_database_name,
 )
 from tenantry.config.servers import on_server
 from tenantry.config.units import Duration, Size, duration, size
@@ -42,6 +43,7 @@ __all__ = [
     "Size",
     "TenancySection",
     "UsageSection",
+    "check_database_name",
     "check_dsn",
     "duration",
     "of_config",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -25,13 +24,12 @@ from tenantry.config.sections import (
     TenancySection,
     Tuned,
     UsageSection,
+    check_database_name,
 )
 from tenantry.config.servers import DEFAULTS, DSNS, check_servers, from_server, moved
 from tenantry.errors import ConfigError
 from tenantry.ids import Kind
 from tenantry.proof import SHORTEST, database_key
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 
 class Config(Section):
@@ -61,8 +59,10 @@ class Config(Section):
     @classmethod
     def _named(cls, value: dict[str, Tuned]) -> dict[str, Tuned]:
         for name in value:
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no name of a database: up to 63 letters, digits, '_', '.' and '-'")
+            try:
+                check_database_name(name)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         return value
 
     def created(self, name: str, server: str) -> DatabaseSection | None:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tenantry.config.units import Duration, Size
+from tenantry.errors import ConfigError
 from tenantry.ids import IdType, Kind
 
 #: The storage parameters `autovacuum_…` of PostgreSQL 15 to 18.
@@ -31,6 +32,23 @@ _AUTOVACUUM: Final = frozenset(
         "multixact_freeze_table_age",
     }
 )
+
+
+_DATABASE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+
+
+def check_database_name(name: str, key: str | None = None) -> None:
+    """See that a database can be called so.
+
+    Raises:
+        ConfigError: it can't; `key` is what the name was given for.
+    """
+    if not _DATABASE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} is no database's name: up to 63 letters, digits, '_', '.' and '-', the first a letter, "
+            "a digit or '_'",
+            key=key,
+        )
 
 
 class Section(BaseModel):
@@ -84,7 +102,7 @@ class BackupSection(Section):
 
     every: Duration
     command: str | None = None
-    """Run by `tenantry serve`, through the shell, with libpq's variables (PGHOST and so on) set."""
+    """Run by `tenantry backup`, through the shell, with libpq's variables (PGHOST and so on) set."""
 
 
 class Tuned(Section):

@@ -3,6 +3,7 @@
 Read `run.py` first: the list of steps is the procedure. `fence.py` has the one commit that matters.
 """
 
+from tenantry.errors import UnknownDatabase
 from tenantry.move.errors import (
     AlreadyThere,
     DataDiffers,
@@ -15,7 +16,6 @@ from tenantry.move.errors import (
     MoveStopped,
     PlanUnreadable,
     SchemaChanged,
-    UnknownDatabase,
     UnknownMove,
     WrongState,
 )

@@ -52,21 +52,6 @@ class AlreadyThere(MoveError):
         super().__init__(f"tenant {tenant} lives in {database} already; there is nothing to do")
 
 
-class UnknownDatabase(MoveError, LookupError):
-    """The mover was given no such database, or no way to reach it.
-
-    Attributes:
-        database: its name.
-    """
-
-    def __init__(self, database: str, known: Sequence[str]) -> None:
-        self.database = database
-        super().__init__(
-            f"the mover can't reach a database {database}; there are: {', '.join(sorted(known)) or 'none'}. "
-            "Give it an operator_dsn in the configuration, or see `tenantry databases list`"
-        )
-
-
 class UnknownMove(MoveError, LookupError):
     """The journal has no such move."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import asyncpg
 
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.errors import UnknownTenant
+from tenantry.errors import UnknownDatabase, UnknownTenant
 from tenantry.move import failpoints
 from tenantry.move.context import MoveContext
 from tenantry.move.endings import completion
@@ -23,7 +23,6 @@ from tenantry.move.errors import (
     MoveStopped,
     SchemaChanged,
     SlotLost,
-    UnknownDatabase,
     WrongState,
 )
 from tenantry.move.interrupt import Interrupt, Interrupted
@@ -287,7 +286,8 @@ class Mover:
         try:
             return self._endpoints[name]
         except KeyError:
-            raise UnknownDatabase(name, list(self._endpoints)) from None
+            hint = "Give it an operator_dsn in the configuration, or see `tenantry databases list`"
+            raise UnknownDatabase(name, list(self._endpoints), hint) from None
 
 
 async def _reached(context: MoveContext, record: MoveRecord) -> str | None:

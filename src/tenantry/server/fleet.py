@@ -22,10 +22,11 @@ from tenantry.config import Config, resolve_all
 from tenantry.directory import Store
 from tenantry.errors import TenantryError
 from tenantry.metrics import FleetNumbers
-from tenantry.promotion import Action, Bucket, Candidacy, PromotionRule, Verdict, reasons, span, verdicts
+from tenantry.operations.backups import measure
+from tenantry.operations.usage import rule_of
+from tenantry.promotion import Action, Candidacy, Verdict, reasons, span, verdicts
 from tenantry.runtime.connection_errors import ANY_FAILURE
 from tenantry.runtime.periodic import Periodic
-from tenantry.server.backups import measure
 from tenantry.server.lag import Following, lags
 from tenantry.usage import shares, upkeep
 from tenantry.usage.sampler import SampledSessions, sampled_sessions
@@ -266,19 +267,6 @@ def _following(move: MoveRow) -> Following:
     flipped = move.state in ("flipped", "rolling_back", "releasing")
     home, direction = (move.target, "back") if flipped else (move.source, "out")
     return Following(move.id, move.tenant, home, direction)
-
-
-def rule_of(config: Config) -> PromotionRule:
-    """The configured rule."""
-    rule = config.promotion
-    return PromotionRule(
-        threshold=rule.threshold,
-        window=round(rule.window / 86_400),
-        bucket=Bucket(rule.bucket),
-        coverage=rule.coverage,
-        floor=rule.floor,
-        demote_threshold=rule.demote_below,
-    )
 
 
 async def _databases(control: Pool) -> tuple[DatabaseState, ...]:

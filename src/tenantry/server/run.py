@@ -11,7 +11,6 @@ from tenantry.config import Config
 from tenantry.directory import Store
 from tenantry.errors import ConfigError
 from tenantry.server.app import application
-from tenantry.server.backups import Backups
 from tenantry.server.monitoring import start_monitoring
 
 
@@ -35,14 +34,11 @@ async def serve(store: Store, config: Config, *, host: str, port: int, ready: Ca
             timeout_graceful_shutdown=5,
         )
         monitor = await start_monitoring(store, config)
-        making = Backups(store, config)
-        making.start()
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}")
         try:
             await uvicorn.Server(options).serve(sockets=[listening])
         finally:
-            await making.close()
             await monitor.close()
     finally:
         listening.close()

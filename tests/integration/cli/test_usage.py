@@ -192,7 +192,7 @@ def test_watched_as_json_each_look_is_a_list_on_a_line_of_its_own(
         if len(looks) % 2 == 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("tenantry.cli.live.asyncio.sleep", twice)
+    monkeypatch.setattr("tenantry.cli.watch.asyncio.sleep", twice)
     for command in (["usage"], ["usage", "heavy"], ["top"]):
         ran = used.run(*command, "--watch", "--json")
 

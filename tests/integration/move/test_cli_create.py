@@ -115,7 +115,7 @@ async def test_a_tenant_is_promoted_to_a_database_that_nobody_has_named_before(
 @pytest.fixture
 async def served(estate: Estate, run: Run, tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """`tenantry serve` with the same file, started when it is called for; what it answers to a scrape."""
-    command = [sys.executable, "-m", "tenantry.cli", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "tenantry", "serve", "--port", "0"]
     process = await asyncio.create_subprocess_exec(
         *command, "--config", str(tmp_path / "tenantry.yaml"), stderr=asyncio.subprocess.PIPE
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.cli import build, exits, main
+from tenantry.cli import build, exit_codes, main
 from tenantry.cli.command import command, execute, root
 from tenantry.cli.session import Session
 
@@ -53,7 +53,7 @@ def test_every_option_has_a_variable_of_the_commands_name(monkeypatch: pytest.Mo
     missing = tmp_path / "missing.yaml"
     monkeypatch.setenv("TENANTRY_CONFIG", str(missing))
     monkeypatch.setenv("TENANTRY_TENANTS_LIST_STATE", "nonsense")
-    assert main(["tenants", "list"]) == exits.USAGE
+    assert main(["tenants", "list"]) == exit_codes.USAGE
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,14 @@ def test_every_option_has_a_variable_of_the_commands_name(monkeypatch: pytest.Mo
 def test_a_mistake_in_the_command_line_ends_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == exits.USAGE
+    assert main(arguments) == exit_codes.USAGE
     said = capsys.readouterr()
     assert said.out == ""
     assert "Traceback" not in said.err
 
 
 def test_a_missing_file_ends_with_2_and_says_the_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "--config", str(tmp_path / "none.yaml")]) == exits.USAGE
+    assert main(["check", "--config", str(tmp_path / "none.yaml")]) == exit_codes.USAGE
     assert "TENANTRY_CONFIG" in capsys.readouterr().err
 
 
@@ -87,7 +87,7 @@ def test_an_unexpected_error_is_told_in_words_with_its_own_exit_code(capsys: pyt
     def other(session: Session) -> None:
         """Another one, so that there are two."""
 
-    assert execute(app, ["look"]) == exits.BUG
+    assert execute(app, ["look"]) == exit_codes.BUG
     said = capsys.readouterr().err
     assert "report it" in said
     assert "hunter2" not in said

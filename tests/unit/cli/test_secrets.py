@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.cli.secrets import HIDDEN, of_dsn, scrub
+from tenantry.config.secrets import HIDDEN, of_dsn, scrub
 
 
 @given(password=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=4, max_size=30))

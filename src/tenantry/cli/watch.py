@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from tenantry.cli.render import Renderer
 
 
-async def again(out: Renderer, once: Callable[[], Awaitable[None]], pause: float) -> None:
+async def watch(out: Renderer, once: Callable[[], Awaitable[None]], pause: float) -> None:
     """Show, wait, clear the screen if there is one, and so on until Ctrl-C.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 from tenantry.move import MovePlan
 
 
-def outlook(plan: MovePlan, *, as_json: bool) -> dict[str, Any]:
+def plan_estimates(plan: MovePlan, *, as_json: bool) -> dict[str, Any]:
     """The plan's estimates: ranges as two numbers in JSON, in words otherwise."""
     said, room, made = plan.estimate, plan.disk_space, plan.creation
     facts: dict[str, Any] = {"creates": None if made is None else made.name}

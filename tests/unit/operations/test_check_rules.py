@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tenantry import sql
-from tenantry.cli.checkup.facts import DatabaseFacts, FleetFacts, Reached
-from tenantry.cli.checkup.rules import Finding, judge
 from tenantry.config import Config, ResolvedDatabase
 from tenantry.directory import DatabaseRow
 from tenantry.ids import Kind
 from tenantry.move import Leftover, State
+from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached
+from tenantry.operations.check.rules import Finding, judge
 
 HEALTHY = Reached(
     version=180_099,

@@ -11,16 +11,16 @@ from typing import Any, Final
 import asyncpg
 
 from tenantry import sql
-from tenantry.cli.session import Session
 from tenantry.config import ResolvedDatabase
 from tenantry.directory import DatabaseRow
 from tenantry.errors import DatabaseUnavailable, DsnUnreadable, TenantryError
 from tenantry.move import Leftover
 from tenantry.move.journal import Journal
+from tenantry.operations.backups import measure, policies
+from tenantry.operations.context import Context
 from tenantry.router.driver import Connection
 from tenantry.router.roles import problems
 from tenantry.runtime.connection_errors import ANY_FAILURE, BROKEN
-from tenantry.server.backups import measure, policies
 from tenantry.wiring import tenancy_of
 
 #: Databases asked at once.
@@ -93,30 +93,30 @@ class FleetFacts:
     """By database with a policy: seconds since its last backup began (infinite: none), and seconds allowed."""
 
 
-async def gather(session: Session) -> FleetFacts:
+async def gather(context: Context) -> FleetFacts:
     """Ask everything. Raises ConfigError only."""
-    control = session.config.control
+    control = context.config.control
     gate = asyncio.Semaphore(AT_ONCE)
     listening = control.direct_dsn is not None
     asked = [
-        reach(session, gate, "control", control.dsn.get_secret_value(), "control"),
-        reach(session, gate, "control", control.listen_dsn, "control") if listening else _nothing(),
+        reach(context, gate, "control", control.dsn.get_secret_value(), "control"),
+        reach(context, gate, "control", control.listen_dsn, "control") if listening else _nothing(),
     ]
     first, listen = await asyncio.gather(*asked)
     assert first is not None
-    directory, why = await _directory(session)
-    databases = await session.databases() if directory is not None else _of_file(session)
-    found = await asyncio.gather(*(_ask(session, gate, database) for database in databases.values()))
-    leftovers = await _leftovers(session) if directory is not None else ()
-    backups = await _backups(session) if directory is not None else {}
+    directory, why = await _directory(context)
+    databases = await context.databases() if directory is not None else context.configured()
+    found = await asyncio.gather(*(_ask(context, gate, database) for database in databases.values()))
+    leftovers = await _leftovers(context) if directory is not None else ()
+    backups = await _backups(context) if directory is not None else {}
     return FleetFacts(first, listen, tuple(found), directory, leftovers, why, backups)
 
 
-async def _ask(session: Session, gate: asyncio.Semaphore, database: ResolvedDatabase) -> DatabaseFacts:
+async def _ask(context: Context, gate: asyncio.Semaphore, database: ResolvedDatabase) -> DatabaseFacts:
     def by(role: str, dsn: str | None) -> Any:
         if role in database.unreadable:
             return _unreadable(database.unreadable[role])
-        return _nothing() if dsn is None else reach(session, gate, database.name, dsn, "data")
+        return _nothing() if dsn is None else reach(context, gate, database.name, dsn, "data")
 
     router, operator, direct = await asyncio.gather(
         by("dsn", database.dsn), by("operator", database.operator_dsn), by("direct", database.direct_dsn)
@@ -128,23 +128,23 @@ async def _unreadable(error: DsnUnreadable) -> Reached:
     return Reached(error=str(error))
 
 
-async def reach(session: Session, gate: asyncio.Semaphore, name: str, dsn: str, side: str) -> Reached:
+async def reach(context: Context, gate: asyncio.Semaphore, name: str, dsn: str, side: str) -> Reached:
     """What one DSN leads to."""
     async with gate:
         try:
-            async with session.connect(name, dsn) as connection:
-                return await _look(session, connection, side)
+            async with context.connect(name, dsn) as connection:
+                return await _look(context, connection, side)
         except DatabaseUnavailable as error:
             missing = isinstance(error.__context__, asyncpg.InvalidCatalogNameError)
             return Reached(error=str(error), missing=missing)
         except _LOST as error:
             # PgBouncer in statement mode cuts the connection at BEGIN, and says why.
-            return Reached(error=session.why(error), statement_pooler="statement pooling" in str(error))
+            return Reached(error=context.why(error), statement_pooler="statement pooling" in str(error))
         except (asyncpg.PostgresError, TimeoutError, TenantryError) as error:
-            return Reached(error=session.why(error))
+            return Reached(error=context.why(error))
 
 
-async def _look(session: Session, connection: Connection, side: str) -> Reached:
+async def _look(context: Context, connection: Connection, side: str) -> Reached:
     await connection.execute("BEGIN")
     sent = time.time()
     server = await connection.fetchrow(sql.query("check/server"))
@@ -171,7 +171,7 @@ async def _look(session: Session, connection: Connection, side: str) -> Reached:
         skew=0.0 if abs(off) <= half else off - half if off > 0 else off + half,
         tls=_tls(connection),
         installed=installed,
-        role_problems=tuple(problems(dict(roles), tenancy_of(session.config))),
+        role_problems=tuple(problems(dict(roles), tenancy_of(context.config))),
         schema=schema,
         local=local,
         stuck=tuple(row["name"] for row in stuck),
@@ -200,31 +200,27 @@ def _tls(connection: Connection) -> bool | None:
     return None if transport is None else transport.get_extra_info("ssl_object") is not None
 
 
-async def _directory(session: Session) -> tuple[tuple[DatabaseRow, ...] | None, str | None]:
+async def _directory(context: Context) -> tuple[tuple[DatabaseRow, ...] | None, str | None]:
     try:
-        return tuple(await session.store.databases()), None
+        return tuple(await context.store.databases()), None
     except (TenantryError, asyncpg.PostgresError, TimeoutError) as error:
         return None, str(error)
 
 
-async def _leftovers(session: Session) -> tuple[Leftover, ...]:
+async def _leftovers(context: Context) -> tuple[Leftover, ...]:
     try:
-        return tuple(await Journal(session.config.control.listen_dsn).leftovers())
+        return tuple(await Journal(context.config.control.listen_dsn).leftovers())
     except ANY_FAILURE:
         return ()
 
 
-async def _backups(session: Session) -> dict[str, tuple[float, float]]:
+async def _backups(context: Context) -> dict[str, tuple[float, float]]:
     try:
-        wanted = await policies(session.store, session.config)
-        measured = await measure(session.store, session.config)
+        wanted = await policies(context.store, context.config)
+        measured = await measure(context.store, context.config)
     except ANY_FAILURE:
         return {}
     return {name: (measured[name], wanted[name].backup.every) for name in wanted if name in measured}
-
-
-def _of_file(session: Session) -> dict[str, ResolvedDatabase]:
-    return {name: session.in_file(name) for name in session.config.databases}
 
 
 async def _nothing() -> None:

@@ -12,22 +12,21 @@ from typing import Final
 import asyncpg
 import typer
 
-from tenantry.cli import exits
+from tenantry.cli import exit_codes
 from tenantry.cli.move_progress import shown
 from tenantry.cli.render import Renderer
 from tenantry.cli.session import Session
 from tenantry.cli.summary import show
 from tenantry.errors import DatabaseUnavailable
-from tenantry.move import Interrupt, MoveInterrupted, MovePlan, Mover, MoveRecord, MoveStopped
+from tenantry.move import Interrupt, MoveInterrupted, MovePlan, MoveRecord, MoveStopped
 from tenantry.move.progress import Tell
 from tenantry.runtime.connection_errors import TRANSIENT
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-async def drive(
+async def run_move(
     session: Session,
-    carrier: Mover,
     plan: MovePlan,
     interrupt: Interrupt,
     work: Callable[[Tell], Awaitable[MoveRecord]],
@@ -41,21 +40,21 @@ async def drive(
         with stopping_cleanly(session.out, interrupt, plan.id), shown(session.out, plan) as tell:
             record = await work(tell)
     except MoveInterrupted as interrupted:
-        await _show_what_is_known(session, carrier, plan.id)
+        await _show_what_is_known(session, plan.id)
         session.out.say(str(interrupted))
-        raise typer.Exit(exits.INTERRUPTED) from None
+        raise typer.Exit(exit_codes.INTERRUPTED) from None
     except MoveStopped:
-        await _show_what_is_known(session, carrier, plan.id)
+        await _show_what_is_known(session, plan.id)
         raise
     show(session.out, record, as_event=True)
     return record
 
 
-async def _show_what_is_known(session: Session, carrier: Mover, move: str) -> None:
+async def _show_what_is_known(session: Session, move: str) -> None:
     with contextlib.suppress(
         asyncpg.PostgresError, DatabaseUnavailable, *TRANSIENT
     ):  # the journal is out of reach
-        show(session.out, await carrier.show(move), as_event=True)
+        show(session.out, await session.ops.moves.show(move), as_event=True)
 
 
 @contextlib.contextmanager
@@ -72,7 +71,7 @@ def stopping_cleanly(out: Renderer, interrupt: Interrupt, move: str) -> Iterator
             out.say(
                 f"ended at once; `tenantry moves resume {move}` goes on, `tenantry moves show {move}` tells more"
             )
-            os._exit(exits.INTERRUPTED)
+            os._exit(exit_codes.INTERRUPTED)
         interrupt.ask()
         out.say("stopping at the next clean point; Ctrl-C again ends at once, which is safe too")
 

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from tenantry.cli import live
 from tenantry.cli.render import Renderer
+from tenantry.cli.watch import watch
 
 
 async def test_what_is_shown_is_in_the_pipe_before_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,10 +24,10 @@ async def test_what_is_shown_is_in_the_pipe_before_the_pause(monkeypatch: pytest
     async def once() -> None:
         out.text("a look")
 
-    monkeypatch.setattr("tenantry.cli.live.asyncio.sleep", pause)
+    monkeypatch.setattr("tenantry.cli.watch.asyncio.sleep", pause)
     with os.fdopen(writer, "w") as pipe, os.fdopen(reader, "rb"):
         out = Renderer(as_json=False, out=pipe, err=io.StringIO())
         with pytest.raises(KeyboardInterrupt):
-            await live.again(out, once, 1.0)
+            await watch(out, once, 1.0)
 
     assert seen == [b"a look\n"] * 2

@@ -1,37 +1,24 @@
-"""Backups as a policy: how old each database's last one is, and the command that makes the next one.
-
-`tenantry serve` runs only commands that its own configuration file holds, never one from a database: whoever may
-write the directory could otherwise run programs here. A backup counts from its beginning, and once its command has
-ended with 0.
-"""
+"""Backups as a policy: how old each database's last one is, and the command that makes the next one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Final, NamedTuple
-
-import asyncpg
 
 from tenantry import sql
 from tenantry.config import BackupSection, Config, ResolvedDatabase, resolve_all
 from tenantry.directory import Store
+from tenantry.errors import UnknownDatabase
 from tenantry.move.session import libpq_environment
+from tenantry.operations.context import Context
 from tenantry.runtime import locks
-from tenantry.runtime.connection_errors import ANY_FAILURE
-from tenantry.runtime.shielded import run_shielded, stop
+from tenantry.runtime.shielded import run_shielded
 
-logger = logging.getLogger("tenantry")
-
-#: Seconds between two looks at what is due.
-LOOK: Final = 30.0
-#: Seconds after which a command that failed is tried again, at the latest.
-RETRY: Final = 600.0
 NEVER: Final = float("inf")
 
 
@@ -68,80 +55,77 @@ async def measure(store: Store, config: Config) -> dict[str, float]:
     return {name: known.get(name, NEVER) for name in wanted}
 
 
+class BackupDone(NamedTuple):
+    """A backup that was tried."""
+
+    database: str
+    exit: int
+    """The command's exit code; 0: it was made."""
+    seconds: float
+
+
 class Backups:
-    """Runs the configured commands when they are due. Without any it does nothing."""
+    """`Operations.backups`: what the policies want, and running what is due.
 
-    # Mutable state: _task; _failed: when each database's command failed last, by the monotonic clock.
+    Only commands of the configuration are run, never one from a database: whoever may write the directory could
+    otherwise run programs here. A backup counts from its beginning, and once its command has ended with 0.
 
-    def __init__(self, store: Store, config: Config, *, look: float = LOOK) -> None:
-        self._store = store
-        self._config = config
-        self._look = look
-        self._failed: dict[str, float] = {}
-        self._task: asyncio.Task[None] | None = None
+    Raises (every method): DatabaseUnavailable for "control" when the control database doesn't answer.
+    """
 
-    def start(self) -> None:
-        """Begin, if a command is configured."""
-        sections = [*self._config.databases.values(), *self._config.servers.values()]
-        if any(one.backup is not None and one.backup.command is not None for one in sections):
-            self._task = asyncio.create_task(self._run(), name="tenantry backups")
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
-    async def close(self) -> None:
-        """Stop; a command that runs is ended. Idempotent."""
-        task, self._task = self._task, None
-        await stop(task)
+    async def due(self) -> tuple[str, ...]:
+        """The databases whose policy has a command and whose last good backup is older than it allows."""
+        wanted = await policies(self._context.store, self._context.config)
+        known = await ages(await self._context.store.pool())
+        return tuple(
+            name
+            for name, policy in sorted(wanted.items())
+            if policy.backup.command and known.get(name, NEVER) >= policy.backup.every
+        )
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.round()
-            except ANY_FAILURE as error:
-                logger.warning("backups can't be looked at: %s", type(error).__name__)
-            except Exception:  # a mistake of ours must not end the backups
-                logger.exception("looking at backups failed")
-            await asyncio.sleep(self._look)
+    async def run(self, names: Collection[str] | None = None) -> AsyncIterator[BackupDone]:
+        """Run what is due, one after the other. A backup that another process is making is left to it.
 
-    async def round(self) -> None:
-        """Look once, and run what is due, one after the other."""
-        known = await ages(await self._store.pool())
-        for name, policy in (await policies(self._store, self._config)).items():
-            failed = self._failed.get(name)
-            waits = failed is not None and time.monotonic() - failed < min(RETRY, policy.backup.every)
-            if policy.backup.command and known.get(name, NEVER) >= policy.backup.every and not waits:
-                await self._back_up(name, policy)
+        Cancelled, it ends the command that runs.
 
-    async def _back_up(self, name: str, policy: Policy) -> None:
+        Args:
+            names: back these up now, due or not; None: what is due.
+
+        Raises:
+            UnknownDatabase: one of the names has no policy with a command.
+        """
+        wanted = await policies(self._context.store, self._context.config)
+        runnable = [name for name, policy in sorted(wanted.items()) if policy.backup.command]
+        for name in names or ():
+            if name not in runnable:
+                raise UnknownDatabase(name, runnable, "databases.NAME.backup.command says what makes a backup")
+        for name in await self.due() if names is None else sorted(names):
+            done = await self._back_up(name, wanted[name], anyway=names is not None)
+            if done is not None:
+                yield done
+
+    async def _back_up(self, name: str, policy: Policy, *, anyway: bool) -> BackupDone | None:
         async with self._alone(name) as control:
             # Another process may have made it while we waited for the others' turn.
-            if control is None or (await ages(control)).get(name, NEVER) < policy.backup.every:
-                return
+            if control is None or (not anyway and (await ages(control)).get(name, NEVER) < policy.backup.every):
+                return None
             started = time.monotonic()
             code = await run(name, policy)
-            seconds = round(time.monotonic() - started, 3)
-            detail = {"seconds": seconds, "exit": code}
+            done = BackupDone(name, code, round(time.monotonic() - started, 3))
             kind = "backup.done" if code == 0 else "backup.failed"
-            await self._store.record(kind, "tenantry serve", database=name, detail=detail)
-        if code == 0:
-            self._failed.pop(name, None)
-            logger.info("backup of %s made in %.0f s", name, seconds)
-        else:
-            self._failed[name] = time.monotonic()
-            logger.error("the backup command of %s ended with %s", name, code)
+            detail = {"seconds": done.seconds, "exit": code}
+            await self._context.store.record(kind, self._context.actor, database=name, detail=detail)
+        return done
 
     @contextlib.asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[Any]:
         """A connection that holds the database's lock; None: another process has it."""
-        control = await asyncpg.connect(
-            self._config.control.listen_dsn,
-            timeout=5.0,
-            statement_cache_size=0,
-            server_settings={"application_name": "tenantry backup"},
-        )
-        try:
+        async with self._context.control() as control:
             taken = await control.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", locks.BACKING_UP, name)
             yield control if taken else None
-        finally:
-            control.terminate()
 
 
 async def run(name: str, policy: Policy) -> int:

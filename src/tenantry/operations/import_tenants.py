@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import asyncpg
 
-from tenantry.cli.exits import Refused
-from tenantry.cli.session import Session
 from tenantry.directory import placements
-from tenantry.errors import ConfigError, InvalidTenantId
+from tenantry.errors import ConfigError, InvalidTenantId, OperationRefused
 from tenantry.ids import Kind
+from tenantry.operations.context import Context
 from tenantry.router.driver import Connection
 from tenantry.runtime.sqltext import identifier
 
+#: Told how many more were read.
+Told = Callable[[int], None]
 
-class Adopted(NamedTuple):
+
+class Imported(NamedTuple):
     """What an import did."""
 
     ids: int
@@ -40,43 +42,50 @@ class Adopted(NamedTuple):
     """Were removed; left so."""
 
 
-async def adopt(session: Session, home: str, ids: AsyncIterator[str], *, plan: str | None, batch: int) -> Adopted:
+def untold(_: int) -> None:
+    """Tell nobody."""
+
+
+async def place(
+    context: Context, home: str, ids: AsyncIterator[str], plan: str | None, batch: int, progress: Told
+) -> Imported:
     """Place the ids in the database `home`. Ids that have a home already keep it."""
-    database = await session.database(home)
+    database = await context.database(home)
     if database.kind is Kind.DEDICATED:
-        raise Refused(f"database {home} holds one tenant only: `tenantry tenants add ID --database {home}`")
-    total = Adopted(0, 0, 0, 0, 0)
-    async with session.operator(home) as connection:
+        raise OperationRefused(
+            f"database {home} holds one tenant only: `tenantry tenants add ID --database {home}`"
+        )
+    total = Imported(0, 0, 0, 0, 0)
+    async with context.operator(home) as connection:
         await _check_name(connection, home)
-        with session.out.progress(f"importing into {home}") as step:
-            async for texts in _batches(ids, batch):
-                one = await _write(session, connection, home, texts, plan)
-                total = Adopted(*(a + b for a, b in zip(total, one, strict=True)))
-                step(len(texts))
+        async for texts in _batches(ids, batch):
+            one = await _write(context, connection, home, texts, plan)
+            total = Imported(*(a + b for a, b in zip(total, one, strict=True)))
+            progress(len(texts))
     detail = {**total._asdict(), "plan": plan}
-    await session.store.record("tenant.imported", session.actor, database=home, detail=detail)
+    await context.store.record("tenant.imported", context.actor, database=home, detail=detail)
     return total
 
 
 async def _write(
-    session: Session, connection: Connection, home: str, texts: list[str], plan: str | None
-) -> Adopted:
+    context: Context, connection: Connection, home: str, texts: list[str], plan: str | None
+) -> Imported:
     unique = sorted(set(texts))
     try:
-        new = await session.store.import_tenants(unique, home, plan=plan)
+        new = await context.store.import_tenants(unique, home, plan=plan)
     except LookupError:
         raise ConfigError(f"no database {home} in the directory; `tenantry apply` writes it there") from None
-    rows = await session.store.tenants(unique)
+    rows = await context.store.tenants(unique)
     here = [row for row in rows.values() if row.database == home]
     await placements.import_(connection, [(row.id, row.epoch, row.state == "suspended") for row in here])
-    return Adopted(len(texts), new, len(here) - new, len(rows) - len(here), len(unique) - len(rows))
+    return Imported(len(texts), new, len(here) - new, len(rows) - len(here), len(unique) - len(rows))
 
 
 async def _check_name(connection: Connection, home: str) -> None:
     """A DSN that points at another database must not fill it with the wrong tenants."""
     name = await connection.fetchval("SELECT name FROM tenantry.local")
     if name != home:
-        raise Refused(f"the database behind the DSN of {home} is called {name}; check the DSN")
+        raise OperationRefused(f"the database behind the DSN of {home} is called {name}; check the DSN")
 
 
 async def _batches(ids: AsyncIterator[str], size: int) -> AsyncIterator[list[str]]:
@@ -93,48 +102,57 @@ async def _batches(ids: AsyncIterator[str], size: int) -> AsyncIterator[list[str
 # -- where the ids come from -----------------------------------------------------------------------
 
 
-async def from_table(session: Session, database: str, source: str) -> AsyncIterator[str]:
+async def checked(context: Context, ids: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[str]:
+    """The ids as the directory stores them."""
+    if isinstance(ids, AsyncIterable):
+        async for one in ids:
+            yield context.id_of(one)
+    else:
+        for one in ids:
+            yield context.id_of(one)
+
+
+async def from_table(context: Context, database: str, source: str) -> AsyncIterator[str]:
     """The distinct values of `schema.table.column` of a database, NULL left out.
 
     Read by a cursor, and with row security off: a role that does not bypass it fails, it does not read a part.
     """
-    parse = session.config.tenancy.type.parse
+    parse = context.config.tenancy.type.parse
     table, column = _names(source)
-    async with session.operator(database) as connection, connection.transaction(readonly=True):
+    async with context.operator(database) as connection, connection.transaction(readonly=True):
         await connection.execute("SET LOCAL row_security = off; SET LOCAL statement_timeout = 0")
         query = f"SELECT DISTINCT {column}::text AS id FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608  quoted
         try:
             async for row in connection.cursor(query, prefetch=2000):
                 yield str(parse(row["id"]))
         except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-            raise ConfigError(f"{source}: {error}", key="--from") from None
+            raise ConfigError(f"{source}: {error}", key="source") from None
 
 
 def _names(source: str) -> tuple[str, str]:
     parts = source.split(".")
     if len(parts) not in (2, 3) or not all(parts):
-        raise ConfigError("write schema.table.column", key="--from")
+        raise ConfigError("write schema.table.column", key="source")
     *table, column = (identifier(part) for part in parts)
     return ".".join(table), column
 
 
-async def from_file(session: Session, path: Path | None, column: str | None) -> AsyncIterator[str]:
+async def from_file(context: Context, path: Path, column: str | None) -> AsyncIterator[str]:
     """The ids of a file, or of standard input. A file is read to its end before the first id is given, so that
     one with a mistake changes nothing.
 
     Raises:
         ConfigError: the file can't be read, or a line is not an id: it says which.
     """
-    assert path is not None
     if str(path) != "-":
-        for _ in _read(session, path, column):
+        for _ in _read(context, path, column):
             pass
-    for one in _read(session, path, column):
+    for one in _read(context, path, column):
         yield one
 
 
-def _read(session: Session, path: Path, column: str | None) -> Iterator[str]:
-    parse = session.config.tenancy.type.parse
+def _read(context: Context, path: Path, column: str | None) -> Iterator[str]:
+    parse = context.config.tenancy.type.parse
     try:
         with _opened(path) as file:
             for line, text in _fields(file, column, path):

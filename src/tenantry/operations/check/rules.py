@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from tenantry import sql
-from tenantry.cli.checkup.facts import DatabaseFacts, FleetFacts, Reached
 from tenantry.config import Config
 from tenantry.isolation.audit.rules.tn502_server_outdated import FIXES
 from tenantry.move import State
 from tenantry.move.errors import in_words
+from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached
 
 ERROR: Final = "error"
 WARNING: Final = "warning"
@@ -257,7 +257,7 @@ def _backups(facts: FleetFacts) -> Iterator[Finding]:
             WARNING,
             "backup-overdue",
             f"{last}; the policy allows {allowed / 3600:.1f} h",
-            f"see that `tenantry serve` runs and what databases.{name}.backup.command says, or record one",
+            f"see that a timer runs `tenantry backup` and what it says of {name}, or record one",
         )
 
 

@@ -18,7 +18,8 @@ from tenantry.directory.schema import install_control
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import Kind
 from tenantry.metrics import FleetScrape
-from tenantry.server.backups import Backups, environment, measure
+from tenantry.operations import Operations
+from tenantry.operations.backups import environment, measure
 from tenantry.server.fleet import FleetReader
 
 HOUR = 3600.0
@@ -55,6 +56,12 @@ def config(pg: EmbeddedServer, control: str, command: str | None, **more: Any) -
     )
 
 
+async def back_up(wanted: Config) -> list[tuple[str, int]]:
+    """As `tenantry backup`: what was tried, and its exit code."""
+    async with Operations.open(wanted) as ops:
+        return [(done.database, done.exit) async for done in ops.backups.run()]
+
+
 async def events(store: Store) -> list[tuple[str, str, dict[str, Any]]]:
     pool = await store.pool()
     rows = await pool.fetch("SELECT kind, database, detail FROM tenantry.event ORDER BY id")
@@ -65,16 +72,16 @@ async def test_a_backup_that_is_due_is_made_with_the_real_program_and_then_it_is
     pg: EmbeddedServer, control: str, store: Store, tmp_path: Path
 ) -> None:
     file = tmp_path / "acme.dump"
-    backups = Backups(store, config(pg, control, f"{pg.bin('pg_dump')} -Fc -f {file}"))
+    wanted = config(pg, control, f"{pg.bin('pg_dump')} -Fc -f {file}")
     assert await measure(store, config(pg, control, None)) == {"acme": float("inf")}
-    await backups.round()
+    assert await back_up(wanted) == [("acme", 0)]
     assert file.read_bytes().startswith(b"PGDMP")
     ((kind, database, detail),) = await events(store)
     assert (kind, database, detail["exit"]) == ("backup.done", "acme", 0)
     age = (await measure(store, config(pg, control, None)))["acme"]
     assert detail["seconds"] <= age < 60
     file.unlink()
-    await backups.round()
+    assert await back_up(wanted) == []
     assert not file.exists()
 
 
@@ -86,14 +93,12 @@ async def test_an_old_backup_is_made_anew_and_a_failed_one_counts_for_nothing(
         "INSERT INTO tenantry.event (kind, actor, database, at) "
         "VALUES ('backup.done', 'cron', 'acme', now() - interval '7 h')"
     )
-    failing = Backups(store, config(pg, control, "exit 3"))
-    await failing.round()
-    await failing.round()  # not again at once
+    assert await back_up(config(pg, control, "exit 3")) == [("acme", 3)]
     assert [(kind, detail) for kind, _, detail in await events(store)][1:] == [
         ("backup.failed", {"exit": 3, "seconds": (await events(store))[1][2]["seconds"]})
     ]
     assert (await measure(store, config(pg, control, None)))["acme"] > 7 * HOUR - 1
-    await Backups(store, config(pg, control, "exit 0")).round()
+    assert await back_up(config(pg, control, "exit 0")) == [("acme", 0)]
     assert (await measure(store, config(pg, control, None)))["acme"] < 60
 
 
@@ -102,22 +107,49 @@ async def test_two_processes_make_one_backup(
 ) -> None:
     said = tmp_path / "said"
     wanted = config(pg, control, f"echo $TENANTRY_BACKUP_DATABASE >> {said}; sleep 1")
-    await asyncio.gather(*(Backups(store, wanted).round() for _ in range(3)))
+    assert sorted(map(len, await asyncio.gather(*(back_up(wanted) for _ in range(3))))) == [0, 0, 1]
     assert said.read_text() == "acme\n"
 
 
-async def test_a_command_that_runs_is_ended_with_the_server(
+async def test_a_command_that_runs_is_ended_when_the_backup_is_given_up(
     pg: EmbeddedServer, control: str, store: Store, tmp_path: Path
 ) -> None:
     begun = tmp_path / "begun"
-    backups = Backups(store, config(pg, control, f"echo $$ > {begun}.new; mv {begun}.new {begun}; exec sleep 600"))
-    backups.start()
+    command = f"echo $$ > {begun}.new; mv {begun}.new {begun}; exec sleep 600"
+    making = asyncio.create_task(back_up(config(pg, control, command)))
     async with asyncio.timeout(20):
         while not begun.exists():  # noqa: ASYNC110  told by a file
             await asyncio.sleep(0.02)
-    await backups.close()
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
     assert not Path(f"/proc/{begun.read_text().strip()}").exists()  # noqa: ASYNC240  quick
     assert await events(store) == []
+
+
+async def test_the_command_line_runs_what_is_due_and_a_database_by_name(
+    pg: EmbeddedServer, control: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, path = tmp_path / "made", tmp_path / "tenantry.yaml"
+    path.write_text(
+        f"control: {{dsn: '{pg.dsn(control)}'}}\ndatabases:\n  acme:\n    kind: dedicated\n"
+        f"    dsn: '{pg.dsn(control)}'\n    backup: {{every: 6h, command: echo made >> {made}}}\n"
+    )
+
+    async def run(*arguments: str) -> tuple[int, Any]:
+        code = await asyncio.to_thread(main, ["--config", str(path), "--json", "backup", *arguments])
+        out = capsys.readouterr().out
+        return code, json.loads(out) if out else None
+
+    assert await run("--plan") == (1, [{"database": "acme"}])
+    assert not made.exists()
+    code, ((done),) = await run()
+    assert (code, done["database"], done["exit"]) == (0, "acme", 0)
+    assert await run() == (0, [])
+    assert await run("--plan") == (0, [])
+    assert (await run("acme"))[0] == 0
+    assert made.read_text() == "made\nmade\n"
+    assert (await run("nobody"))[0] == 2
 
 
 async def test_nothing_is_run_that_only_the_directory_says(
@@ -129,8 +161,7 @@ async def test_nothing_is_run_that_only_the_directory_says(
     await store.put_database("neu", Kind.DEDICATED, "server:eu1", evil)
     await store.add_tenant("t", "neu")
     server = {"dsn": pg.dsn("postgres"), "backup": {"every": "1h", "command": f"touch {tmp_path / 'good'}"}}
-    backups = Backups(store, config(pg, control, None, servers={"eu1": server}))
-    await backups.round()
+    assert await back_up(config(pg, control, None, servers={"eu1": server})) == [("neu", 0)]
     assert [path.name for path in tmp_path.iterdir()] == ["good"]  # noqa: ASYNC240  quick
     assert [(kind, database) for kind, database, _ in await events(store)] == [("backup.done", "neu")]
 

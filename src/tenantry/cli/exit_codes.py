@@ -11,13 +11,15 @@ from tenantry.errors import (
     ConfigError,
     DatabaseUnavailable,
     InvalidTenantId,
+    OperationRefused,
     RouterClosed,
     TenantBusy,
     TenantMoving,
     TenantryError,
+    UnknownDatabase,
     UnsafeRole,
 )
-from tenantry.move.errors import LeaseLost, MoveInterrupted, MoveRefused, UnknownDatabase, Unreachable
+from tenantry.move.errors import LeaseLost, MoveInterrupted, MoveRefused, Unreachable
 from tenantry.usage.exchange import BadHistory
 
 DONE: Final = 0
@@ -35,16 +37,12 @@ INTERRUPTED: Final = 130
 BUG: Final = 70
 
 
-class Refused(TenantryError):
-    """A check before the work refuses it; nothing was touched."""
-
-
 _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (ConfigError, USAGE),
     (InvalidTenantId, USAGE),
     (UnsafeRole, REFUSED),
     (MoveRefused, REFUSED),
-    (Refused, REFUSED),
+    (OperationRefused, REFUSED),
     (DatabaseUnavailable, UNAVAILABLE),
     (TenantBusy, UNAVAILABLE),
     (TenantMoving, UNAVAILABLE),

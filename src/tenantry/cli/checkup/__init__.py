@@ -1,1 +1,0 @@
-"""What `tenantry check` does: `facts` asks the databases, `rules` says what is wrong with the answers."""

@@ -1,0 +1,239 @@
+"""The tenants of the directory, kept equal in the control database and in the database where each lives.
+
+In which order the two are written, and why, stands in `directory.placements`. Every operation can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tenantry.directory import TenantRow, placements
+from tenantry.directory.placements import Placed
+from tenantry.errors import ConfigError, DatabaseUnavailable, UnknownTenant
+from tenantry.ids import Kind
+from tenantry.operations import import_tenants
+from tenantry.operations.context import Context
+from tenantry.operations.import_tenants import Imported, Told, untold
+
+
+class TenantDetails(NamedTuple):
+    """A tenant, as both sides have it."""
+
+    row: TenantRow
+    in_database: Placed | None
+    """What its database has of it; None: it has never heard of the tenant, or could not be asked."""
+    unknown: str | None = None
+    """Why the database could not be asked; None: it was."""
+
+
+class Added(NamedTuple):
+    """A sign-up."""
+
+    row: TenantRow
+    new: bool
+    """False: the tenant was there already, and stays as it was."""
+
+
+class Tenants:
+    """`Operations.tenants`. Every method takes a tenant's id, or the text that a user has typed for one.
+
+    Raises (every method): InvalidTenantId before any I/O; DatabaseUnavailable for a database that doesn't answer.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def list(
+        self, *, database: str | None = None, state: str | None = None, plan: str | None = None
+    ) -> AsyncIterator[TenantRow]:
+        """Every tenant that was not removed, in the order of the ids; a page of them in memory.
+
+        Args:
+            state: "active" or "suspended" ones only.
+            plan: those of this plan only.
+        """
+        async for row in self._context.store.all_tenants(database=database):
+            if state in (None, row.state) and plan in (None, row.plan):
+                yield row
+
+    async def get(self, tenant: object) -> TenantRow:
+        """The directory's row.
+
+        Raises:
+            UnknownTenant: it isn't in the directory.
+        """
+        return await self._context.tenant(tenant)
+
+    async def show(self, tenant: object) -> TenantDetails:
+        """One tenant: where it lives, on what terms, and what its database says of it. Raises as `get`."""
+        row = await self.get(tenant)
+        try:
+            async with self._context.operator(row.database) as connection:
+                return TenantDetails(row, await placements.read(connection, row.id))
+        except (ConfigError, DatabaseUnavailable) as error:
+            return TenantDetails(row, None, str(error))
+
+    async def add(
+        self,
+        tenant: object,
+        *,
+        database: str | None = None,
+        plan: str | None = None,
+        weight: float = 1.0,
+        limits: Mapping[str, int] | None = None,
+    ) -> Added:
+        """Sign a tenant up as a service does: it can be served when this returns. Repeatable.
+
+        A tenant that was removed comes back: that needs the operator's role.
+
+        Args:
+            database: where it shall live; None: `tenancy.default_database`, or the only shared database.
+            limits: "connections", "queue" (of one pool), "statement_timeout" (milliseconds).
+
+        Raises:
+            UnknownDatabase: there is no such database.
+            ConfigError: it can't be told where the tenant shall live.
+        """
+        context = self._context
+        text = context.id_of(tenant)
+        known = await context.store.tenants([text])
+        home = await self._home_for_new(database)
+        placement = await context.router.add_tenant(
+            context.config.tenancy.type.parse(text),
+            plan=plan,
+            database=home,
+            weight=weight,
+            limits=dict(limits or {}),
+        )
+        if placement.epoch > 1 and not known:
+            async with context.operator(placement.database) as connection:
+                await placements.restore(connection, text, placement.epoch)
+        row = await self.get(text)
+        if not known:
+            await context.store.record("tenant.added", context.actor, tenant=row.id, database=row.database)
+        return Added(row, not known)
+
+    async def set(
+        self,
+        tenant: object,
+        *,
+        plan: str | None = None,
+        weight: float | None = None,
+        limits: Mapping[str, int] | None = None,
+    ) -> TenantRow:
+        """Change the terms that are given, leave the rest. Routers follow within milliseconds. Raises as `get`.
+
+        Args:
+            limits: as of `add`; 0 takes a limit away.
+        """
+        row = await self.get(tenant)
+        kept = {name: value for name, value in {**row.limits, **(limits or {})}.items() if value}
+        changed = await self._context.store.set_tenant(
+            row.id, plan=plan, weight=weight, limits=kept if limits else None
+        )
+        if not changed:  # removed meanwhile
+            raise UnknownTenant(row.id)
+        now = await self.get(row.id)
+        detail = {"plan": now.plan, "weight": now.weight, "limits": now.limits}
+        await self._context.store.record("tenant.changed", self._context.actor, tenant=row.id, detail=detail)
+        return now
+
+    async def suspend(self, tenant: object, *, reason: str | None = None) -> TenantRow:
+        """Shut a tenant out: its requests fail with TenantSuspended, its data stay. Raises as `get`.
+
+        Raises:
+            ConfigError: its database has no operator's role.
+        """
+        return await self._change(tenant, "suspended", reason)
+
+    async def resume(self, tenant: object, *, reason: str | None = None) -> TenantRow:
+        """Let a suspended tenant in again. Raises as `suspend`."""
+        return await self._change(tenant, "active", reason)
+
+    async def remove(self, tenant: object, *, reason: str | None = None) -> TenantRow:
+        """Take a tenant out of the directory and shut it out of its database; the row as it was.
+
+        The tenant's rows in its database are not deleted. Raises as `suspend`.
+        """
+        return await self._change(tenant, "removed", reason)
+
+    # -- many at once ------------------------------------------------------------------------------
+
+    async def import_ids(
+        self,
+        ids: Iterable[str] | AsyncIterable[str],
+        *,
+        database: str | None = None,
+        plan: str | None = None,
+        batch: int = 5000,
+        progress: Told = untold,
+    ) -> Imported:
+        """Adopt ids of a product that exists: they live in the database from now on. Repeatable.
+
+        Args:
+            database: a shared one; None: as of `add`.
+            batch: ids that are written at once, and held in memory.
+            progress: told after each batch how many more were read.
+
+        Raises:
+            OperationRefused: the database is a dedicated one, or its DSN leads to another.
+        """
+        home = await self._home_for_new(database)
+        read = import_tenants.checked(self._context, ids)
+        return await import_tenants.place(self._context, home, read, plan, batch, progress)
+
+    async def import_table(
+        self,
+        source: str,
+        *,
+        database: str | None = None,
+        plan: str | None = None,
+        batch: int = 5000,
+        progress: Told = untold,
+    ) -> Imported:
+        """The same with the distinct values of a column of that database: `schema.table.column`."""
+        home = await self._home_for_new(database)
+        read = import_tenants.from_table(self._context, home, source)
+        return await import_tenants.place(self._context, home, read, plan, batch, progress)
+
+    async def import_file(
+        self,
+        path: Path,
+        *,
+        column: str | None = None,
+        database: str | None = None,
+        plan: str | None = None,
+        batch: int = 5000,
+        progress: Told = untold,
+    ) -> Imported:
+        """The same with the ids of a file, an id a line, or of the column of a CSV file with a header.
+
+        The file is read to its end first, so that one with a mistake changes nothing. "-" reads standard input.
+        """
+        home = await self._home_for_new(database)
+        read = import_tenants.from_file(self._context, path, column)
+        return await import_tenants.place(self._context, home, read, plan, batch, progress)
+
+    # -- how ---------------------------------------------------------------------------------------
+
+    async def _change(self, tenant: object, state: str, reason: str | None) -> TenantRow:
+        """Suspend, resume or remove a tenant, in both databases."""
+        row, store = await self.get(tenant), self._context.store
+        (await self._context.database(row.database)).require_operator_dsn()  # before anything is written
+        home = await store.set_state(self._context.operator, row, state)
+        kind = {"active": "tenant.resumed"}.get(state, f"tenant.{state}")
+        await store.record(kind, self._context.actor, tenant=row.id, database=home, reason=reason)
+        return row
+
+    async def _home_for_new(self, database: str | None) -> str:
+        """Where a new tenant lives when nothing is said: as `Router.add_tenant` decides."""
+        if database is not None:
+            return (await self._context.database(database)).name
+        if self._context.config.tenancy.default_database is not None:
+            return self._context.config.tenancy.default_database
+        shared = [d.name for d in (await self._context.databases()).values() if d.kind is Kind.SHARED]
+        if len(shared) != 1:
+            raise ConfigError(f"{len(shared)} shared databases: say which, or set tenancy.default_database")
+        return shared[0]
