@@ -8,16 +8,18 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from tenantry.cli import exit_codes
 from tenantry.cli.render import Renderer, nowhere
 from tenantry.cli.session import DEFAULT_CONFIG, Session
 from tenantry.config import secrets
+from tenantry.errors import ConfigError
 
 Work = TypeVar("Work", bound=Callable[..., Any])
 
@@ -164,8 +166,9 @@ def _runner(work: Callable[..., Any]) -> Callable[..., None]:
             options[name] = kind(**{field.name: options.pop(field.name) for field in dataclasses.fields(kind)})
         out = Renderer(as_json=options.pop("json_here") or before.as_json)
         session = Session(options.pop("config_here") or before.config or DEFAULT_CONFIG, out)
-        _guarded(session, work, options)
+        _guarded(session, work, options, flags)
 
+    flags = {parameter.name: flag for parameter in own if (flag := _flag(parameter.annotation)) is not None}
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter("context", keyword, annotation=typer.Context),
@@ -193,7 +196,23 @@ def _options_of(kind: Any) -> list[inspect.Parameter]:
     ]
 
 
-def _guarded(session: Session, work: Callable[..., Any], options: dict[str, Any]) -> None:
+def _flag(annotation: Any) -> str | None:
+    """How an option is written: "--to"; None: it is an argument."""
+    said = next((one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, OptionInfo)), None)
+    return next((flag for flag in said.param_decls or () if flag.startswith("--")), None) if said else None
+
+
+def _words(error: Exception, flags: Mapping[str, str]) -> str:
+    """What the user reads; what an operation calls by its parameter's name, by the option's."""
+    key = error.key if isinstance(error, ConfigError) and error.source is None else None
+    if key is not None and key in flags:
+        return flags[key] + str(error).removeprefix(key)
+    return exit_codes.words_for(error)
+
+
+def _guarded(
+    session: Session, work: Callable[..., Any], options: dict[str, Any], flags: Mapping[str, str]
+) -> None:
     """Do the work; tell an error in words. Never a traceback, unless one is asked for."""
     try:
         done = work(session, **options)
@@ -208,7 +227,7 @@ def _guarded(session: Session, work: Callable[..., Any], options: dict[str, Any]
         if os.environ.get("TENANTRY_TRACEBACK"):
             trace = "".join(traceback.format_exception(error))
             print(secrets.scrub(trace, session.out.secrets), file=sys.stderr)
-        session.out.error(exit_codes.words_for(error))
+        session.out.error(_words(error, flags))
         raise typer.Exit(exit_codes.code_of(error)) from None
 
 

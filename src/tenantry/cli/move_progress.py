@@ -208,7 +208,7 @@ def shown(out: Renderer, plan: MovePlan) -> Iterator[Tell]:
     """Show what a mover tells while the body runs."""
     if out.as_json:
         yield lambda event: out.event(
-            {"event": type(event).__name__, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+            {"event": event.name, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
             | {
                 key: round(value, 4) if isinstance(value, float) else value
                 for key, value in event._asdict().items()

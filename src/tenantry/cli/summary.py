@@ -85,7 +85,7 @@ def show(out: Renderer, record: MoveRecord, *, as_event: bool = False) -> None:
         with out.unless_unread():
             out.facts(text(record))
     elif as_event:
-        out.event({"event": "Summary", **facts(record)})
+        out.event({"event": "move.summary", **facts(record)})
     else:
         out.tree(facts(record))
 

@@ -1,4 +1,7 @@
-"""What a move tells while it runs: frozen values, for progress bars, logs and metrics."""
+"""What a move tells while it runs: frozen values, for progress bars, logs and metrics.
+
+Each has a `name`, which programs read and which stays the same whatever the class is called.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,11 @@ class StepStarted(NamedTuple):
     move: str
     step: str
 
+    @property
+    def name(self) -> str:
+        """Stable."""
+        return "step.started"
+
 
 class StepEnded(NamedTuple):
     """A step is complete and journalled."""
@@ -19,6 +27,11 @@ class StepEnded(NamedTuple):
     move: str
     step: str
     seconds: float
+
+    @property
+    def name(self) -> str:
+        """Stable."""
+        return "step.ended"
 
 
 class CopyProgressed(NamedTuple):
@@ -39,6 +52,11 @@ class CopyProgressed(NamedTuple):
     complete: bool = False
     """True once, at the table's end."""
 
+    @property
+    def name(self) -> str:
+        """Stable."""
+        return "rows.copied"
+
 
 class Following(NamedTuple):
     """How far the other side is behind."""
@@ -49,6 +67,11 @@ class Following(NamedTuple):
     latency: float | None
     """Seconds that a marker took to be seen at the other side; None: not probed yet."""
 
+    @property
+    def name(self) -> str:
+        """Stable."""
+        return "lag.measured"
+
 
 class Compared(NamedTuple):
     """Some rows were read for the comparison; whether they are equal is known at the table's end."""
@@ -57,6 +80,11 @@ class Compared(NamedTuple):
     table: str
     rows: int
     """Of this table, so far: the mean of both sides, which go at their own pace."""
+
+    @property
+    def name(self) -> str:
+        """Stable."""
+        return "rows.compared"
 
 
 class FenceTried(NamedTuple):
@@ -71,6 +99,11 @@ class FenceTried(NamedTuple):
     why: str | None
     """Why it ended without a flip."""
 
+    @property
+    def name(self) -> str:
+        """Stable."""
+        return "fence.tried"
+
 
 class Deleted(NamedTuple):
     """Old rows were deleted at the old home."""
@@ -79,6 +112,11 @@ class Deleted(NamedTuple):
     table: str
     rows: int
     """Of this table, so far."""
+
+    @property
+    def name(self) -> str:
+        """Stable."""
+        return "rows.deleted"
 
 
 class Retrying(NamedTuple):
@@ -89,6 +127,11 @@ class Retrying(NamedTuple):
     error: str
     wait: float
     """Seconds."""
+
+    @property
+    def name(self) -> str:
+        """Stable."""
+        return "step.retried"
 
 
 Progress = StepStarted | StepEnded | CopyProgressed | Following | Compared | FenceTried | Deleted | Retrying

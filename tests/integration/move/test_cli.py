@@ -43,7 +43,7 @@ async def test_an_operator_promotes_looks_rolls_back_and_promotes_again(
     assert "rolled back" in out
     code, out, _ = await run("--json", "promote", tenant, "--to", "acme", "--yes")
     assert code == 0
-    assert '"event": "FenceTried"' in out
+    assert '"event": "fence.tried"' in out
     move = json.loads((await run("--json", "moves", "list"))[1])[0]["id"]
     assert (await run("moves", "release", move, "--yes"))[0] == 0
     assert (await run("promote", tenant, "--to", "shared"))[0] == 2  # not a dedicated database

@@ -172,33 +172,33 @@ async def test_json_is_an_event_a_line_with_stable_keys(estate18: Estate, run: R
     by_name = {event["event"]: event for event in events}
     move = events[0]["move"]
     assert all(event.get("move", event.get("id")) == move for event in events)
-    assert {name: [*event] for name, event in by_name.items() if name != "Summary"} == {
-        "StepStarted": ["event", "at", "move", "step"],
-        "StepEnded": ["event", "at", "move", "step", "seconds"],
-        "CopyProgressed": [
+    assert {name: [*event] for name, event in by_name.items() if name != "move.summary"} == {
+        "step.started": ["event", "at", "move", "step"],
+        "step.ended": ["event", "at", "move", "step", "seconds"],
+        "rows.copied": [
             "event", "at", "move", "table", "bytes", "expected", "rows", "seconds", "expected_rows", "complete",
         ],
-        "Following": ["event", "at", "move", "lag", "latency"],
-        "Compared": ["event", "at", "move", "table", "rows"],
-        "FenceTried": ["event", "at", "move", "attempt", "flipped", "pause", "why"],
+        "lag.measured": ["event", "at", "move", "lag", "latency"],
+        "rows.compared": ["event", "at", "move", "table", "rows"],
+        "fence.tried": ["event", "at", "move", "attempt", "flipped", "pause", "why"],
     }  # fmt: skip
-    done = {event["table"]: event["rows"] for event in events if event["event"] == "CopyProgressed"}
+    done = {event["table"]: event["rows"] for event in events if event["event"] == "rows.copied"}
     assert done['"public"."entry"'] == 200
     summary = events[-1]
-    assert summary["event"] == "Summary"
+    assert summary["event"] == "move.summary"
     assert {"id", "tenant", "source", "target", "state", "copied_rows", "copied_bytes", "verified_rows",
             "audited_rows", "pause_seconds", "seconds", "next"} <= set(summary)  # fmt: skip
     assert summary["copied_rows"] == sum(done.values())
-    assert set(summary["seconds"]) == {event["step"] for event in events if event["event"] == "StepEnded"}
+    assert set(summary["seconds"]) == {event["step"] for event in events if event["event"] == "step.ended"}
     assert summary["next"] == [f"tenantry moves rollback {move}", f"tenantry moves release {move}"]
     shown = json.loads((await run("--json", "moves", "show", move)).out)
     assert shown == {key: value for key, value in summary.items() if key != "event"}
     ran = await run("--json", "moves", "release", move, "--yes")
     events = [json.loads(line) for line in ran.out.splitlines()]
-    assert [event["event"] for event in events if event["event"] != "Deleted"] == [
-        "StepStarted", "StepEnded", "Summary"
+    assert [event["event"] for event in events if event["event"] != "rows.deleted"] == [
+        "step.started", "step.ended", "move.summary"
     ]  # fmt: skip
     assert events[-1]["next"] == []
     assert events[-1]["deleted_rows"] == sum(
-        {event["table"]: event["rows"] for event in events if event["event"] == "Deleted"}.values()
+        {event["table"]: event["rows"] for event in events if event["event"] == "rows.deleted"}.values()
     )
