@@ -15,8 +15,8 @@ class Finding(NamedTuple):
     """Stable name of the rule, such as "tenant-column-missing"."""
     problem: str
     """One sentence."""
-    fix: str
-    """The statement or the step that fixes it."""
+    fix: str = ""
+    """The statement or the step that fixes it; empty in a plan that was journalled before findings had it."""
     refuses: bool = True
     """False: worth knowing, the move goes on."""
 
