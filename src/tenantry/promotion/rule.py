@@ -3,7 +3,9 @@
 The rule, exactly: a tenant of a shared database is a *candidate* when its share was above the
 threshold in each of the last complete buckets of the window, the window's coverage is at least the
 required one, and the database was busy for at least the floor in each of those buckets. Equal to
-the threshold is not above. What is not known never counts as above.
+the threshold is not above. What is not known never counts as above: of a bucket that is known in part, the
+tenant is taken to have used nothing of the rest, and the database to have been as busy there as it can be. So
+losing knowledge never makes a candidate; nor one for demotion, where it is the other way round.
 
 Three answers are possible to "is it a candidate": proven, disproven, and not known. Disproven is
 called *building* while the newest buckets are above (the streak), and *not* otherwise.
@@ -156,6 +158,14 @@ class Verdict:
         return self.buckets[-1].share if self.buckets else None
 
     @property
+    def proven_share(self) -> float | None:
+        """`share`, or None when it is above the threshold by presumption only: what Prometheus may be told."""
+        share = self.share
+        if share is None or (share > self.rule.threshold and self.buckets[-1].status is BucketStatus.MISSING):
+            return None
+        return share
+
+    @property
     def missing(self) -> tuple[BucketResult, ...]:
         """Buckets of which not enough is known."""
         return tuple(bucket for bucket in self.buckets if bucket.status is BucketStatus.MISSING)
@@ -230,18 +240,24 @@ def _judge_bucket(rule: PromotionRule, history: History, first: date) -> BucketR
     days = _days(history, first, length)
     known = [day for day in days if day is not None and day.total is not None]
     coverage = round(sum(day.coverage for day in known) / length, DECIMALS)
-    total = sum(day.total for day in known if day.total is not None)
-    share = _share(sum(day.busy for day in known), total) if known else None
+    busy = sum(day.busy for day in known)
+    total = sum(day.total or 0.0 for day in known)
+    share = _share(busy, total) if known else None
     # The floor is a day's; of a week with unknown days, only the known ones can be held against it.
-    idle = total < rule.floor * len(known)
+    floor = rule.floor * len(known)
+    idle = total < floor
+    # A day of which nothing is known may have been as busy as any; one that is known in part has a limit.
+    proven = len(known) == length and sum(day.least or 0.0 for day in known) >= floor
+    above = proven and _share(busy, sum(day.most or 0.0 for day in known)) > rule.threshold
     if history.since is not None and first + timedelta(days=length) <= history.since:
         status = BucketStatus.ABSENT
     elif share is None:
         status = BucketStatus.MISSING
-    elif share > rule.threshold and not idle:
+    elif above:
         status = BucketStatus.MET
-    elif coverage < rule.coverage:
-        # What was not reported may have been this tenant's: below is not proven.
+    elif coverage < rule.coverage or (share > rule.threshold and not idle):
+        # What was not reported may have been this tenant's, so below is not proven; or what was not seen may have
+        # been others', so above is not.
         status = BucketStatus.MISSING
     else:
         status = BucketStatus.IDLE if idle else BucketStatus.UNMET
@@ -252,6 +268,7 @@ def _judge_return(rule: PromotionRule, own: History, shared: History, first: dat
     length = rule.bucket.days
     pairs = list(zip(_days(own, first, length), _days(shared, first, length), strict=True))
     own_total = both_total = coverage = 0.0
+    own_most = there_least = 0.0
     known = 0
     for mine, there in pairs:
         if mine is None or there is None or mine.total is None or there.total is None:
@@ -259,15 +276,20 @@ def _judge_return(rule: PromotionRule, own: History, shared: History, first: dat
         known += 1
         own_total += mine.total
         both_total += mine.total + there.total
+        own_most += mine.most or 0.0
+        there_least += there.least or 0.0
         coverage += min(mine.coverage, there.coverage)
     coverage = round(coverage / length, DECIMALS)
     share = _share(own_total, both_total) if known else None
+    # What is not known is held against the return: its own database may have been as busy as it can be, the other
+    # one idle.
+    below = known == length and _share(own_most, own_most + there_least) < rule.demote_threshold
     if own.since is not None and first <= own.since:
         status = BucketStatus.ABSENT  # the day of the move is mixed: it says nothing about life on its own
-    elif share is None or coverage < rule.coverage:
+    elif share is None or coverage < rule.coverage or (share < rule.demote_threshold and not below):
         status = BucketStatus.MISSING
     else:
-        status = BucketStatus.MET if share < rule.demote_threshold else BucketStatus.UNMET
+        status = BucketStatus.MET if below else BucketStatus.UNMET
     return BucketResult(first, length, share, coverage, status, _sources([pair[0] for pair in pairs]))
 
 

@@ -233,7 +233,7 @@ class FleetReader:
         told = tuple(verdict for verdict in all_ if verdict.state is not Candidacy.NOT_CANDIDATE)
         # Of a dedicated tenant the verdict's share is the one that it would have back, not of its database.
         shared = (v for v in all_ if v.action is Action.PROMOTE)
-        last = {(v.tenant, v.database): v.share for v in shared if v.share is not None}
+        last = {(v.tenant, v.database): share for v in shared if (share := v.proven_share) is not None}
         return told, last
 
     def _numbers(self, databases: tuple[DatabaseState, ...], moves: tuple[MoveRow, ...]) -> FleetNumbers:

@@ -12,6 +12,7 @@ import asyncpg
 
 from tenantry.ids import Kind
 from tenantry.sql import query
+from tenantry.usage.meter import DAY
 from tenantry.usage.values import Day, History
 
 #: A day of which less than this part of the denominator is known has no total at all. Above it, what
@@ -28,7 +29,7 @@ class Total(NamedTuple):
     busy: float
     """Seconds that it was executing, as far as known."""
     covered: float
-    """How much of the day of the denominator is known, 0 to 1."""
+    """How much of the day of the denominator is known, by hours of which all is known: 0 to 1."""
     reported: float
     """How much of the day the fleet was reporting, 0 to 1."""
     source: str
@@ -55,6 +56,11 @@ class Total(NamedTuple):
     def whole(self) -> float | None:
         """Seconds of the whole day, or None when too little is known."""
         return self.executing / self.covered if self.covered >= LEAST_COVERED else None
+
+    @property
+    def unseen(self) -> float:
+        """Seconds of the day of which the denominator is not known."""
+        return round(DAY * max(0.0, 1.0 - self.covered), 3)  # sums of floats are not exactly 1
 
     def charged(self, used: Used | None) -> float:
         """Seconds of `executing` that are this use's.
@@ -120,7 +126,7 @@ class Shares:
             total = self.totals.get((database, day))
             if total is not None:
                 used = self.used.get((tenant, database, day, total.source))
-                found[day] = Day(day, total.charged(used), total.whole, total.coverage, total.source)
+                found[day] = Day(day, total.charged(used), total.whole, total.coverage, total.source, total.unseen)
         return found
 
     def so_far(self, tenant: str, database: str, day: date) -> float | None:

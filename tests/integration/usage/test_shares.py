@@ -152,11 +152,12 @@ async def test_an_hour_that_the_server_tells_nothing_of_is_presumed_like_the_res
         hours = [to_datetime(MIDNIGHT - 14 * DAY + hour * HOUR) for hour in unknown]
         await control.execute("UPDATE tenantry.database_usage SET covered_seconds = 0 WHERE hour = ANY($1)", hours)
 
-    assert await verdict(control) is Candidacy.CANDIDATE
-    assert await verdict(control, "light") is Candidacy.CANDIDATE
+    # Presumed, and told as a share; but whoever was busy in that hour, it may have been the others.
+    assert await verdict(control) is Candidacy.UNKNOWN
+    assert await verdict(control, "light") is Candidacy.UNKNOWN
     found = await shares.load(control, TODAY - timedelta(days=14), TODAY)
     day = found.history("heavy").days[TODAY - timedelta(days=1)]
-    assert [day.total, day.coverage] == pytest.approx([2400.0, 23 / 24])
+    assert [day.total, day.coverage, day.unseen] == pytest.approx([2400.0, 23 / 24, 3600.0])
 
 
 async def test_who_is_above_by_the_servers_clock_alone_is_found_among_those_near_the_rule(control: Pool) -> None:

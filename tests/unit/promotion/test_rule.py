@@ -190,7 +190,7 @@ WEEKS = [
     ("one day below in a heavy week", [0.6] * 13 + [0.1], {}, Candidacy.CANDIDATE, 2, 0),
     ("exactly at it on average", [0.4] * 14, {}, Candidacy.NOT_CANDIDATE, 0, 9),
     ("last week only", [0.1] * 7 + [0.5] * 7, {}, Candidacy.BUILDING, 1, 2),
-    ("a day without data", [0.6] * 6 + [None] + [0.6] * 7, {}, Candidacy.UNKNOWN, 2, 2),
+    ("a day without data", [0.6] * 6 + [None] + [0.6] * 7, {}, Candidacy.UNKNOWN, 1, 2),
     ("idle weeks", [0.9] * 14, {"total": 599.0}, Candidacy.NOT_CANDIDATE, 0, 9),
     ("one idle day", [0.9] * 14, {"total": [TOTAL] * 13 + [1.0]}, Candidacy.CANDIDATE, 2, 0),
 ]

@@ -6,8 +6,9 @@
 -- too: `usage.shares` takes it off again, the same for each statement. Not of an hour of which the server's figure is
 -- known in part only: there it is smaller for another reason.
 --
--- Once enough of the day is known for a total, hours that are known in part are presumed to be like the others: what
--- stands in them (a guess, what was left after a crash, the tenants' sum) must not be counted beside that.
+-- What is known of a day are its hours that are known as a whole. Once they are enough for a total, the others are
+-- presumed to be like them: what stands in those (a guess, what was left after a crash, the tenants' sum) must not be
+-- counted beside that.
 WITH span AS (
     SELECT $1::date::timestamp AT TIME ZONE 'UTC' AS first, ($1::date + 1)::timestamp AT TIME ZONE 'UTC' AS after
 ), tenants AS (
@@ -21,7 +22,7 @@ WITH span AS (
 ), day AS (
     SELECT database, sum(greatest(server.busy, tenants.busy)) AS seen,
            coalesce(sum(greatest(server.busy, tenants.busy)) FILTER (WHERE server.whole), 0) AS known,
-           coalesce(sum(server.covered), 0) AS covered, sum(server.covered) FILTER (WHERE server.whole) AS wholly,
+           coalesce(sum(server.covered) FILTER (WHERE server.whole), 0) AS covered,
            coalesce(sum(tenants.busy), 0) AS attributed,
            coalesce(sum(tenants.busy - server.busy) FILTER (WHERE server.whole AND tenants.busy > server.busy), 0) AS excess,
            coalesce(sum(tenants.statements) FILTER (WHERE server.whole AND tenants.busy > server.busy), 0) AS statements
@@ -31,7 +32,7 @@ WITH span AS (
 INSERT INTO tenantry.database_usage_day AS d (day, database, source, busy_seconds, covered, reported, attributed_seconds,
                                             excess_seconds, excess_statements)
 SELECT $1::date, database, 'measured',
-       CASE WHEN covered >= 0.95 * 86400 THEN (known - excess) * (covered / wholly) + excess ELSE seen END,
+       CASE WHEN covered >= 0.95 * 86400 THEN known ELSE seen END,
        least(1, covered / 86400), $2::float8, attributed, excess, statements
 FROM day
 ON CONFLICT (day, database, source) DO UPDATE SET
