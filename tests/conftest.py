@@ -13,13 +13,15 @@ from contextlib import ExitStack
 import pytest
 
 from tenantry.embedded import EmbeddedServer, versions
-from tests.support import databases, memory, pgbouncer
+from tests.support import databases, load, memory, pgbouncer
 from tests.support.programs import missing
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Before any server is started."""
     memory.use()
+    if "faults" in str(config.option.markexpr):
+        load.hurry()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,15 +1,24 @@
-"""Databases that live for one test."""
+"""Databases that live for one test: empty ones, and copies of templates that are prepared once per server."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
+import asyncpg
+
+from tenantry.directory.schema import install_control
 from tenantry.embedded import EmbeddedServer
 
 _numbers = itertools.count(1)
+
+# Mutable state of this module: the templates, by their server and what they are for.
+_templates: dict[tuple[EmbeddedServer, str], str] = {}
 
 #: In one process where nothing holds it, which is nearly always.
 _DROP_FREE = """
@@ -44,6 +53,62 @@ def new_database(server: EmbeddedServer, prefix: str = "t") -> str:
     # Its files are copied: half the time of writing each page to the log.
     server.psql(f'CREATE DATABASE "{name}" TEMPLATE template0 STRATEGY file_copy')
     return name
+
+
+def new_database_like(
+    server: EmbeddedServer, kind: str, prepare: Callable[[str], Awaitable[None]], prefix: str = "t"
+) -> str:
+    """Makes a copy of a database that is prepared once per server, and returns the copy's name.
+
+    Installing a schema takes ten times as long as copying a database that has it.
+
+    `kind`: what the template is for; `prepare` is awaited with the template's name at the first use of it, on an
+    event loop of its own, and must leave no connection.
+    """
+    if (server, kind) not in _templates:
+        template = new_database(server, "template")
+        # In a thread: the caller may be inside an event loop already.
+        failed: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                asyncio.run(_awaited(prepare(template)))
+            except BaseException as error:
+                failed.append(error)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join()
+        if failed:
+            raise failed[0]
+        _templates[server, kind] = template
+    name = f"{prefix}_{os.getpid()}_{next(_numbers)}"
+    server.psql(f'CREATE DATABASE "{name}" TEMPLATE "{_templates[server, kind]}" STRATEGY file_copy')
+    return name
+
+
+async def prepare_control(server: EmbeddedServer, database: str) -> None:
+    """Makes the control database's tables: a `prepare` of `new_database_like`."""
+    connection = await asyncpg.connect(server.dsn(database))
+    try:
+        await install_control(connection)
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def control_database(server: EmbeddedServer) -> Iterator[str]:
+    """A database's name in which the control database's tables are, and nothing in them; gone at the end."""
+    name = new_database_like(server, "control", partial(prepare_control, server), "control")
+    try:
+        yield name
+    finally:
+        if server.pid is not None:
+            drop_database(server, name)
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
 
 
 def drop_database(server: EmbeddedServer, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
 from tenantry.move import Endpoint, Limits, Mover
-from tests.support.databases import drop_database, new_database
+from tests.support.databases import drop_database, new_database, new_database_like
 
 SCHEMA = Path(__file__).with_name("estate.sql")
 SETTING = "app.current_tenant"
@@ -46,19 +47,14 @@ class Estate:
         for server in {near, far}:
             server.psql("DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
         estate = cls(
-            near, far, new_database(near, "shared"), new_database(far, "acme"), new_database(near, "control")
+            near,
+            far,
+            new_database_like(near, "estate: shared", partial(_shared, near), "shared"),
+            new_database(far, "acme"),
+            new_database_like(near, "estate: control", partial(_control, near), "control"),
         )
         control = await asyncpg.connect(estate.control_dsn)
-        await install_control(control)
-        await control.execute(
-            "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config'), "
-            "('acme', 'dedicated', 'config')"
-        )
         shared = await asyncpg.connect(near.dsn(estate.shared))
-        await install_data(
-            shared, name="shared", kind=Kind.SHARED, setting=SETTING, id_type=IdType.UUID, application_role="app"
-        )
-        await shared.execute(SCHEMA.read_text())
         for _ in range(tenants):
             tenant = uuid.uuid4()
             estate.tenants.append(tenant)
@@ -173,6 +169,25 @@ class Estate:
         )
         said["control"] = (rows[0]["database"], rows[0]["epoch"])
         return said
+
+
+async def _shared(server: EmbeddedServer, database: str) -> None:
+    connection = await asyncpg.connect(server.dsn(database))
+    await install_data(
+        connection, name="shared", kind=Kind.SHARED, setting=SETTING, id_type=IdType.UUID, application_role="app"
+    )
+    await connection.execute(SCHEMA.read_text())
+    await connection.close()
+
+
+async def _control(server: EmbeddedServer, database: str) -> None:
+    connection = await asyncpg.connect(server.dsn(database))
+    await install_control(connection)
+    await connection.execute(
+        "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config'), "
+        "('acme', 'dedicated', 'config')"
+    )
+    await connection.close()
 
 
 async def fill(connection: asyncpg.Connection[asyncpg.Record], tenant: uuid.UUID, rows: int) -> None:

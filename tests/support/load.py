@@ -25,8 +25,10 @@ from tests.support.estate import Estate
 OK, FAIL, UNKNOWN, DOWN = "ok", "fail", "unknown", "down"
 #: What the clients of a tenant do unless a test says otherwise.
 USUAL: Final = ("read committed", "repeatable read", "serializable", "read only")
-#: Seconds between an answer and the client's next question: customers do not keep two cores busy by themselves.
-THINK: Final = 0.003
+#: Seconds between an answer and the client's next question. Clients that ask again at once keep two cores busy by
+#: themselves, and the move waits for them: that is for `make faults`, whose long cells go for rare moments.
+THINK: Final = 0.03
+THINK_LONG: Final = 0.003
 #: Acknowledged writes that a read looks for.
 REMEMBERED: Final = 20
 #: What a lost connection raises: nobody knows what became of the operation.
@@ -37,6 +39,16 @@ LOST: Final = (
     OSError,
     TimeoutError,
 )
+
+
+# Mutable state of this module: what `hurry` has set.
+_think = THINK
+
+
+def hurry() -> None:
+    """Let the clients think as shortly as the long cells want it, in every test of this run."""
+    global _think
+    _think = THINK_LONG
 
 
 @dataclass
@@ -140,13 +152,13 @@ async def load(
     tenants: Sequence[uuid.UUID] | None = None,
     styles: Sequence[str] = USUAL,
     connections: int = 10,
-    think: float = THINK,
+    think: float | None = None,
 ) -> AsyncIterator[Load]:
     """Clients of every style for each tenant, while the body runs. The history is complete after.
 
     Args:
         connections: of the router's pool of each database, at most.
-        think: seconds between an answer and the client's next question.
+        think: seconds between an answer and the client's next question; None: by `hurry`.
     """
     stop = asyncio.Event()
     plain: list[Plain] = []
@@ -158,7 +170,7 @@ async def load(
         return plain[-1].perform
 
     async with Router.open(estate.config(connections=connections), metrics=False) as router:
-        running = Load(router=router, think=think)
+        running = Load(router=router, think=_think if think is None else think)
         try:
             async with asyncio.TaskGroup() as group:
                 for tenant in tenants or estate.tenants:

@@ -11,6 +11,7 @@ import itertools
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -22,7 +23,7 @@ from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind, TenantId
 from tenantry.isolation.policy import table_sql
 from tenantry.wiring import Opening
-from tests.support.databases import drop_database, new_database
+from tests.support.databases import drop_database, new_database_like
 
 APP, OPERATOR, GUEST = "product_app", "product_operator", "product_guest"
 Via = Callable[[str], str]
@@ -60,7 +61,6 @@ GRANT CREATE ON SCHEMA public TO {app};
 """
 TABLES = ("students", "courses", "enrolments", "badges", "awards")
 
-_templates: dict[tuple[int, IdType], str] = {}
 _numbers = itertools.count(1)
 
 
@@ -185,7 +185,7 @@ class Product:
         return int(count)
 
 
-async def _install(server: EmbeddedServer, database: str, ids: IdType) -> None:
+async def _install(server: EmbeddedServer, database: str, *, ids: IdType) -> None:
     connection = await asyncpg.connect(server.dsn(database))
     try:
         await connection.execute(_ROLES)
@@ -211,38 +211,15 @@ async def _install(server: EmbeddedServer, database: str, ids: IdType) -> None:
         await connection.close()
 
 
-def _template(server: EmbeddedServer, ids: IdType) -> str:
-    import asyncio
-    import threading
-
-    key = (server.port, ids)
-    if key not in _templates:
-        name = new_database(server, "template")
-        # In a thread: the caller may be inside an event loop already.
-        worker = threading.Thread(target=lambda: asyncio.run(_install(server, name, ids)))
-        worker.start()
-        worker.join()
-        _templates[key] = name
-    return _templates[key]
-
-
 @contextmanager
 def fresh_database(server: EmbeddedServer, ids: IdType = IdType.UUID) -> Iterator[str]:
     """The name of a new database with the product in it; dropped at the end."""
-    template = _template(server, ids)
-    name = new_database_from(server, template)
+    name = new_database_like(server, f"product {ids}", partial(_install, server, ids=ids), "p")
     try:
         yield name
     finally:
         if server.pid is not None:
             drop_database(server, name)
-
-
-def new_database_from(server: EmbeddedServer, template: str) -> str:
-    """A copy of a database to which nobody is connected."""
-    name = f"p_{uuid.uuid4().hex[:12]}"
-    server.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
-    return name
 
 
 @contextmanager

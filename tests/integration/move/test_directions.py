@@ -9,10 +9,10 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Mechanism, MoveRefused, State, WrongState
 from tests.support.estate import Estate
-from tests.support.load import THINK, check, load
+from tests.support.load import check, load
 
 
-async def there_and_back(estate: Estate, times: int = 1, think: float = THINK) -> None:
+async def there_and_back(estate: Estate, times: int = 1, think: float | None = None) -> None:
     """Promote and demote under load; every promotion is released before the next one."""
     mover = estate.mover()
     async with load(estate, think=think) as running:

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import httpx
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.sql import migrations
 from tests.support import databases
 
 #: Must never be seen. Trust authentication doesn't look at it.
@@ -88,26 +87,23 @@ def poll() -> str:
 
 
 @pytest.fixture
-def serving(
-    pg: EmbeddedServer, make_database: Callable[[EmbeddedServer], str], poll: str, tmp_path: Path
-) -> Iterator[Serving]:
+def serving(pg: EmbeddedServer, poll: str, tmp_path: Path) -> Iterator[Serving]:
     """The server's process, on each version; stopped at the end."""
-    # A server has one replication slot of a name, and that of `served` may be there.
-    yield from run(pg, make_database(pg), STORY.replace("m0000000001", "m0000000002"), poll, tmp_path)
+    with databases.control_database(pg) as control:
+        # A server has one replication slot of a name, and that of `served` may be there.
+        yield from run(pg, control, STORY.replace("m0000000001", "m0000000002"), poll, tmp_path)
 
 
 @pytest.fixture(scope="module", params=["pg16", "pg18"])
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """The same, one for all tests of a module that change nothing."""
     server: EmbeddedServer = request.getfixturevalue(request.param)
-    with databases.database(server) as control:
+    with databases.control_database(server) as control:
         yield from run(server, control, STORY, "30s", tmp_path_factory.mktemp("serving"))
 
 
 def run(pg: EmbeddedServer, control: str, story: str, poll: str, folder: Path) -> Iterator[Serving]:
-    """Tell a story to an empty control database, and serve it."""
-    for step in migrations("control"):
-        pg.psql(step.text, control)
+    """Tell a story to a new control database, and serve it."""
     pg.psql(story, control)
     config = folder / "tenantry.yaml"
     config.write_text(

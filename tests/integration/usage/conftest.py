@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TypeAlias
 
 import asyncpg
@@ -11,6 +11,7 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.sql import migrations
 from tenantry.usage.meter import Meter
+from tests.support import databases
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
@@ -47,12 +48,10 @@ def meter(clock: Clock) -> Meter:
 
 
 @pytest.fixture
-def control_name(pg: EmbeddedServer, make_database: Callable[[EmbeddedServer], str]) -> str:
+def control_name(pg: EmbeddedServer) -> Iterator[str]:
     """Name of a control database that has the schema."""
-    name = make_database(pg)
-    for step in migrations("control"):
-        pg.psql(step.text, name)
-    return name
+    with databases.control_database(pg) as name:
+        yield name
 
 
 @pytest.fixture
