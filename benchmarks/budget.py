@@ -11,9 +11,9 @@ from uuid import UUID
 from benchmarks import stage
 from benchmarks.contract import Options, Row, verdict
 from tenantry import Config, Router
-from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
+from tenantry.schema import install_control, install_data
 
 SAMPLE: Final = 0.02  # seconds between two looks at pg_stat_activity
 TIMEOUT: Final = 30.0  # seconds: a caller that waits longer fails, and so does the benchmark
@@ -83,7 +83,7 @@ async def build(server: EmbeddedServer, tenants: list[UUID]) -> None:
         async with scene.owner(name_of(number)) as connection:
             await install(connection, name_of(number), str(tenant))
             await connection.execute(
-                "INSERT INTO tenantry.placement (tenant, home, epoch) VALUES ($1, $2, 1)",
+                "INSERT INTO tenantry.placement (tenant, database, epoch) VALUES ($1, $2, 1)",
                 str(tenant),
                 name_of(number),
             )

@@ -18,7 +18,7 @@ import asyncpg
 from benchmarks.contract import Options, Row, verdict
 from tenantry.embedded import EmbeddedServer
 from tenantry.events import ScopeEnded
-from tenantry.sql import migrations
+from tenantry.schema import migrations
 from tenantry.usage import ledger as pen
 from tenantry.usage import shares, upkeep
 from tenantry.usage.ledger import Ledger

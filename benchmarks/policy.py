@@ -18,10 +18,10 @@ import asyncpg
 from benchmarks import stage
 from benchmarks.contract import Options, Row
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.ids import IdType
+from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import predicate
 from tenantry.runtime.sqltext import identifier, literal
-from tenantry.sql import migrations
+from tenantry.schema import install_data
 
 TENANTS: Final = 1000
 #: Of all rows, the part that belongs to the largest tenant.
@@ -114,9 +114,14 @@ def shapes(kind: IdType) -> Iterator[Shape]:
 
 async def prepare(connection: Any, kind: IdType, rows: int) -> list[Side]:
     """The table, a policy and a role for each shape, and the role that bypasses."""
-    for step in migrations("data"):
-        await connection.execute(step.text)
-    await connection.execute("SELECT tenantry.configure('shared', 'shared', 'app.current_tenant', $1)", kind.value)
+    await install_data(
+        connection,
+        name="shared",
+        kind=Kind.SHARED,
+        setting="app.current_tenant",
+        id_type=kind,
+        application_role=None,
+    )
     for number in range(TENANTS):
         await connection.execute("SELECT tenantry.enroll($1, 1)", tenant(kind, number))
     names = ", ".join(literal(tenant(kind, number)) for number in range(TENANTS))

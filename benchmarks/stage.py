@@ -14,11 +14,11 @@ import asyncpg
 
 from tenantry import Config
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import policy_sql, table_sql
 from tenantry.proof import database_key
+from tenantry.schema import install_control, install_data
 
 SETTING = "app.current_tenant"
 APP = "app"
@@ -123,7 +123,7 @@ async def settle(connection: Any, tenants: list[UUID], *, home: str = "shared") 
         "INSERT INTO tenantry.tenant (id, database) SELECT unnest($1::text[]), $2", texts, home
     )
     await connection.execute(
-        "INSERT INTO tenantry.placement (tenant, home, epoch) SELECT unnest($1::text[]), $2, 1", texts, home
+        "INSERT INTO tenantry.placement (tenant, database, epoch) SELECT unnest($1::text[]), $2, 1", texts, home
     )
 
 

@@ -106,7 +106,7 @@ async def install(
     roles = [application_role] if isinstance(application_role, str) else list(application_role or ())
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", locks.INSTALLING)
-        if await connection.fetchval("SELECT to_regclass('tenantry.local') IS NULL"):
+        if await connection.fetchval("SELECT to_regclass('tenantry.database_identity') IS NULL"):
             raise ConfigError("kits need the tenantry schema first: run `tenantry init`", key="--with")
         for role in roles:
             await _refuse_owners(connection, role)
@@ -174,7 +174,7 @@ async def carry_limits(source: Any, target: Any, tenant: object) -> int:
             await target.executemany(insert, wanted[table])
             changed += len(wanted[table])
         own = wanted["quota_plan"][0][1] if wanted["quota_plan"] else None
-        if await target.fetchval("SELECT kind = 'dedicated' FROM tenantry.local"):
+        if await target.fetchval("SELECT kind = 'dedicated' FROM tenantry.database_identity"):
             plans = sorted({plan for plan, _, _ in limits} | {own or "default", "default"})
             made = await target.fetchval(query("kits/equal_limits"), plans, *_columns(limits, 3))
         else:
@@ -254,7 +254,7 @@ async def copy_usage(control: Any, data: Any, *, since: date) -> int:
         since: the first day, UTC.
     """
     tenants = await data.fetch(
-        "SELECT p.tenant FROM tenantry.placement AS p JOIN tenantry.local AS l ON l.name = p.home"
+        "SELECT p.tenant FROM tenantry.placement AS p JOIN tenantry.database_identity AS l ON l.name = p.database"
     )
     rows = await control.fetch(query("kits/copy_usage"), since, [row["tenant"] for row in tenants])
     await data.executemany(query("kits/store_usage"), [tuple(row.values()) for row in rows])
@@ -264,12 +264,12 @@ async def copy_usage(control: Any, data: Any, *, since: date) -> int:
 async def _refuse_owners(connection: Any, role: str) -> None:
     owner = await connection.fetchval(
         "SELECT CASE WHEN pg_has_role($1::text, c.relowner, 'MEMBER') THEN c.relowner::regrole::text END "
-        "FROM pg_class AS c WHERE c.oid = 'tenantry.local'::regclass",
+        "FROM pg_class AS c WHERE c.oid = 'tenantry.database_identity'::regclass",
         role,
     )
     if owner is not None:
         raise UnsafeRole(
-            await connection.fetchval("SELECT name FROM tenantry.local") or "this one",
+            await connection.fetchval("SELECT name FROM tenantry.database_identity") or "this one",
             role,
             [f"it owns the tenantry schema, or acts as its owner {owner}, so no kit holds against it"],
             ["install with another role, and serve through one that owns nothing"],

@@ -15,12 +15,12 @@ import asyncpg
 import pytest
 
 from tenantry import Config, Router
-from tenantry.directory.schema import install_control, install_data
 from tenantry.directory.store import Store
 from tenantry.embedded import EmbeddedServer, process
 from tenantry.embedded.folder import Folder
 from tenantry.embedded.server import free_port
 from tenantry.ids import IdType, Kind
+from tenantry.schema import install_control, install_data
 from tests.support.programs import require_program
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -176,7 +176,7 @@ ATTACKS = (
     ),
     Attack("read the key", ("SELECT encode(inner_pad, 'hex'), outer_pad::text FROM tenantry.secret", READ)),
     Attack("make a proof", ("SELECT tenantry.proof_of('scope'), '' ", READ)),
-    Attack("read the placements", ("SELECT tenant, home FROM tenantry.placement WHERE tenant = '{B}'",)),
+    Attack("read the placements", ("SELECT tenant, database FROM tenantry.placement WHERE tenant = '{B}'",)),
     # the role
     Attack("RESET ROLE", ("RESET ROLE", READ)),
     Attack("RESET SESSION AUTHORIZATION", ("RESET SESSION AUTHORIZATION", READ)),
@@ -215,7 +215,7 @@ ATTACKS = (
     _sets(
         "shadow tenantry's tables by temporary ones",
         *(
-            "CREATE TEMP TABLE placement (tenant text, home text, epoch bigint, suspended boolean)",
+            "CREATE TEMP TABLE placement (tenant text, database text, epoch bigint, suspended boolean)",
             "CREATE TEMP TABLE secret (inner_pad bytea, outer_pad bytea)",
             "SET search_path = pg_temp, tenantry, public",
             "SELECT tenantry.bind('{B}', '')",
@@ -229,7 +229,7 @@ ATTACKS = (
         "make a function in tenantry",
         ("CREATE FUNCTION tenantry.evil() RETURNS void LANGUAGE sql AS ''", READ),
     ),
-    Attack("reconfigure", ("SELECT tenantry.configure('shared', 'shared', 'app.current_tenant', 'uuid')", READ)),
+    Attack("reconfigure", ("UPDATE tenantry.database_identity SET hardened = false, setting = 'app.other'", READ)),
     # the policies
     Attack("switch row security off", ("SET row_security = off", READ)),
     Attack("disable it on the table", ("ALTER TABLE students DISABLE ROW LEVEL SECURITY", READ)),

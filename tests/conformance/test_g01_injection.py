@@ -16,12 +16,12 @@ import pytest
 
 from tenantry import Config, Router
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import ConfigError, ScopeLost
 from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import table_sql
 from tenantry.proof import database_key
+from tenantry.schema import install_data
 from tests.conformance.attacks import ATTACKS, Attack
 from tests.support.product import APP, TABLES, Product, product_on
 

@@ -57,7 +57,7 @@ async def test_a_setting_made_by_hand_does_not_open_what_a_tenant_has_left_behin
         await router.execute(tenant, "INSERT INTO students (name) VALUES ('left behind')")
     async with direct.admin() as admin:
         await admin.execute(
-            "UPDATE tenantry.placement SET home = 'away', epoch = 2 WHERE tenant = $1", str(tenant)
+            "UPDATE tenantry.placement SET database = 'away', epoch = 2 WHERE tenant = $1", str(tenant)
         )
     connection: Any = await asyncpg.connect(direct.dsn())
     try:

@@ -65,7 +65,7 @@ async def move(stale: Stale, mover: Any) -> None:
     async with stale.product.admin(stale.target) as target:
         await target.execute("INSERT INTO tenantry.placement VALUES ($1, $2, 2)", str(stale.tenant), stale.name)
     await mover.execute(
-        "UPDATE tenantry.placement SET home = $2, epoch = 2 WHERE tenant = $1", str(stale.tenant), stale.name
+        "UPDATE tenantry.placement SET database = $2, epoch = 2 WHERE tenant = $1", str(stale.tenant), stale.name
     )
 
 
@@ -172,7 +172,7 @@ async def test_of_the_naive_fence_a_snapshot_older_than_the_flip_is_refused_by_t
         async with product.fence(tenant) as mover:
             await writer.execute(f"BEGIN ISOLATION LEVEL {level.replace('_', ' ')}; SELECT count(*) FROM students")
             await mover.execute(
-                "UPDATE tenantry.placement SET home = 'away', epoch = 2 WHERE tenant = $1", str(tenant)
+                "UPDATE tenantry.placement SET database = 'away', epoch = 2 WHERE tenant = $1", str(tenant)
             )
         with pytest.raises(asyncpg.PostgresError) as refused:
             await writer.execute(f"SELECT tenantry.bind('{tenant}')")

@@ -22,13 +22,13 @@ async def test_a_new_home_that_has_not_heard_of_the_flip_is_waited_for(direct: P
         async with direct.admin(home) as target, direct.admin() as source:
             await target.execute("INSERT INTO tenantry.placement VALUES ($1, 'shared', 1)", str(tenant))
             await source.execute(
-                "UPDATE tenantry.placement SET home = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
+                "UPDATE tenantry.placement SET database = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
             )
             early = [asyncio.create_task(router.fetchval(tenant, "SELECT 1")) for _ in range(10)]
             await until(lambda: len(router.fence_wait) == 1)
             assert not any(task.done() for task in early)
             await target.execute(
-                "UPDATE tenantry.placement SET home = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
+                "UPDATE tenantry.placement SET database = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
             )
         assert await asyncio.gather(*early) == [1] * 10
         assert not asked

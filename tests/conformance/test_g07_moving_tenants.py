@@ -98,7 +98,7 @@ async def test_a_tenant_that_was_moved_is_followed_by_callers_parked_and_new(pro
             async with product.admin(home) as target:
                 await target.execute("INSERT INTO tenantry.placement VALUES ($1, $2, 2)", str(tenant), name)
             await mover.execute(
-                "UPDATE tenantry.placement SET home = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
+                "UPDATE tenantry.placement SET database = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
             )
         await asyncio.gather(*parked)
         assert await router.fetchval(tenant, "SELECT count(*) FROM students") == 10
@@ -117,7 +117,7 @@ async def test_two_databases_that_point_at_each_other_end_in_a_typed_error_not_i
         async with direct.admin(home) as target, direct.admin() as source:
             await target.execute("INSERT INTO tenantry.placement VALUES ($1, 'shared', 3)", str(tenant))
             await source.execute(
-                "UPDATE tenantry.placement SET home = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
+                "UPDATE tenantry.placement SET database = $2, epoch = 2 WHERE tenant = $1", str(tenant), name
             )
         refusals = 0
 

@@ -101,7 +101,7 @@ async def belongings(estate: Estate, move: str) -> dict[str, Any]:
                     name, "SELECT direction, state FROM tenantry.move_gate WHERE move = $1 ORDER BY 1", move
                 ),
                 f"placement {name}": (
-                    name, "SELECT home, epoch FROM tenantry.placement WHERE tenant = $1", tenant
+                    name, "SELECT database, epoch FROM tenantry.placement WHERE tenant = $1", tenant
                 ),
             }  # fmt: skip
     return {what: [tuple(row) for row in await estate.fetch(*query)] for what, query in queries.items()}

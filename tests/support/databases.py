@@ -12,8 +12,8 @@ from functools import partial
 
 import asyncpg
 
-from tenantry.directory.schema import install_control
 from tenantry.embedded import EmbeddedServer
+from tenantry.schema import install_control
 
 _numbers = itertools.count(1)
 

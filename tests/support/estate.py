@@ -12,10 +12,10 @@ from typing import Any
 import asyncpg
 
 from tenantry import Config
-from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
 from tenantry.move import Endpoint, Limits, Mover
+from tenantry.schema import install_control, install_data
 from tests.support.databases import drop_database, new_database, new_database_like
 
 SCHEMA = Path(__file__).with_name("estate.sql")
@@ -160,7 +160,7 @@ class Estate:
             if there[0]["there"]:
                 rows = await self.fetch(
                     database,
-                    "SELECT home, epoch FROM tenantry.placement WHERE tenant = $1",
+                    "SELECT database, epoch FROM tenantry.placement WHERE tenant = $1",
                     str(tenant or self.tenant),
                 )
                 said[database] = tuple(rows[0]) if rows else None

@@ -18,10 +18,10 @@ import asyncpg
 
 from tenantry import Config, Router
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind, TenantId
 from tenantry.isolation.policy import table_sql
+from tenantry.schema import install_control, install_data
 from tenantry.wiring import Opening
 from tests.support.databases import drop_database, new_database_like
 
@@ -152,11 +152,14 @@ class Product:
         """A dedicated database of that name in the directory; its section of the configuration."""
         with fresh_database(self.server, self.ids) as database:
             async with self.admin(database) as admin:
-                await admin.execute(
-                    "SELECT tenantry.configure($1, 'dedicated', 'app.current_tenant', $2, $3)",
-                    name,
-                    self.ids.value,
-                    None if tenant is None else str(tenant),
+                await install_data(
+                    admin,
+                    name=name,
+                    kind=Kind.DEDICATED,
+                    setting="app.current_tenant",
+                    id_type=self.ids,
+                    application_role=None,
+                    tenant=None if tenant is None else str(tenant),
                 )
             async with self.admin() as control:
                 await control.execute(

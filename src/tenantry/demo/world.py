@@ -15,12 +15,12 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.config import Config
 from tenantry.demo import product
 from tenantry.demo.product import Customer
-from tenantry.directory.schema import install_control, install_data
 from tenantry.directory.store import Store
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import table_sql
 from tenantry.router.driver import Connection
+from tenantry.schema import install_control, install_data
 
 #: Names of databases in the directory.
 SHARED: Final = "shared"

@@ -46,8 +46,8 @@ _HOMES_FOLLOWED: Final = 5
 class Placed(NamedTuple):
     """A placement, as a data database has it."""
 
-    home: str
-    """Name of the database where the tenant lives: this one, or the one to which it left."""
+    database: str
+    """Where the tenant lives: this one, or the one to which it left."""
     epoch: int
     suspended: bool
 
@@ -57,7 +57,9 @@ class Placed(NamedTuple):
 
 async def read(data: Connection, tenant: str) -> Placed | None:
     """What this database knows of the tenant; None: nothing."""
-    row = await data.fetchrow("SELECT home, epoch, suspended FROM tenantry.placement WHERE tenant = $1", tenant)
+    row = await data.fetchrow(
+        "SELECT database, epoch, suspended FROM tenantry.placement WHERE tenant = $1", tenant
+    )
     return None if row is None else Placed(*row)
 
 
@@ -77,9 +79,9 @@ async def import_(data: Connection, tenants: Sequence[tuple[str, int, bool]]) ->
     """Place many tenants, given by id, epoch and whether suspended. Those that are known here stay as they are:
     one that has left must not be brought back by a list that was made before."""
     await data.execute(
-        "INSERT INTO tenantry.placement (tenant, home, epoch, suspended) "
-        "SELECT t.id, l.name, t.epoch, t.suspended "
-        "FROM unnest($1::text[], $2::bigint[], $3::boolean[]) AS t (id, epoch, suspended), tenantry.local AS l "
+        "INSERT INTO tenantry.placement (tenant, database, epoch, suspended) "
+        "SELECT t.id, i.name, t.epoch, t.suspended FROM tenantry.database_identity AS i, "
+        "unnest($1::text[], $2::bigint[], $3::boolean[]) AS t (id, epoch, suspended) "
         "ON CONFLICT DO NOTHING",
         [tenant for tenant, _, _ in tenants],
         [epoch for _, epoch, _ in tenants],
@@ -94,9 +96,9 @@ async def suspend(data: Connection, tenant: str, epoch: int, suspended: bool) ->
     too, and harms nobody: `bind` looks at the home first. `epoch` is that of a row which is not there yet.
     """
     home: str = await data.fetchval(
-        "INSERT INTO tenantry.placement (tenant, home, epoch, suspended) "
-        "SELECT $1, l.name, $2, $3 FROM tenantry.local AS l "
-        "ON CONFLICT (tenant) DO UPDATE SET suspended = excluded.suspended, changed_at = now() RETURNING home",
+        "INSERT INTO tenantry.placement (tenant, database, epoch, suspended) "
+        "SELECT $1, i.name, $2, $3 FROM tenantry.database_identity AS i "
+        "ON CONFLICT (tenant) DO UPDATE SET suspended = excluded.suspended, changed_at = now() RETURNING database",
         tenant,
         epoch,
         suspended,
@@ -110,10 +112,10 @@ async def restore(data: Connection, tenant: str, epoch: int) -> None:
     The epoch is the guard: for a tenant that was not removed it is not new, and nothing changes.
     """
     await data.execute(
-        "INSERT INTO tenantry.placement AS p (tenant, home, epoch) "
-        "SELECT $1, l.name, $2 FROM tenantry.local AS l "
+        "INSERT INTO tenantry.placement AS p (tenant, database, epoch) "
+        "SELECT $1, i.name, $2 FROM tenantry.database_identity AS i "
         "ON CONFLICT (tenant) DO UPDATE "
-        "SET home = excluded.home, epoch = excluded.epoch, suspended = false, changed_at = now() "
+        "SET database = excluded.database, epoch = excluded.epoch, suspended = false, changed_at = now() "
         "WHERE p.epoch < excluded.epoch",
         tenant,
         epoch,
@@ -128,8 +130,8 @@ async def close(data: Connection, tenant: str, home: str, epoch: int, suspended:
     there too early. A row with a newer epoch is of a later home than `home`: then this move is outdated.
     """
     await data.execute(
-        "INSERT INTO tenantry.placement AS p (tenant, home, epoch, suspended) VALUES ($1, $2, $3, $4) "
-        "ON CONFLICT (tenant) DO UPDATE SET home = excluded.home, epoch = excluded.epoch, "
+        "INSERT INTO tenantry.placement AS p (tenant, database, epoch, suspended) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (tenant) DO UPDATE SET database = excluded.database, epoch = excluded.epoch, "
         "suspended = excluded.suspended WHERE p.epoch <= excluded.epoch",
         tenant,
         home,
@@ -137,7 +139,7 @@ async def close(data: Connection, tenant: str, home: str, epoch: int, suspended:
         suspended,
     )
     placed = await read(data, tenant)
-    return placed is not None and (placed.home, placed.epoch) == (home, epoch)
+    return placed is not None and (placed.database, placed.epoch) == (home, epoch)
 
 
 def flip_sql(tenant: str, home: str, target: str, epoch: int) -> str:
@@ -147,8 +149,9 @@ def flip_sql(tenant: str, home: str, target: str, epoch: int) -> str:
     transaction here. `suspended` stays, and travels with the row.
     """
     return f"""
-        UPDATE tenantry.placement SET home = {literal(target)}, epoch = {epoch + 1}, changed_at = clock_timestamp()
-            WHERE tenant = {literal(tenant)} AND home = {literal(home)} AND epoch = {epoch};
+        UPDATE tenantry.placement
+            SET database = {literal(target)}, epoch = {epoch + 1}, changed_at = clock_timestamp()
+            WHERE tenant = {literal(tenant)} AND database = {literal(home)} AND epoch = {epoch};
         IF NOT FOUND THEN
             RAISE EXCEPTION 'tenant % does not live here at epoch {epoch}', {literal(tenant)};
         END IF;"""  # noqa: S608  quoted
@@ -164,7 +167,7 @@ async def admit(data: Connection, tenant: str, home: str, epoch: int, suspended:
         suspended: what the old home says; None: this side's own mark stays.
     """
     await data.execute(
-        "UPDATE tenantry.placement SET home = $2, epoch = $3, suspended = coalesce($4, suspended), "
+        "UPDATE tenantry.placement SET database = $2, epoch = $3, suspended = coalesce($4, suspended), "
         "changed_at = now() WHERE tenant = $1 AND epoch < $3",
         tenant,
         home,
@@ -180,7 +183,7 @@ async def point(data: Connection, tenant: str, home: str, epoch: int, *, suspend
     since, or that belongs to a later move. None: `suspended` stays.
     """
     await data.execute(
-        "UPDATE tenantry.placement SET home = $2, suspended = coalesce($4, suspended) "
+        "UPDATE tenantry.placement SET database = $2, suspended = coalesce($4, suspended) "
         "WHERE tenant = $1 AND epoch = $3",
         tenant,
         home,

@@ -275,7 +275,7 @@ class Journal:
         """Write down that an object is about to be made."""
         await self._execute(
             "INSERT INTO tenantry.move_object (move, database, kind, name) VALUES ($1, $2, $3, $4) "
-            "ON CONFLICT (move, database, kind, name) DO UPDATE SET gone_at = NULL",
+            "ON CONFLICT (move, database, kind, name) DO UPDATE SET removed_at = NULL",
             move,
             database,
             kind,
@@ -285,8 +285,8 @@ class Journal:
     async def record_removed(self, move: str, database: str, kind: str, name: str) -> None:
         """Write down that an object is no more, or no longer the move's."""
         await self._execute(
-            "UPDATE tenantry.move_object SET gone_at = now() WHERE move = $1 AND database = $2 AND kind = $3 "
-            "AND name = $4 AND gone_at IS NULL",
+            "UPDATE tenantry.move_object SET removed_at = now() WHERE move = $1 AND database = $2 AND kind = $3 "
+            "AND name = $4 AND removed_at IS NULL",
             move,
             database,
             kind,
@@ -296,7 +296,7 @@ class Journal:
     async def objects(self, move: str, database: str) -> Sequence[tuple[str, str]]:
         """Kind and name of what the move has, or may have, in one database."""
         rows = await self._execute(
-            "SELECT kind, name FROM tenantry.move_object WHERE move = $1 AND database = $2 AND gone_at IS NULL",
+            "SELECT kind, name FROM tenantry.move_object WHERE move = $1 AND database = $2 AND removed_at IS NULL",
             move,
             database,
         )
@@ -314,11 +314,11 @@ class Journal:
         """
         rows = await self._execute(
             "SELECT o.move, m.state, o.database, o.kind, o.name FROM tenantry.move_object AS o "
-            "JOIN tenantry.move AS m ON m.id = o.move WHERE o.gone_at IS NULL "
+            "JOIN tenantry.move AS m ON m.id = o.move WHERE o.removed_at IS NULL "
             "AND NOT (m.state = 'released' AND o.name LIKE '%\\_ref' AND EXISTS ("
             "  SELECT FROM tenantry.move_object AS s WHERE s.move = o.move AND s.name = o.name "
-            "  AND s.kind IN ('subscription', 'slot') AND s.gone_at IS NULL HAVING count(*) = 2)) AND NOT EXISTS ("
-            "  SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.granted "
+            "  AND s.kind IN ('subscription', 'slot') AND s.removed_at IS NULL HAVING count(*) = 2)) "
+            "AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.granted "
             "  AND l.classid = tenantry.move_lock_space()::oid AND l.objsubid = 2 "
             "  AND l.objid::bigint = hashtext(o.move)::bigint & 4294967295) ORDER BY 1, 3, 4, 5"
         )
@@ -328,7 +328,7 @@ class Journal:
         """Whether anything of a move may still be somewhere."""
         return bool(
             await self._execute(
-                "SELECT 1 FROM tenantry.move_object WHERE move = $1 AND gone_at IS NULL LIMIT 1", move
+                "SELECT 1 FROM tenantry.move_object WHERE move = $1 AND removed_at IS NULL LIMIT 1", move
             )
         )
 
@@ -337,7 +337,7 @@ class Journal:
         rows = await self._execute(
             "SELECT o.move, m.state, o.name, m.source, o.database FROM tenantry.move_object AS o "
             "JOIN tenantry.move AS m ON m.id = o.move "
-            "WHERE o.kind = 'subscription' AND o.name LIKE '%\\_ref' AND o.gone_at IS NULL"
+            "WHERE o.kind = 'subscription' AND o.name LIKE '%\\_ref' AND o.removed_at IS NULL"
         )
         return [Link(r["move"], r["state"] == State.RELEASED, r["name"], r["source"], r["database"]) for r in rows]
 

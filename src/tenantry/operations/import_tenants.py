@@ -83,7 +83,7 @@ async def _write(
 
 async def _check_name(connection: Connection, home: str) -> None:
     """A DSN that points at another database must not fill it with the wrong tenants."""
-    name = await connection.fetchval("SELECT name FROM tenantry.local")
+    name = await connection.fetchval("SELECT name FROM tenantry.database_identity")
     if name != home:
         raise OperationRefused(f"the database behind the DSN of {home} is called {name}; check the DSN")
 

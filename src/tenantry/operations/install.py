@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
-from tenantry import kits, sql
+from tenantry import kits, schema
 from tenantry.config import ResolvedDatabase, role_of
-from tenantry.directory import schema
 from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.operations import apply_config
 from tenantry.operations.context import Context
-from tenantry.runtime.sqltext import identifier
 
 
 class Installed(NamedTuple):
@@ -25,7 +23,7 @@ class Installed(NamedTuple):
     version: int | None
     """Number of the newest migration; None: it was not installed."""
     applied: tuple[str, ...]
-    """Migrations and kits that were not there before."""
+    """Migrations, functions and kits that were not there before."""
     role: str | None
     """Was granted what a router needs."""
     error: str | None = None
@@ -51,15 +49,11 @@ async def install(context: Context, wanted: Collection[str] = ()) -> AsyncIterat
     async with context.control() as connection:
         applied = await schema.install_control(connection)
         if service != installer:
-            await _grant_control(connection, service)
+            await schema.grant_control(connection, service)
     yield _done("control", "control", applied, service)
     await apply_config.write(context)
     for database in (await context.databases()).values():
         yield await _install_data(context, database, wanted)
-
-
-async def _grant_control(connection: Any, role: str) -> None:
-    await connection.execute(sql.query("grant_control").replace(":role", identifier(role)))
 
 
 async def _install_data(context: Context, database: ResolvedDatabase, wanted: Collection[str]) -> Installed:
@@ -91,4 +85,4 @@ async def _install_data(context: Context, database: ResolvedDatabase, wanted: Co
 
 
 def _done(database: str, side: str, applied: list[str], role: str) -> Installed:
-    return Installed(database, side, sql.migrations(side)[-1].number, tuple(applied), role)
+    return Installed(database, side, schema.migrations(side)[-1].number, tuple(applied), role)

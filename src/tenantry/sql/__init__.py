@@ -1,40 +1,12 @@
-"""Named .sql files and numbered migrations, runnable in psql.
-
-`control/` and `data/` hold the migrations of the control database and of the data databases; `audit.sql`
-and the like hold single queries. A migration is applied once, in the order of its number, in a transaction.
-"""
+"""Named .sql files: single queries, runnable in psql. The schema's own SQL stands in `tenantry.schema`."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
-
-
-class Migration(NamedTuple):
-    """One numbered step of a schema."""
-
-    number: int
-    """Starts at 1, no gaps."""
-    name: str
-    text: str
 
 
 @cache
 def query(name: str) -> str:
     """Return the text of `name`.sql. Raises FileNotFoundError for a name that isn't there."""
     return files(__name__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
-
-
-@cache
-def migrations(side: str) -> tuple[Migration, ...]:
-    """The migrations of one side ("control" or "data"), in order."""
-    found = []
-    for entry in files(__name__).joinpath(side).iterdir():
-        if entry.name.endswith(".sql"):
-            number, _, name = entry.name.removesuffix(".sql").partition("_")
-            found.append(Migration(int(number), name, entry.read_text(encoding="utf-8")))
-    found.sort()
-    if [step.number for step in found] != list(range(1, len(found) + 1)):
-        raise ValueError(f"migrations of {side} are not numbered 1, 2, 3 …")
-    return tuple(found)

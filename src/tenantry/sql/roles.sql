@@ -44,7 +44,7 @@ SELECT
         AS unforced,
     (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_size,
     to_regprocedure('tenantry.bind(text)') IS NOT NULL AS installed,
-    -- the body tells; the table tenantry.local is not ours to read
+    -- the body tells; the table tenantry.database_identity is not ours to read
     coalesce((SELECT p.prosrc LIKE '%this database is hardened%' FROM pg_proc AS p
               WHERE p.oid = to_regprocedure('tenantry.bind(text)')), false) AS hardened
 FROM me

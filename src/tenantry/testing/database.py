@@ -15,11 +15,11 @@ import asyncpg
 
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.config import Config
-from tenantry.directory.schema import install_control, install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind, TenantId
 from tenantry.isolation.apply import adopt
 from tenantry.runtime.sqltext import identifier
+from tenantry.schema import install_control, install_data
 from tenantry.wiring import Router
 
 _numbers = itertools.count(1)

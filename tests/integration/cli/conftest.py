@@ -91,7 +91,7 @@ class Fleet:
 
     def placement(self, tenant: object, database: str | None = None) -> str:
         """`home|epoch|suspended` of a tenant's data row."""
-        query = f"SELECT home, epoch, suspended FROM tenantry.placement WHERE tenant = '{tenant}'"
+        query = f"SELECT database, epoch, suspended FROM tenantry.placement WHERE tenant = '{tenant}'"
         return self.server.psql(query, database or self.shared)
 
 

@@ -14,12 +14,12 @@ import pytest
 from tenantry.cli import main
 from tenantry.config import Config
 from tenantry.directory import Store
-from tenantry.directory.schema import install_control
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import Kind
 from tenantry.metrics import FleetScrape
 from tenantry.operations import Operations
 from tenantry.operations.backups import environment, measure
+from tenantry.schema import install_control
 from tenantry.server.fleet import FleetReader
 
 HOUR = 3600.0

@@ -6,7 +6,7 @@ import asyncio
 
 import asyncpg
 
-from tenantry.sql import migrations
+from tenantry.schema import migrations
 from tests.integration.cli.conftest import Fleet
 
 

@@ -27,7 +27,7 @@ def test_a_tenant_that_was_added_is_listed_shown_and_placed(installed: Fleet) ->
     }
     assert installed.ok("tenants", "list", "--json").json == [added.json]
     shown = installed.ok("tenants", "show", "ada", "--json").json
-    assert shown["in_database"] == {"home": "shared", "epoch": 1, "suspended": False}
+    assert shown["in_database"] == {"database": "shared", "epoch": 1, "suspended": False}
     assert installed.placement("ada") == "shared|1|f"
 
 

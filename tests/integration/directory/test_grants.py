@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tenantry import sql
 from tenantry.embedded import EmbeddedServer
+from tenantry.schema import grant_control
 from tests.support.product import product_on
 
 
@@ -16,7 +16,7 @@ async def test_the_routers_role_gets_nothing_of_a_data_database_that_is_also_the
             transaction = admin.transaction()
             await transaction.start()
             await admin.execute("CREATE ROLE routers_of_this_test")
-            await admin.execute(sql.query("grant_control").replace(":role", "routers_of_this_test"))
+            await grant_control(admin, "routers_of_this_test")
             granted = {
                 row["relname"]
                 for row in await admin.fetch(
@@ -27,4 +27,4 @@ async def test_the_routers_role_gets_nothing_of_a_data_database_that_is_also_the
             }
             await transaction.rollback()
     assert granted >= {"tenant", "database", "usage", "move", "event"}, "the check saw no grants"
-    assert not granted & {"secret", "placement", "local", "move_gate", "move_marker"}
+    assert not granted & {"secret", "placement", "database_identity", "move_gate", "move_marker"}

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.ids import IdType
+from tenantry.ids import IdType, Kind
 from tenantry.runtime.sqltext import identifier
-from tenantry.sql import migrations
+from tenantry.schema import install_data
 
 Connection = asyncpg.Connection
 _roles = itertools.count(1)
@@ -55,9 +55,9 @@ async def other_role(connection: Connection) -> AsyncIterator[str]:
 
 async def install(connection: Connection, id_type: IdType, *, setting: str = "app.current_tenant") -> None:
     """Make the tenantry schema, as `tenantry init` does."""
-    for step in migrations("data"):
-        await connection.execute(step.text)
-    await connection.execute("SELECT tenantry.configure('shared', 'shared', $1, $2)", setting, id_type.value)
+    await install_data(
+        connection, name="shared", kind=Kind.SHARED, setting=setting, id_type=id_type, application_role=None
+    )
 
 
 async def enroll(connection: Connection, *tenants: object) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from tenantry.catalog.read import read
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
 from tenantry.isolation.apply import adopt, compute
@@ -19,6 +18,7 @@ from tenantry.isolation.audit import audit
 from tenantry.isolation.policy import predicate
 from tenantry.proof import bind_proof, database_key
 from tenantry.runtime.sqltext import identifier
+from tenantry.schema import install_data
 from tests.integration.isolation.conftest import Connection, enroll, install
 from tests.integration.isolation.test_audit import clean, look
 from tests.schemas import SCHEMAS, SHOP, Schema
@@ -70,7 +70,7 @@ async def test_the_hardened_template_is_recognised_and_holds(
     await connection.execute(f"CREATE TABLE t (tenant_id {column_type}, id bigint PRIMARY KEY)")
     for number, tenant in enumerate(tenants):
         await connection.execute(
-            "INSERT INTO tenantry.placement (tenant, home, epoch) VALUES ($1, 'shared', 1)", tenant
+            "INSERT INTO tenantry.placement (tenant, database, epoch) VALUES ($1, 'shared', 1)", tenant
         )
         await connection.execute(f"INSERT INTO t VALUES ('{tenant}', {number})")
     await adopt(connection, tenancy, role=role)

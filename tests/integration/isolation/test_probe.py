@@ -127,7 +127,7 @@ async def test_a_probe_that_could_try_nothing_does_not_pass(connection: Connecti
 
 async def test_a_tenant_that_can_not_be_bound_proves_nothing(connection: Connection, role: str) -> None:
     tenancy = await _small(connection, role)
-    await connection.execute("UPDATE tenantry.placement SET home = 'elsewhere'")
+    await connection.execute("UPDATE tenantry.placement SET database = 'elsewhere'")
     report = await probe(connection, await read(connection), tenancy, role)
     assert not report.passed
     assert {one.object for one in report.untried} == {"public.customers", "public.orders"}

@@ -90,7 +90,7 @@ async def test_limits_and_entries_follow_a_tenant_to_another_database_once(shop:
     with product_on(shop.product.server) as other:
         async with shop.product.admin() as source, other.admin() as target:
             await kits.install(target, kits.KITS, application_role=APP)
-            await target.execute("UPDATE tenantry.local SET name = 'acme'")
+            await target.execute("UPDATE tenantry.database_identity SET name = 'acme'")
             assert await kits.carry(source, target, shop.a) == 3
             assert await kits.carry(source, target, shop.a) == 0
             assert [tuple(row) for row in await target.fetch("SELECT home, tenant FROM tenantry.audit_log")] == [

@@ -11,11 +11,11 @@ import asyncpg
 import pytest
 
 from tenantry import kits
-from tenantry.directory.schema import install_data
 from tenantry.ids import IdType, Kind
 from tenantry.move import Endpoint, MoveError, MoveRecord, MoveStopped, State, teardown
 from tenantry.move.context import MoveContext
 from tenantry.move.endings import rollback
+from tenantry.schema import install_data
 from tests.support.databases import database, drop_database
 from tests.support.estate import LIMITS, SCHEMA, SETTING, Estate
 from tests.support.process import MoverProcess
@@ -89,7 +89,7 @@ async def test_an_abort_that_comes_when_another_lives_there_deletes_its_own_rows
     second = estate18.tenants[1]
     record = await killed_at(estate18, "copy.half")
     acme = estate18.endpoints["acme"].dsn
-    await execute(acme, "UPDATE tenantry.local SET tenant = $1", str(second))
+    await execute(acme, "UPDATE tenantry.database_identity SET tenant = $1", str(second))
     await execute(acme, "SELECT tenantry.enroll($1, 1)", str(second))
     await execute(acme, "INSERT INTO account (tenant_id, id) VALUES ($1, 1)", second)
     await execute(acme, "INSERT INTO currency VALUES ('CHF', 'Franc')")

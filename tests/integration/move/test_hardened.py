@@ -13,12 +13,12 @@ import pytest
 from tenantry import Config
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.cli import main
-from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
 from tenantry.isolation.policy import table_sql
 from tenantry.move import Endpoint, MoveRefused, State
 from tenantry.proof import database_key
+from tenantry.schema import install_data
 from tests.integration.move.operators import operator_file
 from tests.support.estate import SETTING, Estate
 from tests.support.load import check, load
@@ -85,7 +85,7 @@ async def test_hardened_clients_notice_nothing_of_promotion_and_rollback(hardene
         assert plan.refusals == ()
         record = await mover.run(plan)
         await running.reach(hardened.tenant, 30)
-        (local,) = await hardened.fetch("acme", "SELECT hardened FROM tenantry.local")
+        (local,) = await hardened.fetch("acme", "SELECT hardened FROM tenantry.database_identity")
         assert local["hardened"], "the target does not ask for proofs"
         keys = {
             (await hardened.fetch(name, "SELECT inner_pad FROM tenantry.secret"))[0]["inner_pad"]

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from tenantry.directory.schema import install_data
 from tenantry.ids import IdType, Kind
 from tenantry.move import Endpoint, Finding, Mover
+from tenantry.schema import install_data
 from tests.support.databases import drop_database, new_database
 from tests.support.estate import SCHEMA, SETTING, Estate
 

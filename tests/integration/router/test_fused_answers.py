@@ -134,7 +134,7 @@ async def test_the_next_ones_bind_refused_as_not_here_the_first_succeeds_the_nex
             await target.execute("INSERT INTO tenantry.placement VALUES ($1, $2, 2)", str(b), name)
         async with first_with_a_waiter(product, router, a, b) as tasks:
             await admin.execute(
-                "UPDATE tenantry.placement SET home = $2, epoch = 2 WHERE tenant = $1", str(b), name
+                "UPDATE tenantry.placement SET database = $2, epoch = 2 WHERE tenant = $1", str(b), name
             )
         assert await tasks[0] == str(b)
         assert await students(router, a) == [1]

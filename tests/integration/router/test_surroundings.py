@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tenantry import sql
-from tenantry.directory.schema import install_data
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
+from tenantry.schema import install_data
 from tests.support.product import APP, product_on
 
 WHO = "SELECT current_user::text"

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.sql import migrations
+from tenantry.schema import migrations
 from tenantry.usage.meter import Meter
 from tests.support import databases
 

@@ -12,7 +12,7 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType
 from tenantry.promotion import BucketStatus, Candidacy, PromotionRule, judge, reasons
-from tenantry.sql import migrations
+from tenantry.schema import migrations
 from tenantry.usage import exchange, shares, upkeep
 from tenantry.usage.exchange import BadHistory, HistoryRow
 from tenantry.usage.ledger import to_datetime

@@ -13,7 +13,7 @@ import pytest
 import tenantry
 
 SOURCE: Final = Path(tenantry.__file__).parent
-OWNERS: Final = {"directory/placements.py", "sql/data/0001_placement.sql"}
+OWNERS: Final = {"directory/placements.py", "schema/functions/common.sql"}
 #: Statements that write one of the two tables, however they are spelt.
 WRITES: Final = re.compile(
     r"\b(insert\s+into|update|delete\s+from|merge\s+into|truncate(\s+table)?|copy)\s+(only\s+)?"
@@ -51,7 +51,7 @@ def test_placements_are_written_by_their_module_and_by_enroll_only() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        '"UPDATE tenantry.placement SET home = $2"',
+        '"UPDATE tenantry.placement SET database = $2"',
         '"update  only\\n tenantry . placement set epoch = 1"',
         '"WITH x AS (DELETE FROM " "tenantry.tenant RETURNING 1) SELECT 1"',
         'f"INSERT INTO tenantry.tenant ({columns}) VALUES ({values})"',

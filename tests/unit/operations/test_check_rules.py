@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tenantry import sql
+from tenantry import schema
 from tenantry.config import Config, ResolvedDatabase
 from tenantry.directory import DatabaseRow
 from tenantry.ids import Kind
@@ -23,9 +23,9 @@ HEALTHY = Reached(
     max_connections=100,
     reserved=3,
     installed=True,
-    schema=sql.migrations("data")[-1].number,
+    schema=schema.migrations("data")[-1].number,
 )
-CONTROL = replace(HEALTHY, schema=sql.migrations("control")[-1].number)
+CONTROL = replace(HEALTHY, schema=schema.migrations("control")[-1].number)
 LOCAL_DSN = "postgresql://app@localhost/shop"
 
 

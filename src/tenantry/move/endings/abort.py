@@ -69,7 +69,7 @@ async def _empty(context: MoveContext) -> None:
         await placements.point(target, plan.tenant, plan.source, plan.epoch)
         placed = await placements.read(target, plan.tenant)
         loaded = await target.fetchval("SELECT count(*) FROM tenantry.move_loaded WHERE move = $1", plan.id)
-    if placed is not None and placed.home == context.target.name:
+    if placed is not None and placed.database == context.target.name:
         raise MoveError(f"tenant {plan.tenant} is at home in {context.target.name}: its rows stay")
     if ("rows", plan.tenant) in await context.journal.objects(plan.id, plan.target):
         await copy.delete_rows(context, context.target, (*plan.tables, *plan.references))

@@ -19,7 +19,9 @@ async def read_side(connection: Connection) -> Side:
         server["origins_used"] = await connection.fetchval(_ORIGINS)
     local = None
     if server["named"]:
-        row = await connection.fetchrow("SELECT name, kind, setting, id_type, tenant FROM tenantry.local")
+        row = await connection.fetchrow(
+            "SELECT name, kind, setting, id_type, tenant FROM tenantry.database_identity"
+        )
         local = None if row is None else Local(*row)
     return Side(
         server=server,

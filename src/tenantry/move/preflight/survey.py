@@ -269,9 +269,9 @@ async def _home(at_source: Connection, tenant: str, ours: Side) -> tuple[str, in
     if ours.local is None:
         return None
     row = await at_source.fetchrow(
-        "SELECT home, epoch, suspended FROM tenantry.placement WHERE tenant = $1", tenant
+        "SELECT database, epoch, suspended FROM tenantry.placement WHERE tenant = $1", tenant
     )
-    return None if row is None else (row["home"], row["epoch"], row["suspended"])
+    return None if row is None else (row["database"], row["epoch"], row["suspended"])
 
 
 async def _occupied(

@@ -81,10 +81,12 @@ async def _others(context: MoveContext, place: Endpoint, target: Connection) -> 
     living: another tenant lives there, or will: the database is stamped for it, which nobody does until the
     transaction ends. known: it knows another one. fed: the reference tables of other databases hang on its own.
     """
-    await target.execute("SELECT FROM tenantry.local FOR SHARE")  # a move stamps the database before it fills it
+    await target.execute(
+        "SELECT FROM tenantry.database_identity FOR SHARE"
+    )  # a move stamps the database before it fills it
     row = await target.fetchrow(
-        "SELECT EXISTS (SELECT FROM tenantry.local WHERE tenant <> $1) "
-        "OR EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1 AND home = $2) AS living, "
+        "SELECT EXISTS (SELECT FROM tenantry.database_identity WHERE tenant <> $1) "
+        "OR EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1 AND database = $2) AS living, "
         "EXISTS (SELECT FROM tenantry.placement WHERE tenant <> $1) AS known, "
         "EXISTS (SELECT FROM pg_publication WHERE pubname ~ $4 AND pubname <> $3) AS fed",
         context.plan.tenant,
@@ -108,7 +110,7 @@ async def deletion_allowed(context: MoveContext, place: Endpoint, target: Connec
     """
     tenant = context.plan.tenant
     async with target.transaction():
-        home = await target.fetchval("SELECT home FROM tenantry.placement WHERE tenant = $1 FOR SHARE", tenant)
+        home = await target.fetchval("SELECT database FROM tenantry.placement WHERE tenant = $1 FOR SHARE", tenant)
         if home == place.name:
             raise MoveError(f"tenant {tenant} is at home in {place.name}: its rows stay")
         yield

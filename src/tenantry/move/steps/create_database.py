@@ -101,7 +101,8 @@ async def _is_used(context: MoveContext) -> bool:
     async with session(context.target, f"abort {plan.id}") as target:
         if await target.fetchval("SELECT to_regclass('tenantry.placement') IS NOT NULL"):
             query = (
-                "SELECT EXISTS (SELECT FROM tenantry.placement AS p, tenantry.local AS l WHERE p.home = l.name)"
+                "SELECT EXISTS (SELECT FROM tenantry.placement AS p, tenantry.database_identity AS i "
+                "WHERE p.database = i.name)"
             )
             if await target.fetchval(query):
                 return True

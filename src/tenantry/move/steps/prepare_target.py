@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from tenantry.directory import placements
-from tenantry.directory.schema import install_data
 from tenantry.ids import IdType, Kind
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import MoveStopped
 from tenantry.move.pg_dump import dump
 from tenantry.move.session import Connection, blaming, session
+from tenantry.schema import install_data
 
 PRE_DATA: Final = "pre-data"
 POST_DATA: Final = "post-data"
@@ -31,7 +31,9 @@ async def install(context: MoveContext) -> None:
             id_type=IdType(context.plan.id_type),
             application_role=None,
             tenant=stamp,
-            key=context.target.key if await source.fetchval("SELECT hardened FROM tenantry.local") else None,
+            key=context.target.key
+            if await source.fetchval("SELECT hardened FROM tenantry.database_identity")
+            else None,
         )
         rows = await source.fetch(
             "SELECT DISTINCT r.rolname::text AS role FROM pg_proc AS p, aclexplode(p.proacl) AS a "

@@ -59,7 +59,7 @@ class Reached:
     schema: int | None = None
     """Number of the last migration; None: not readable by this role."""
     local: dict[str, Any] | None = None
-    """The row of tenantry.local; None: not readable, or not there."""
+    """The row of tenantry.database_identity; None: not readable, or not there."""
     stuck: tuple[str, ...] = ()
     """Subscriptions of moves that can't apply what they are sent."""
 
@@ -181,7 +181,7 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
 async def _schema(
     connection: Connection, side: str, *, installed: bool
 ) -> tuple[int | None, dict[str, Any] | None]:
-    """Number of the last migration, and the row of tenantry.local, where this role may read them."""
+    """Number of the last migration, and the row of tenantry.database_identity, where this role may read them."""
     if not installed:
         return 0, None
     await connection.execute("SAVEPOINT here")

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from tenantry import sql
+from tenantry import schema
 from tenantry.config import Config
 from tenantry.isolation.audit.rules.tn502_server_outdated import FIXES
 from tenantry.move import State
@@ -143,7 +143,7 @@ def _schema(one: DatabaseFacts, config: Config) -> Iterator[Finding]:
 
 
 def _version(name: str, version: int | None, side: str) -> Iterator[Finding]:
-    ours = sql.migrations(side)[-1].number
+    ours = schema.migrations(side)[-1].number
     if version == 0:
         yield Finding(name, ERROR, "not-installed", "the tenantry schema is not installed", "run `tenantry init`")
     elif version is not None and version < ours:

@@ -1,4 +1,4 @@
--- Who changed what, tenant by tenant. Runnable in psql, again and again; wants sql/data first.
+-- Who changed what, tenant by tenant. Runnable in psql, again and again; wants `tenantry init` first.
 --
 -- The entries are written by a trigger that runs as the owner of this schema. The application role reads those of
 -- its tenant and can do nothing else to them: no policy lets it write, even where a careless GRANT does; it can't
@@ -89,7 +89,7 @@ BEGIN
             FROM jsonb_each(new) AS e;
     END IF;
     INSERT INTO tenantry.audit_log (home, tenant, actor, session_role, relation, operation, key, old, new)
-    VALUES ((SELECT l.name FROM tenantry.local AS l), coalesce(whole ->> tenant_column, ''),
+    VALUES ((SELECT l.name FROM tenantry.database_identity AS l), coalesce(whole ->> tenant_column, ''),
             nullif(current_setting('tenantry.actor', true), ''), session_user, relation::regclass::text, operation,
             key, old, new);
 END
@@ -99,7 +99,7 @@ CREATE OR REPLACE FUNCTION tenantry.audit_truncated() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
 BEGIN
     INSERT INTO tenantry.audit_log (home, tenant, actor, session_role, relation, operation)
-    VALUES ((SELECT l.name FROM tenantry.local AS l), '', nullif(current_setting('tenantry.actor', true), ''),
+    VALUES ((SELECT l.name FROM tenantry.database_identity AS l), '', nullif(current_setting('tenantry.actor', true), ''),
             session_user, TG_RELID::regclass::text, 'TRUNCATE');
     RETURN NULL;
 END

@@ -1,4 +1,4 @@
--- Limits of plans, kept by the database at insert. Runnable in psql, again and again; wants sql/data first.
+-- Limits of plans, kept by the database at insert. Runnable in psql, again and again; wants `tenantry init` first.
 --
 -- What is used is counted from the rows themselves, under a lock of tenant and resource: nothing has to be kept
 -- in step with them, so deletes, moves, restores and bulk loads can't make it wrong. The application role reads

@@ -1,4 +1,4 @@
--- A tenant's own metering, day by day, for its bill. Runnable in psql, again and again; wants sql/data first.
+-- A tenant's own metering, day by day, for its bill. Runnable in psql, again and again; wants `tenantry init` first.
 --
 -- Where this database is the control database too, the view reads the ledger itself. Elsewhere it reads a copy,
 -- which `tenantry.kits.copy_usage` brings. Either way a row is seen only by the tenant that was bound.

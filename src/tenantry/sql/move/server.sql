@@ -36,7 +36,7 @@ SELECT
           WHERE p.refclassid = 'pg_authid'::regclass AND p.dbid = d.oid)::text[] AS holders,
     (SELECT count(*) FROM pg_largeobject_metadata)::bigint AS large_objects,
     to_regclass('tenantry.move_gate') IS NOT NULL AS installed,
-    to_regclass('tenantry.local') IS NOT NULL AS named,
+    to_regclass('tenantry.database_identity') IS NOT NULL AS named,
     ARRAY(SELECT format('%s %s', gid, prepared) FROM pg_prepared_xacts)::text[] AS prepared,
     ARRAY(SELECT format('pid %s (%s, %s) running for %s s', pid, usename, coalesce(nullif(application_name, ''), 'no name'),
                         round(extract(epoch FROM clock_timestamp() - xact_start)))

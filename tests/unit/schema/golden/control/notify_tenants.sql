@@ -1,7 +1,6 @@
--- A notice says which version of the rows it is about, so that a router knows its own sign-up when it hears of it.
---
--- Runnable in psql. One notice a statement. Ids are listed while they fit; a bulk change says "*": anything.
-CREATE OR REPLACE FUNCTION tenantry.tell_tenants() RETURNS trigger
+-- One notification a statement. Ids are listed while they fit, with the transaction that wrote them, so that a
+-- router knows its own sign-up when it hears of it; a bulk change says "*": anything.
+CREATE OR REPLACE FUNCTION tenantry.notify_tenants() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ids text[];

@@ -1,0 +1,52 @@
+-- What differs from plain.sql where Citus is: SET LOCAL is what Citus carries to its workers; set_config is not.
+-- :setting is the setting's name as SQL has it.
+
+CREATE OR REPLACE FUNCTION tenantry.bind(tenant text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    database text;
+    suspended boolean;
+    done text;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock_shared(1415071060, hashtext(tenant)) THEN
+        RAISE EXCEPTION 'tenant % is fenced: it is being moved', tenant
+            USING ERRCODE = 'TN002', HINT = 'Try again: the fence lasts less than a second.';
+    END IF;
+    IF current_setting('transaction_isolation') = 'read committed'
+       OR current_setting('transaction_read_only') = 'on' THEN
+        SELECT p.database, p.suspended INTO database, suspended FROM tenantry.placement AS p
+            WHERE p.tenant = tenant;
+    ELSE
+        SELECT p.database, p.suspended INTO database, suspended FROM tenantry.placement AS p
+            WHERE p.tenant = tenant FOR SHARE;
+    END IF;
+    IF database IS DISTINCT FROM :'database' OR suspended THEN
+        PERFORM tenantry.refuse(tenant);
+    END IF;
+    EXECUTE format('SET LOCAL :setting = %L', tenant);
+    done := set_config('application_name', tenantry.tag(tenant), true);
+    done := set_config('tenantry.bound', tenant, true);
+END
+$$;
+
+CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    done text;
+BEGIN
+    IF pg_advisory_unlock_all() IS NULL THEN END IF;
+    IF pg_try_advisory_xact_lock_shared(1415071060, hashtext(tenant))
+       AND current_setting('transaction_isolation') = 'read committed' THEN
+        IF EXISTS (SELECT FROM tenantry.placement AS p
+                   WHERE p.tenant = tenant AND p.database = :'database' AND NOT p.suspended) THEN
+            EXECUTE format('SET LOCAL :setting = %L', tenant);
+            done := set_config('application_name', tenantry.tag(tenant), true)
+                    || set_config('tenantry.bound', tenant, true);
+            RETURN;
+        END IF;
+    END IF;
+    PERFORM tenantry.bind(tenant);
+END
+$$;

@@ -1,0 +1,4 @@
+CREATE OR REPLACE FUNCTION tenantry.admitted() RETURNS boolean
+LANGUAGE sql VOLATILE AS $$
+    SELECT tenantry.admit()
+$$;

