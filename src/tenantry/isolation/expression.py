@@ -9,7 +9,7 @@ parenthesised, which is what makes so small a reader enough.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -77,6 +77,7 @@ _TOKEN = re.compile(
       (?P<string>(?:E)?'(?:[^']|'')*')
     | (?P<quoted>"(?:[^"]|"")*")
     | (?P<number>\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)
+    | (?P<parameter>\$\d+)
     | (?P<word>[A-Za-z_\u0080-\uffff][\w$]*)
     | (?P<cast>::)
     | (?P<mark>[(),.\[\];])
@@ -84,7 +85,10 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
+_PART = r'(?:"[^"]+"|[A-Za-z_]\w*)'
 _COMPARISONS = frozenset({"=", "<>", "<", ">", "<=", ">="})
+_SESSION_WORDS = frozenset({"CURRENT_USER", "SESSION_USER", "CURRENT_ROLE", "USER"})
+_EXACT_COLLATIONS = frozenset({'"C"', '"POSIX"', '"default"', 'pg_catalog."C"', 'pg_catalog."default"'})
 _LONG_TYPES = {
     "character": ("varying",),
     "double": ("precision",),
@@ -129,11 +133,63 @@ def tokens_of(text: str) -> tuple[str, ...]:
 def parse_body(source: str) -> Node:
     """Read a helper function's body when it is one expression (SQL or PL/pgSQL), else `Opaque`."""
     body = re.sub(r"--[^\n]*|/\*.*?\*/", " ", source, flags=re.DOTALL).strip().rstrip(";").strip()
-    for pattern in (r"begin\s+return\s+(.*?);?\s*end", r"return\s+(.*)", r"select\s+(.*)"):
+    patterns = (r"begin\s+(?:atomic\s+select|return)\s+(.*?);?\s*end", r"return\s+(.*)", r"select\s+(.*)")
+    for pattern in patterns:
         match = re.fullmatch(pattern, body, re.DOTALL | re.IGNORECASE)
         if match and ";" not in match[1]:
-            return parse(re.sub(r"\s+as\s+\w+$", "", match[1].strip(), flags=re.IGNORECASE))
+            return parse(re.sub(rf"\s+as\s+{_PART}$", "", match[1].strip(), flags=re.IGNORECASE))
     return Opaque(source)
+
+
+class Query(NamedTuple):
+    """A sub-select on one relation."""
+
+    shown: Node | None
+    """What it selects; None for nothing."""
+    relation: str
+    """Its name as it stands there, without quotes."""
+    alias: str
+    where: Node | None
+
+
+_QUERY = re.compile(
+    rf"SELECT(?:\s+(?P<shown>.+?))??\s+FROM\s+(?P<relation>{_PART}(?:\.{_PART})?)"
+    rf"(?:\s+(?!WHERE\b)(?P<alias>{_PART}))?(?:\s+WHERE\s+(?P<where>.*))?",
+    re.DOTALL,
+)
+
+
+@lru_cache(maxsize=4096)
+def parse_query(text: str) -> Query | None:
+    """Read a sub-select on one relation without anything but a WHERE; None for any other."""
+    match = _QUERY.fullmatch(text)
+    if match is None:
+        return None
+    shown = None if match["shown"] is None else parse(re.sub(rf"\s+AS\s+{_PART}$", "", match["shown"]))
+    relation = match["relation"].replace('"', "")
+    alias = (match["alias"] or relation.rpartition(".")[2]).replace('"', "")
+    return Query(shown, relation, alias, None if match["where"] is None else parse(match["where"]))
+
+
+def substituted(node: Node, values: Mapping[str, Node]) -> Node:
+    """The node with parameters in place of their names."""
+
+    def each(nodes: Iterable[Node]) -> tuple[Node, ...]:
+        return tuple(substituted(one, values) for one in nodes)
+
+    match node:
+        case Name(path=(name,)):
+            return values.get(name, node)
+        case Call() | Op() | Opaque():
+            return node._replace(args=each(node.args))
+        case Cast(arg=arg):
+            return node._replace(arg=substituted(arg, values))
+        case Select(value=value) if value is not None:
+            return node._replace(value=substituted(value, values))
+        case Case(whens=whens, default=default):
+            pairs = tuple((substituted(when, values), substituted(then, values)) for when, then in whens)
+            return Case(pairs, substituted(default, values))
+    return node
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -264,7 +320,9 @@ class _Reader:
             if self.mark("::"):
                 node = Cast(node, self.type_name())
             elif self.word("COLLATE"):
-                self.type_name()
+                collation = self.type_name()
+                if collation not in _EXACT_COLLATIONS:  # it may call different ids equal
+                    node = Opaque("COLLATE", (node,))
             elif self.mark("["):
                 node = Opaque("[]", (node, self.disjunction()))
                 self.expect("]")
@@ -303,6 +361,9 @@ class _Reader:
             return Opaque(token.text, (self.casted(),))
         if self.mark("("):
             return self.parenthesis()
+        if token.kind == "parameter":
+            self.at += 1
+            return Name((token.text,))
         if token.kind in ("word", "quoted"):
             return self.named()
         raise _Unreadable(token)
@@ -344,6 +405,8 @@ class _Reader:
             case "ARRAY" | "ROW" if self.token.text in ("[", "("):
                 return self.listed()
         path = [_plain(self.tokens[self.at - 1])]
+        if not keyword and path[0].upper() in _SESSION_WORDS:
+            path.insert(0, "")  # a column of that name, and not what the word alone means
         while self.mark("."):
             path.append(_plain(self.token))
             self.at += 1

@@ -12,6 +12,7 @@ from tenantry.isolation.expression import parse, tokens_of
 from tenantry.isolation.policy import POLICY, canonical, derived_name
 from tenantry.isolation.policy_semantics import USER
 from tenantry.isolation.policy_set import ACTIONS, Action, PolicySet
+from tenantry.isolation.policy_verdict import Verdict
 from tenantry.isolation.unbound import Unbound, together, unbound
 
 #: Name of the policy of observe mode.
@@ -198,14 +199,15 @@ class Facts:
         return policies[0]
 
     def foreign_settings(self, policy: Policy) -> frozenset[str]:
-        """Settings other than ours that a policy reads while it does not read ours."""
+        """Settings other than ours that a policy's rows are tied to."""
         found: set[str] = set()
         for text in (policy.using, policy.check):
             if text is not None:
                 found |= self.policy_set.semantics.sources(parse(text))
-        if self.tenancy.setting in found or USER in found:
+        tied = any(self.policy_set.verdict(policy, action) is Verdict.FOREIGN for action in ACTIONS)
+        if not tied and (self.tenancy.setting in found or USER in found):
             return frozenset()
-        return frozenset(found)
+        return frozenset(found - {self.tenancy.setting, USER})
 
     def isolates(self, oid: int) -> bool:
         """True when other people's policies already do the template's work, for every command."""

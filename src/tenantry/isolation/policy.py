@@ -18,6 +18,8 @@ from tenantry.runtime.sqltext import identifier, literal, qualified
 
 #: Name of the policy that this template makes, on every table.
 POLICY = "tenantry_tenant"
+#: Name of the restrictive policy that holds a product's own policies to the bound tenant.
+COMPANION = "tenantry_only"
 
 _NAME_MAX_BYTES = 63
 
@@ -90,6 +92,16 @@ def policy_sql(schema: str, table: str, column: str, tenancy: Tenancy, column_ty
     expression = predicate(column, tenancy, column_type)
     return (
         f"CREATE POLICY {POLICY} ON {qualified(schema, table)} AS PERMISSIVE FOR ALL TO PUBLIC\n"
+        f"    USING ({expression})\n"
+        f"    WITH CHECK ({expression})"
+    )
+
+
+def companion_sql(schema: str, table: str, column: str, tenancy: Tenancy, column_type: str | None = None) -> str:
+    """The statement that holds a table's other policies to the bound tenant, whatever they allow."""
+    expression = predicate(column, tenancy, column_type)
+    return (
+        f"CREATE POLICY {COMPANION} ON {qualified(schema, table)} AS RESTRICTIVE FOR ALL TO PUBLIC\n"
         f"    USING ({expression})\n"
         f"    WITH CHECK ({expression})"
     )

@@ -1,19 +1,16 @@
-"""What a policy expression means for isolation. Pure: expressions and a catalog in, verdicts out.
-
-The question is never whether a policy looks like ours, but whether every row that it lets through
-is tied to something that the session is bound to. Where that can't be told the verdict says so.
-"""
+"""What policy expressions read: the product's functions, settings and relations behind their names. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.catalog.values import Catalog, Function
+from tenantry.catalog.values import Catalog, Column, Function
+from tenantry.ids import IdType
 from tenantry.isolation.expression import (
     Call,
     Case,
@@ -24,8 +21,8 @@ from tenantry.isolation.expression import (
     Op,
     Opaque,
     Select,
-    parse,
     parse_body,
+    substituted,
     walk,
 )
 
@@ -36,22 +33,19 @@ _USERS = frozenset({"CURRENT_USER", "SESSION_USER", "CURRENT_ROLE", "USER"})
 _USERS_TEXT = re.compile(r"\b(current_user|session_user|current_role)\b", re.IGNORECASE)
 _SETTING_TEXT = re.compile(r"current_setting\s*\(\s*'([^']+)'", re.IGNORECASE)
 _FROM_TEXT = re.compile(r"\b(?:FROM|JOIN)\s+\(*\s*((?:\"[^\"]+\"|\w+)(?:\.(?:\"[^\"]+\"|\w+))?)")
+_TYPE_WORDS = frozenset({"character", "double", "timestamp", "time", "bit", "national"})
 _DEPTH = 5
-_TIES = frozenset({"=", "IS NOT DISTINCT FROM", "= ANY", "IN"})
-_LOOSE = frozenset({"<>", "<", ">", "<=", ">=", "IS DISTINCT FROM"})
+EXACT_TYPES = frozenset({"uuid", "bigint", "integer", "smallint", "text", "character varying"})
+"""Types to which an id can be cast without becoming another's, or equal to another's."""
 
 
-class Verdict(IntEnum):
-    """How much an expression lets through; AND takes the highest, OR the lowest."""
+class Source(NamedTuple):
+    """What a value is, when it is not NULL."""
 
-    OPEN = 0
-    """Rows that have nothing to do with what the session is bound to."""
-    GATED = 1
-    """Every row, once the session meets a condition: a staff flag, a role."""
-    UNKNOWN = 2
-    """It depends on the row and on something that can't be read here."""
-    TIED = 3
-    """Only rows tied to what the session is bound to."""
+    name: str
+    """The setting that it is the value of, or `USER`; empty for NULL itself."""
+    sure: bool
+    """True when it is not NULL as long as a tenant is bound."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +55,15 @@ class Semantics:
     catalog: Catalog
     tenancy: Tenancy
 
+    tenants: Mapping[int, Column] = field(default_factory=dict)
+    """The tenant tables' tenant columns."""
+
     @cached_property
-    def _functions(self) -> dict[str, Function]:
-        found: dict[str, Function] = {}
+    def _functions(self) -> dict[str, list[Function]]:
+        found: dict[str, list[Function]] = {}
         for function in self.catalog.functions.values():
-            found.setdefault(function.name, function)
-            found[f"{function.schema}.{function.name}"] = function
+            found.setdefault(function.name, []).append(function)
+            found.setdefault(f"{function.schema}.{function.name}", []).append(function)
         return found
 
     @cached_property
@@ -75,7 +72,14 @@ class Semantics:
 
     def function(self, call: Call) -> Function | None:
         """The product's function that a call means, or None for the system's."""
-        return self._functions.get(".".join(call.name))
+        found = self._functions.get(".".join(call.name), [])
+        fitting = [function for function in found if function.inputs == len(call.args)]
+        return next(iter(fitting or found), None)
+
+    def tenant_column(self, relation: int) -> str | None:
+        """The column that tells whose a row is; of relations that are no tenant tables, by its name."""
+        column = self.tenants.get(relation) or self.catalog.column(relation, self.tenancy.column)
+        return column.name if column is not None and column.deterministic else None
 
     def columns(self, node: Node, relation: int) -> frozenset[str]:
         """The columns of `relation` that an expression reads, sub-selects left out."""
@@ -118,9 +122,9 @@ class Semantics:
             found.add(USER)
         if depth < _DEPTH:
             for word in set(re.findall(r"([\w.]+)\s*\(", text)):
-                function = self._functions.get(word)
-                if function is not None and function.source != text:
-                    found |= self.function_sources(function, depth + 1)
+                for function in self._functions.get(word, ()):
+                    if function.source != text:
+                        found |= self.function_sources(function, depth + 1)
         return frozenset(found)
 
     def tables_read(self, text: str) -> tuple[int, ...]:
@@ -138,103 +142,104 @@ class Semantics:
         name = re.escape(self.catalog.relations[relation].name)
         return re.search(rf'(?<![\w.])"?{name}"?\.', select.text) is not None
 
-    def verdict(self, text: str | None, relation: int, protected: Iterable[int], *, writes: bool) -> Verdict:
-        """What an expression on `relation` lets through.
-
-        Args:
-            protected: relations that isolate their readers by policies of their own, so that a
-                sub-select on them sees the tenant's rows only.
-            writes: True for rows to be changed: rows of nobody (NULL in the tenant column) then
-                count as shared property.
-        """
-        if text is None:
-            return Verdict.TIED  # neither USING nor WITH CHECK: nothing gets through
-        return _Judge(self, relation, frozenset(protected), writes).judge(parse(text))
-
     def inlined(self, call: Call) -> Node | None:
-        """The body of a helper function without arguments, when it is one expression."""
-        function = self.function(call)
-        if function is None or call.args or function.language not in ("sql", "plpgsql"):
+        """The body of a helper function with the call's arguments in it, when it is one expression that
+        means the same there.
+        """
+        found = self._functions.get(".".join(call.name), [])
+        fitting = [function for function in found if function.inputs == len(call.args)]
+        if len(fitting) != 1 or fitting[0].language not in ("sql", "plpgsql"):
+            return None
+        (function,) = fitting
+        reads = self.function_sources(function)
+        # An IMMUTABLE one is computed when a statement is planned, and a kept plan keeps its answer.
+        frozen = function.volatility == "i" and bool(reads)
+        settles = any(not entry.startswith("search_path=") for entry in function.config)
+        if frozen or settles or function.returns_set or (function.definer and USER in reads):
             return None
         body = parse_body(function.source)
-        return None if isinstance(body, Opaque) else body
+        below = function.definer and any(isinstance(part, Select) and part.value is None for part in walk(body))
+        if isinstance(body, Opaque) or below:  # a sub-select of a definer's is held by other policies
+            return None
+        values = {f"${number}": arg for number, arg in enumerate(call.args, 1)}
+        values |= dict(zip(_parameters(function), call.args, strict=False))
+        return substituted(body, values)
 
-
-@dataclass(frozen=True)
-class _Judge:
-    """The verdict on one table's expressions."""
-
-    semantics: Semantics
-    relation: int
-    protected: frozenset[int]
-    writes: bool
-
-    def judge(self, node: Node) -> Verdict:
+    def source(self, node: Node, depth: int = 0) -> Source | None:
+        """What of the session a value is; None where it may be anything else."""
         match node:
-            case Const(value=value):
-                return Verdict.OPEN if value is True else Verdict.TIED
-            case Op(name="AND", args=args):
-                return max(self.judge(arg) for arg in args)
-            case Op(name="OR", args=args):
-                return min(self.judge(arg) for arg in args)
-            case Call(name=("coalesce" | "COALESCE",), args=args):
-                return min(self.judge(arg) for arg in args)
-            case Cast(arg=arg):
-                return self.judge(arg)
+            case Const(value=None):
+                return Source("", False)
+            case Name(path=(name,)) if name.upper() in _USERS:
+                return Source(USER, True)
+            case Select(value=value) if value is not None:
+                return self.source(value, depth)
+            case Cast(arg=arg, type=kind):
+                return self._cast(self.source(arg, depth), kind)
             case Case(whens=whens, default=default):
-                branches = [max(self.judge(when), self.judge(then)) for when, then in whens]
-                return min(*branches, self.judge(default))
-            case Op(name="NOT", args=(Op(name="<>", args=args),)):
-                return self.judge(Op("=", args))
-            case Op(name="EXISTS", args=(Select() as select,)):
-                return self._reached(select, tied=self.semantics.correlated(select, self.relation))
-            case Op(name="IS NULL", args=(Name(path=path),)):
-                shared = path[-1] in self.semantics.columns(node, self.relation)
-                return Verdict.TIED if shared and not self.writes else Verdict.OPEN
-        return self._condition(node)
+                return _one_of([self.source(part, depth) for part in (*(then for _, then in whens), default)])
+            case Op(name="->" | "->>" | "#>" | "#>>", args=(document, Const() | Cast())):
+                found = self.source(document, depth)
+                return found if found is not None and self._foreign(found) else None
+            case Call():
+                return self._call_source(node, depth)
+        return None
 
-    def _condition(self, node: Node) -> Verdict:
-        columns = self.semantics.columns(node, self.relation)
-        sources = self.semantics.sources(node)
-        if not columns:
-            return self._session(node, sources)
-        if isinstance(node, Op) and node.name in _TIES:
-            selects = [part for part in walk(node) if isinstance(part, Select)]
-            for select in selects:
-                if select.value is None:
-                    return self._reached(select, tied=True)
-        if isinstance(node, Op) and (node.name in _LOOSE or node.name.startswith("IS ")):
-            return Verdict.TIED if node.name == "IS NOT DISTINCT FROM" and sources else Verdict.OPEN
-        if sources:
-            return Verdict.UNKNOWN if isinstance(node, Op) and node.name == "NOT" else Verdict.TIED
-        calls = (part for part in walk(node) if isinstance(part, Call))
-        if isinstance(node, Opaque) or any(self.semantics.function(call) for call in calls):
-            return Verdict.UNKNOWN
-        return Verdict.OPEN
+    def _call_source(self, call: Call, depth: int) -> Source | None:
+        if call.name in (("current_setting",), ("pg_catalog", "current_setting")):
+            name = call.args[0].arg if isinstance(call.args[0], Cast) else call.args[0]
+            if not isinstance(name, Const) or not isinstance(name.value, str):
+                return None
+            ours = name.value.lower() == self.tenancy.setting.lower()
+            return Source(self.tenancy.setting if ours else name.value.lower(), ours)
+        if call.name in (("tenantry", "current_tenant"), ("tenantry", "admitted_tenant")):
+            return Source(self.tenancy.setting, True)
+        word = call.name[0].lower() if len(call.name) == 1 else ""
+        if word == "nullif" and len(call.args) == 2:
+            found = self.source(call.args[0], depth)
+            other = call.args[1].arg if isinstance(call.args[1], Cast) else call.args[1]
+            return None if found is None else found._replace(sure=found.sure and other == Const(""))
+        if word == "coalesce":
+            return self._first_of(call.args, depth)
+        if word in ("lower", "upper", "btrim") and self.tenancy.id_type is not IdType.TEXT:
+            return self.source(call.args[0], depth)  # no two ids of the type differ in it alone
+        body = self.inlined(call) if depth < _DEPTH else None
+        return None if body is None else self.source(body, depth + 1)
 
-    def _session(self, node: Node, sources: frozenset[str]) -> Verdict:
-        """A condition on the session alone: a gate, unless every bound session passes it."""
-        if isinstance(node, Opaque) and not node.args:
-            return Verdict.UNKNOWN
-        if isinstance(node, Select) and node.value is None:
-            return self._reached(node, tied=False)
-        constant = all(isinstance(part, Const | Cast | Op) for part in walk(node))
-        if constant:
-            return Verdict.OPEN
-        if isinstance(node, Select) and node.value is not None:
-            return self.judge(node.value)
-        if isinstance(node, Call) and self.semantics.function(node) is not None:
-            return Verdict.GATED
-        equals = isinstance(node, Op) and node.name == "="
-        bound = sources == {self.semantics.tenancy.setting}
-        if bound and isinstance(node, Op) and (node.name == "IS NULL" or Const("") in node.args):
-            return Verdict.TIED  # no bound session passes it; `unset` looks at the others
-        return Verdict.OPEN if bound and not equals else Verdict.GATED
+    def _cast(self, found: Source | None, kind: str) -> Source | None:
+        if found is None or kind in EXACT_TYPES:
+            return found
+        fits = (kind == "name" and found.name == USER) or (kind in ("json", "jsonb") and self._foreign(found))
+        return found if fits else None
 
-    def _reached(self, select: Select, *, tied: bool) -> Verdict:
-        """Through other tables: tied when they, or a condition on them, are tied to the session."""
-        if self.semantics.text_sources(select.text):
-            return Verdict.TIED if tied else Verdict.GATED
-        if any(table in self.protected for table in self.semantics.tables_read(select.text)):
-            return Verdict.TIED if tied else Verdict.GATED
-        return Verdict.OPEN
+    def _first_of(self, args: tuple[Node, ...], depth: int) -> Source | None:
+        """COALESCE: what stands behind a value that is never NULL does not matter."""
+        parts: list[Source | None] = []
+        for arg in args:
+            parts.append(self.source(arg, depth))
+            if parts[-1] is not None and parts[-1].sure:
+                break
+        found = _one_of(parts)
+        return None if found is None else found._replace(sure=parts[-1] is not None and parts[-1].sure)
+
+    def _foreign(self, found: Source) -> bool:
+        return found.name not in ("", USER, self.tenancy.setting)
+
+
+def _one_of(parts: list[Source | None]) -> Source | None:
+    """One of several values; None where they come from several sources."""
+    known = [part for part in parts if part is not None]
+    names = {part.name for part in known if part.name}
+    if len(known) != len(parts) or len(names) > 1:
+        return None
+    return Source(next(iter(names), ""), all(part.sure for part in known))
+
+
+def _parameters(function: Function) -> list[str]:
+    """The names of the parameters that have one, in their order; '' for others."""
+    found = []
+    for part in function.arguments.split(", ") if function.arguments else ():
+        words = part.split(" ")
+        named = len(words) > 1 and words[0] not in _TYPE_WORDS
+        found.append(words[0].strip('"') if named else "")
+    return found

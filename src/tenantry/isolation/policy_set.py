@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 from tenantry.catalog.tables import TenantTables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import PUBLIC, Catalog, Policy
-from tenantry.isolation.policy_semantics import Semantics, Verdict
+from tenantry.isolation.policy_semantics import Semantics
+from tenantry.isolation.policy_verdict import Verdict, verdict
 
 Action = Literal["select", "insert", "update", "update check", "delete"]
 ACTIONS: tuple[Action, ...] = ("select", "insert", "update", "update check", "delete")
@@ -43,7 +44,7 @@ class PolicySet:
     @cached_property
     def semantics(self) -> Semantics:
         """The reader of expressions."""
-        return Semantics(self.catalog, self.tenancy)
+        return Semantics(self.catalog, self.tenancy, self.tables.tenants)
 
     @cached_property
     def protected(self) -> frozenset[int]:
@@ -94,10 +95,22 @@ class PolicySet:
         )
 
     def _applies(self, policy: Policy, role: str) -> bool:
-        return PUBLIC in policy.roles or not self.catalog.acts_as(role).isdisjoint(policy.roles)
+        """A restrictive policy holds who has its role's privileges; a permissive one lets in who may take them."""
+        who = self.catalog.acts_as(role) if policy.permissive else self._inherited(role)
+        return PUBLIC in policy.roles or not who.isdisjoint(policy.roles)
+
+    def _inherited(self, role: str) -> frozenset[str]:
+        found, todo = {role}, [role]
+        while todo:
+            known = self.catalog.roles.get(todo.pop())
+            new = set(known.inherits if known is not None else ()) - found
+            found |= new
+            todo += new
+        return frozenset(found)
 
     def _verdict(self, policy: Policy, action: Action, protected: frozenset[int]) -> Verdict:
-        return self.semantics.verdict(
+        return verdict(
+            self.semantics,
             self.expression(policy, action),
             policy.relation,
             protected - {policy.relation},
@@ -107,15 +120,15 @@ class PolicySet:
     def _openings(self, oid: int, action: Action, protected: frozenset[int]) -> tuple[PolicyGap, ...]:
         policies = self.applicable(oid, action)
         judged = [(policy, self._verdict(policy, action, protected)) for policy in policies]
-        tied = [policy for policy, verdict in judged if verdict >= Verdict.UNKNOWN]
+        tied = [policy for policy, found in judged if found is Verdict.TIED]
         found = []
-        for policy, verdict in judged:
-            if not policy.permissive or verdict >= Verdict.UNKNOWN:
+        for policy, found_verdict in judged:
+            if not policy.permissive or found_verdict is Verdict.TIED:
                 continue
             if any(self._covers(other, policy) for other in tied if not other.permissive):
                 continue
             beside = any(other.permissive for other in tied)
-            found.append(PolicyGap(policy, action, verdict, beside))
+            found.append(PolicyGap(policy, action, found_verdict, beside))
         return tuple(found)
 
     def _covers(self, restrictive: Policy, permissive: Policy) -> bool:
@@ -123,7 +136,5 @@ class PolicySet:
         if self.role is not None or PUBLIC in restrictive.roles:
             return True
         return all(
-            not self.catalog.acts_as(role).isdisjoint(restrictive.roles)
-            for role in permissive.roles
-            if role != PUBLIC
+            not self._inherited(role).isdisjoint(restrictive.roles) for role in permissive.roles if role != PUBLIC
         ) and (PUBLIC not in permissive.roles)

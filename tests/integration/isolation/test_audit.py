@@ -75,7 +75,8 @@ BREAKS = [
     Break(
         "TN107",
         "public.notes.mine",
-        "ALTER POLICY mine ON notes USING (EXISTS (SELECT FROM orders WHERE orders.id = notes.id))",
+        "ALTER POLICY mine ON notes USING (tenant_id = app.tenant()"
+        " AND EXISTS (SELECT FROM orders WHERE orders.id = notes.id))",
     ),
     Break("TN108", "public.notes.mine", "ALTER POLICY mine ON notes WITH CHECK (true)"),
     Break(

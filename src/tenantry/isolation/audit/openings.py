@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from tenantry.catalog.values import Column, Policy, Relation
 from tenantry.isolation.audit.finding import Subject
 from tenantry.isolation.facts import OBSERVE
-from tenantry.isolation.policy_semantics import Verdict
 from tenantry.isolation.policy_set import ACTIONS, Action, PolicyGap
+from tenantry.isolation.policy_verdict import Verdict
 
 Place = tuple[Relation, Column, Policy, list[Action]]
 _CHECKS = ("insert", "update check")
@@ -34,6 +34,14 @@ def gated(subject: Subject) -> Iterator[Place]:
     always = {policy for _, _, policy, _ in _grouped(subject, Verdict.OPEN)}
     for relation, column, policy, openings in _grouped(subject, Verdict.GATED):
         if policy not in always:
+            yield relation, column, policy, [opening.action for opening in openings]
+
+
+def unproven(subject: Subject) -> Iterator[Place]:
+    """Policies that let nothing through for sure, and of which no proof was found."""
+    worse = {policy for verdict in (Verdict.OPEN, Verdict.GATED) for _, _, policy, _ in _grouped(subject, verdict)}
+    for relation, column, policy, openings in _grouped(subject, Verdict.UNPROVEN):
+        if policy not in worse:
             yield relation, column, policy, [opening.action for opening in openings]
 
 

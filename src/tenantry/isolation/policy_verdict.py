@@ -1,0 +1,291 @@
+"""Whether a policy expression provably lets only the bound tenant's rows through. Pure.
+
+The question is never whether a policy looks like ours, but what every row that passes must be. The proof knows a
+small set of shapes: the tenant column equal to a value that is the bound tenant or NULL, alone or joined by AND,
+OR, NOT, CASE and COALESCE, through helper functions and sub-selects that can be read. Whatever else an expression
+is, it is not proven, however right it may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from tenantry.ids import IdType
+from tenantry.isolation.expression import (
+    Call,
+    Case,
+    Cast,
+    Const,
+    Name,
+    Node,
+    Op,
+    Opaque,
+    Query,
+    Select,
+    parse,
+    parse_query,
+    walk,
+)
+from tenantry.isolation.policy_semantics import EXACT_TYPES, USER, Semantics, Source
+
+_DEPTH = 5
+_MARKS = tuple(map(Const, ",;|/"))
+_ARRAYS = frozenset(f"{kind}[]" for kind in EXACT_TYPES)
+
+
+class Verdict(IntEnum):
+    """How much an expression lets through; AND takes the highest, OR the lowest."""
+
+    OPEN = 0
+    """Rows that have nothing to do with what the session is bound to."""
+    GATED = 1
+    """Every row, once the session meets a condition: a staff flag, a role."""
+    UNPROVEN = 2
+    """It may be right, but no proof was found."""
+    FOREIGN = 3
+    """Only rows tied to another setting than ours."""
+    TIED = 4
+    """Only rows of the bound tenant, proven; for reading also rows of nobody."""
+
+
+def verdict(
+    semantics: Semantics, text: str | None, relation: int, protected: Iterable[int], *, writes: bool
+) -> Verdict:
+    """What an expression on `relation` lets through.
+
+    Args:
+        protected: relations that isolate their readers by policies of their own, so that a
+            sub-select on them sees the tenant's rows only.
+        writes: True for rows to be changed: rows of nobody (NULL in the tenant column) then
+            count as shared property.
+    """
+    if text is None:
+        return Verdict.TIED  # neither USING nor WITH CHECK: nothing gets through
+    known = semantics.catalog.relations.get(relation)
+    names = frozenset(() if known is None else (known.name,))
+    column = semantics.tenant_column(relation)
+    return _Judge(semantics, relation, frozenset(protected), writes, column, names).judge(parse(text))
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """The verdict on one relation's expressions."""
+
+    semantics: Semantics
+    relation: int
+    protected: frozenset[int]
+    writes: bool
+    column: str | None
+    """The tenant column."""
+    names: frozenset[str]
+    """What the relation is called in the expression."""
+    depth: int = 0
+
+    def judge(self, node: Node) -> Verdict:
+        match node:
+            case Const(value=value):
+                return Verdict.OPEN if value is True else Verdict.TIED
+            case Op(name="AND", args=args):
+                return max(self.judge(arg) for arg in args)
+            case Op(name="OR", args=args):
+                return min(self.judge(arg) for arg in args)
+            case Op(name="NOT", args=(arg,)):
+                return self._not(arg)
+            case Op(name="IS TRUE", args=(arg,)) | Op(name="=", args=(arg, Const(value=True))):
+                return self.judge(arg)
+            case Cast(arg=arg, type="boolean"):
+                return self.judge(arg)
+            case Call(name=("coalesce" | "COALESCE",), args=args):
+                return min(self.judge(arg) for arg in args)
+            case Case(whens=whens, default=default):
+                branches = [max(self.judge(when), self.judge(then)) for when, then in whens]
+                return min(*branches, self.judge(default))
+            case Select(value=value) if value is not None:
+                return self.judge(value)
+            case Op(name="EXISTS", args=(Select() as select,)):
+                return self._exists(select)
+            case Op(name="IS NULL", args=(arg,)):
+                return self._is_null(node, arg)
+            case Op(name="=" | "IS NOT DISTINCT FROM", args=(left, right)):
+                return self._equal(node, left, right)
+            case Op(name="= ANY" | "IN", args=(left, right)) if self._is_tenant(left):
+                return self._one_of(node, left, right)
+            case Call():
+                return self._called(node)
+        return self._other(node)
+
+    def _not(self, node: Node) -> Verdict:
+        """NOT, driven inwards: it is not passed by NULL either."""
+        match node:
+            case Const(value=value):
+                return self.judge(Const(not value if isinstance(value, bool) else None))
+            case Op(name="NOT", args=(arg,)):
+                return self.judge(arg)
+            case Op(name="AND", args=args):
+                return min(self._not(arg) for arg in args)
+            case Op(name="OR", args=args):
+                return max(self._not(arg) for arg in args)
+            case Op(name=name, args=args) if name in _OPPOSITES:
+                return self.judge(Op(_OPPOSITES[name], args))
+        found = self._other(node)
+        return Verdict.UNPROVEN if found is Verdict.TIED or self.semantics.sources(node) else found
+
+    def _is_null(self, node: Node, arg: Node) -> Verdict:
+        if self._is_tenant(arg):
+            return Verdict.OPEN if self.writes else Verdict.TIED
+        found = self.semantics.source(arg)
+        if found is not None and found.sure and found.name == self.semantics.tenancy.setting:
+            return Verdict.TIED  # no bound session passes it; `unbound` looks at the others
+        return self._other(node)
+
+    def _equal(self, node: Op, left: Node, right: Node) -> Verdict:
+        rows = (left, right)
+        if all(isinstance(part, Opaque) and part.text == "()" for part in rows):
+            pairs = zip(left.args, right.args, strict=False)  # type: ignore[union-attr]  # both are Opaque
+            return max(self._equal(Op(node.name, pair), *pair) for pair in pairs)
+        for column, value in (rows, rows[::-1]):
+            if not self._is_tenant(column):
+                continue
+            if isinstance(value, Select) and value.value is None:
+                return self._selected(value)
+            found = self.semantics.source(value)
+            if found is not None:
+                null = node.name != "=" and self.writes and not found.sure  # it then takes rows of nobody
+                return Verdict.UNPROVEN if null else self._tied_to(found)
+        source = self.semantics.source(left)
+        never = source is not None and source.sure and source.name == self.semantics.tenancy.setting
+        if never and (right.arg if isinstance(right, Cast) else right) == Const(""):
+            return Verdict.TIED  # no bound session passes it
+        return self._other(node)
+
+    def _one_of(self, node: Node, left: Node, right: Node) -> Verdict:
+        match right:
+            case Cast(arg=arg, type=kind) if kind in _ARRAYS:
+                return self._one_of(node, left, arg)
+            case Opaque(text="ARRAY" | "()", args=args) if args:
+                found = [self.semantics.source(arg) for arg in args]
+                return min(Verdict.UNPROVEN if one is None else self._tied_to(one) for one in found)
+            case Select(value=None):
+                return self._selected(right)
+            case Select(value=value) if value is not None:
+                return self._one_of(node, left, value)
+            case Call(name=("string_to_array",), args=(whole, mark)):
+                mark = mark.arg if isinstance(mark, Cast) else mark
+                source = self.semantics.source(whole)
+                whole_ids = self.semantics.tenancy.id_type is not IdType.TEXT and mark in _MARKS
+                if source is not None and whole_ids:
+                    return self._tied_to(source)
+        source = self.semantics.source(right)
+        if isinstance(node, Op) and node.name == "IN" and source is not None:
+            return self._tied_to(source)
+        return self._other(node)
+
+    def _tied_to(self, found: Source) -> Verdict:
+        ours = found.name in ("", USER, self.semantics.tenancy.setting)
+        return Verdict.TIED if ours else Verdict.FOREIGN
+
+    def _called(self, call: Call) -> Verdict:
+        body = self.semantics.inlined(call) if self.depth < _DEPTH else None
+        return self._other(call) if body is None else replace(self, depth=self.depth + 1).judge(body)
+
+    def _is_tenant(self, node: Node) -> bool:
+        """True for the tenant column, cast at most to a type in which no two ids are equal."""
+        if isinstance(node, Cast):
+            return node.type in EXACT_TYPES and self._is_tenant(node.arg)
+        if not isinstance(node, Name) or self.column is None or node.path[-1] != self.column:
+            return False
+        return len(node.path) == 1 or node.path[-2] in self.names
+
+    # --- sub-selects ----------------------------------------------------------------------------
+
+    def _selected(self, select: Select) -> Verdict:
+        """The tenant column is one of the values of a sub-select."""
+        query = parse_query(select.text)
+        column = query.shown.path[-1] if query is not None and isinstance(query.shown, Name) else None
+        found = Verdict.UNPROVEN if query is None or column is None else self._tied_below(query, column)
+        return found if found > Verdict.UNPROVEN else self._loosely(select)
+
+    def _exists(self, select: Select) -> Verdict:
+        query = parse_query(select.text)
+        correlated = self.semantics.correlated(select, self.relation)
+        if query is not None and query.where is not None and correlated:
+            parts = (
+                query.where.args if isinstance(query.where, Op) and query.where.name == "AND" else (query.where,)
+            )
+            for part in parts:
+                pair = part.args if isinstance(part, Op) and part.name == "=" else ()
+                for outer, inner in (pair, pair[::-1]) if len(pair) == 2 else ():
+                    qualified = isinstance(outer, Name) and len(outer.path) > 1 and query.alias not in outer.path
+                    if qualified and self._is_tenant(outer) and isinstance(inner, Name):
+                        found = self._tied_below(query, inner.path[-1])
+                        if found > Verdict.UNPROVEN:
+                            return found
+        if correlated:
+            return self._loosely(select)
+        return Verdict.GATED if self._loosely(select) is Verdict.UNPROVEN else Verdict.OPEN
+
+    def _tied_below(self, query: Query, column: str) -> Verdict:
+        """Whether every row of the sub-select has the bound tenant in `column`."""
+        catalog = self.semantics.catalog
+        relation = catalog.by_key.get(query.relation) or catalog.by_key.get(f"public.{query.relation}")
+        if relation is None or catalog.column(relation.oid, column) is None:
+            return Verdict.UNPROVEN
+        if relation.oid in self.protected and column == self.semantics.tenant_column(relation.oid):
+            return Verdict.TIED
+        if query.where is None:
+            return Verdict.UNPROVEN
+        names = frozenset({query.alias})
+        inner = replace(self, relation=relation.oid, writes=False, column=column, names=names)
+        return max(inner.judge(query.where), Verdict.UNPROVEN)
+
+    def _loosely(self, select: Select) -> Verdict:
+        """Through other tables, without a proof: open where nothing of the session is asked at all."""
+        asks = self.semantics.text_sources(select.text)
+        held = any(table in self.protected for table in self.semantics.tables_read(select.text))
+        return Verdict.UNPROVEN if asks or held or parse_query(select.text) is None else Verdict.OPEN
+
+    # --- whatever is no proof -------------------------------------------------------------------
+
+    def _other(self, node: Node) -> Verdict:
+        columns = self.semantics.columns(node, self.relation)
+        sources = self.semantics.sources(node)
+        if not columns:
+            return self._session(node, sources)
+        differs = isinstance(node, Op) and node.name in ("<>", "IS DISTINCT FROM", "IS NOT NULL")
+        if isinstance(node, Op) and differs and any(isinstance(_uncast(arg), Name) for arg in node.args):
+            return Verdict.OPEN
+        parts = [*walk(node)]
+        calls = (part for part in parts if isinstance(part, Call))
+        ordered = isinstance(node, Op) and node.name in ("<", ">", "<=", ">=") and self.column in columns
+        if sources or ordered or any(isinstance(part, Opaque | Select) for part in parts):
+            return Verdict.UNPROVEN
+        return Verdict.UNPROVEN if any(self.semantics.function(call) for call in calls) else Verdict.OPEN
+
+    def _session(self, node: Node, sources: frozenset[str]) -> Verdict:
+        """A condition on the session alone: a gate, unless every bound session passes it."""
+        if isinstance(node, Opaque) and not node.args:
+            return Verdict.UNPROVEN
+        if isinstance(node, Select):
+            return Verdict.GATED if self._loosely(node) is Verdict.UNPROVEN else Verdict.OPEN
+        if all(isinstance(part, Const | Cast | Op) for part in walk(node)):
+            same = isinstance(node, Op) and node.name == "=" and len({*map(_uncast, node.args)}) == 1
+            return Verdict.OPEN if same else Verdict.UNPROVEN
+        if isinstance(node, Call) and node.name[0] == "tenantry":
+            return Verdict.OPEN  # every bound session passes
+        differs = isinstance(node, Op) and (
+            node.name == "IS NOT NULL" or (node.name == "<>" and Const("") in map(_uncast, node.args))
+        )
+        bound = sources == {self.semantics.tenancy.setting}
+        return Verdict.OPEN if bound and differs else Verdict.GATED
+
+
+_PAIRS = (("=", "<>"), ("IS DISTINCT FROM", "IS NOT DISTINCT FROM"), ("IS NULL", "IS NOT NULL"))
+_OPPOSITES = {**dict(_PAIRS), **{other: one for one, other in _PAIRS}}
+
+
+def _uncast(node: Node) -> Node:
+    while isinstance(node, Cast):
+        node = node.arg
+    return node
