@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
+from tenantry.cli import format
 from tenantry.cli.render import Renderer
 from tenantry.move import (
     Compared,
@@ -62,7 +63,9 @@ class Part(NamedTuple):
         if not self.rate:
             return ""
         left = max(0, self.expected - self.done) / self.rate
-        return f"{self.rate:,.0f} rows/s" + (f", {_duration(left)} left" if left and not self.complete else "")
+        return f"{self.rate:,.0f} rows/s" + (
+            f", {format.duration(left)} left" if left and not self.complete else ""
+        )
 
     @property
     def percent(self) -> int:
@@ -111,7 +114,7 @@ def sentence(event: Progress) -> str | None:
             return f"{step}: done in {seconds:.1f} s"
         case Following(lag=lag, latency=latency):
             probe = "" if latency is None else f", a probe took {latency * 1000:.0f} ms"
-            return f"catch_up: {_size(lag)} behind{probe}"
+            return f"catch_up: {format.size(lag)} behind{probe}"
         case FenceTried(attempt=attempt, flipped=True, pause=pause):
             return f"fence {attempt}: flipped, the tenant paused for {pause * 1000:.0f} ms"
         case FenceTried(attempt=attempt, pause=pause, why=why):
@@ -199,7 +202,7 @@ class Bars:
             completed=part.done,
             amount=part.amount,
             pace=part.pace,
-            percent=f"{part.percent} %",
+            percent=f"{part.percent}%",
         )
 
 
@@ -228,17 +231,3 @@ def progress_bars(out: Renderer) -> RichProgress:
     narrow = TextColumn("{task.fields[percent]:>4} {task.description}", markup=False)
     columns = (narrow,) if out.errors.width < _NARROW else (name, *wide)
     return RichProgress(*columns, console=out.errors, transient=True)
-
-
-def _size(count: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
-
-
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min" if whole < 7200 else f"{whole / 3600:.1f} h"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -15,6 +14,7 @@ from tenantry.cli.plan_estimates import plan_estimates
 from tenantry.cli.render import Column
 from tenantry.cli.run_move import run_move
 from tenantry.cli.session import Session
+from tenantry.config import size
 from tenantry.errors import ConfigError
 from tenantry.move import Interrupt, Limits, MovePlan, State
 from tenantry.move.errors import in_words
@@ -57,9 +57,8 @@ TABLES = (
     Column("bytes", right=True),
     Column("format"),
 )
-#: Below this a copy would look as if it stood still.
-_SLOWEST: Final = 100_000
-_UNITS: Final = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+#: Bytes a second, below which a copy would look as if it stood still.
+_SLOWEST: Final = size("100kB")
 LEFT = (Column("move"), Column("state", text=in_words), Column("database"), Column("kind"), Column("name"))
 
 
@@ -217,14 +216,19 @@ async def _move(session: Session, tenant: str, to: str, how: How) -> None:
 
 
 def _limits(rate: str | None, jobs: int) -> Limits:
-    return Limits(jobs=jobs, copy_rate=None if rate is None else _bytes(rate))
+    return Limits(jobs=jobs, copy_rate=None if rate is None else _rate(rate))
 
 
-def _bytes(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(kB|MB|GB|)", text.strip())
-    rate = float(found[1]) * _UNITS[found[2]] if found else 0.0
+def _rate(text: str) -> int:
+    """Bytes a second, written as sizes are written in the file."""
+    try:
+        rate = size(int(text) if text.strip().isdigit() else text)
+    except ValueError as error:
+        raise ConfigError(str(error), key="--rate") from None
     if rate < _SLOWEST:
-        raise ConfigError(f"{text!r} is no rate of at least 100kB; write 500kB, 20MB or 1GB", key="--rate")
+        raise ConfigError(
+            f"{text} is below 100kB a second: the copy would look as if it stood still", key="--rate"
+        )
     return rate
 
 

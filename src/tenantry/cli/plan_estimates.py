@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenantry.cli import format
 from tenantry.move import MovePlan
 
 
@@ -14,7 +15,9 @@ def plan_estimates(plan: MovePlan, *, as_json: bool) -> dict[str, Any]:
     if said is not None:
         seconds, pause = ([round(value, 3) for value in pair] for pair in (said.seconds, said.pause))
         facts |= {
-            "time_seconds": seconds if as_json else f"{_time(seconds[0])} to {_time(seconds[1])}",
+            "time_seconds": seconds
+            if as_json
+            else f"{format.duration(seconds[0])} to {format.duration(seconds[1])}",
             "pause_seconds": pause if as_json else f"{pause[0]:.2g} to {pause[1]:.2g}",
             "estimated_from": said.origin,
         }
@@ -23,10 +26,3 @@ def plan_estimates(plan: MovePlan, *, as_json: bool) -> dict[str, Any]:
         if not as_json and room.free is None:
             facts["disk_free_bytes"] = "unknown"
     return facts
-
-
-def _time(seconds: float) -> str:
-    """Seconds, for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

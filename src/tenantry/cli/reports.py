@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, Final
 
+from tenantry.cli import format
 from tenantry.cli.render import Column, plain
 from tenantry.ids import TAG_PREFIX, tag
 from tenantry.operations.usage import Overview, TenantUsage
@@ -19,11 +20,6 @@ _SPARKS: Final = "▁▂▃▄▅▆▇█"
 _BAR: Final = 20
 #: Below this, nobody minds that the ledger and the witness differ.
 _SMALL: Final = 0.02
-
-
-def percent(share: float | None) -> str:
-    """A share as people read it."""
-    return "-" if share is None else f"{share:.1%}"
 
 
 def bar(share: float | None, width: int = _BAR) -> str:
@@ -40,12 +36,12 @@ def spark(shares: Sequence[float | None] | None) -> str:
 TENANT_COLUMNS: Final = (
     Column("tenant", text=lambda tenant: "(nobody's)" if tenant is None else plain(tenant)),
     Column("database"),
-    Column("share", "LAST DAY", right=True, text=percent),
+    Column("share", "LAST DAY", right=True, text=format.share),
     Column("bar", "", text=str),
     Column("days", "WINDOW", text=spark),
-    Column("today", right=True, text=percent),
-    Column("witness", right=True, text=percent),
-    Column("storage", right=True, text=percent),
+    Column("today", right=True, text=format.share),
+    Column("witness", right=True, text=format.share),
+    Column("storage", right=True, text=format.share),
     Column("streak", right=True),
     Column("state"),
     Column("disagrees"),
@@ -53,11 +49,11 @@ TENANT_COLUMNS: Final = (
 DAY_COLUMNS: Final = (
     Column("day"),
     Column("database"),
-    Column("share", right=True, text=percent),
+    Column("share", right=True, text=format.share),
     Column("bar", "", text=str),
     Column("busy_seconds", "BUSY S", right=True),
     Column("total_seconds", "TOTAL S", right=True),
-    Column("coverage", right=True, text=percent),
+    Column("coverage", right=True, text=format.share),
     Column("commits", right=True),
     Column("rollbacks", right=True),
     Column("errors", right=True),
@@ -68,11 +64,11 @@ CANDIDATE_COLUMNS: Final = (
     Column("database"),
     Column("action"),
     Column("state"),
-    Column("share", right=True, text=percent),
+    Column("share", right=True, text=format.share),
     Column("streak", right=True),
     Column("needed", right=True),
     Column("to_go", "DAYS TO GO", right=True),
-    Column("coverage", right=True, text=percent),
+    Column("coverage", right=True, text=format.share),
     Column("shares", "WINDOW", text=spark),
     Column("reasons", "WHY", text=lambda found: found[0] if found else "-"),
     Column("next"),
@@ -80,7 +76,7 @@ CANDIDATE_COLUMNS: Final = (
 TOP_COLUMNS: Final = (
     Column("database"),
     Column("tenant"),
-    Column("share", right=True, text=percent),
+    Column("share", right=True, text=format.share),
     Column("bar", "", text=str),
     Column("active", right=True),
     Column("waiting", right=True),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from tenantry.cli import format
 from tenantry.cli.command import command
 from tenantry.cli.options import seconds_of
 from tenantry.cli.render import Column
@@ -85,11 +86,12 @@ async def _overview(session: Session, top: int, watch: bool) -> None:
     found = await session.ops.usage.overview(top)
     rows = tenant_rows(found)
     _show(session, TENANT_COLUMNS, rows, "no use is recorded yet", watch)
-    session.out.say(f"the fleet reported {found.reported:.1%} of today so far")
+    session.out.say(f"the fleet reported {format.share(found.reported)} of today so far")
     for row in rows:
         if row["disagrees"]:
             session.out.warn(
-                f"{row['tenant']}: the ledger says {row['today']:.1%} of today, the witness {row['witness']:.1%}; "
+                f"{row['tenant']}: the ledger says {format.share(row['today'])} of today, "
+                f"the witness {format.share(row['witness'])}; "
                 "see docs/usage.md, “When the two figures disagree”"
             )
 

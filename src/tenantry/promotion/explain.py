@@ -74,5 +74,5 @@ def _plural(number: int, noun: str) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 0 to 1 as a percentage with one decimal."""
-    return f"{share * 100:.1f} %"
+    """A share of 0 to 1 as people read it everywhere: 0.4167 as 41.7%."""
+    return f"{share:.1%}"

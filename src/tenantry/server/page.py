@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from tenantry.promotion import percent
 from tenantry.usage.sampler import SampledSessions
 
 #: Tenants shown per database.
@@ -38,9 +39,9 @@ def witness_rows(seen: Mapping[str, SampledSessions]) -> list[WitnessRow]:
     return rows
 
 
-def percent(share: float | None) -> str:
-    """0.4167 as 41.7 %."""
-    return "–" if share is None else f"{share * 100:.1f} %"  # noqa: RUF001  (a dash for people)
+def share(value: float | None) -> str:
+    """0.4167 as 41.7%; a share that is not known as a dash."""
+    return "–" if value is None else percent(value)  # noqa: RUF001  (a dash for people)
 
 
 def moment(at: datetime | None) -> str:
@@ -53,4 +54,4 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-FILTERS: Final[Mapping[str, Callable[..., Any]]] = {"percent": percent, "moment": moment, "grouped": grouped}
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {"share": share, "moment": moment, "grouped": grouped}

@@ -82,7 +82,7 @@ def test_candidates_says_why_and_what_to_do_next(used: Fleet) -> None:
     ]
     assert rows[0]["next"] == "tenantry promote heavy --to DATABASE --plan"
     assert rows[1]["next"] is None
-    assert "above 40.0 % of shared in each of the last 14 days" in ran.err
+    assert "above 40.0% of shared in each of the last 14 days" in ran.err
     assert "next, tenantry promote heavy" in ran.err
 
 

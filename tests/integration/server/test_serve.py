@@ -67,7 +67,7 @@ def test_no_scrape_has_a_series_for_every_tenant(served: Serving) -> None:
 def test_the_page_shows_tenants_candidates_and_moves(served: Serving) -> None:
     page = served.get("/")
     assert page.status_code == 200
-    for expected in ("1\u202f202", "heavy", "60.0 %", "m0000000001", "flipped", "suspended"):
+    for expected in ("1\u202f202", "heavy", "60.0%", "m0000000001", "flipped", "suspended"):
         assert expected in page.text
 
 

@@ -279,7 +279,7 @@ def test_the_reasons_name_what_is_missing_and_what_was_imported() -> None:
     hole = judge(PromotionRule(), history([0.41] * 6 + [None] + [0.41] * 7, source="simulated"), TODAY)
 
     assert reasons(hole) == (
-        "can't tell yet: above 40.0 % in the last 7 of 14 days, and data is missing",
+        "can't tell yet: above 40.0% in the last 7 of 14 days, and data is missing",
         "not enough data for 2026-11-13",
         "coverage of the window is 0.929, the rule wants 0.95",
         "leans on imported history: simulated",
@@ -288,5 +288,5 @@ def test_the_reasons_name_what_is_missing_and_what_was_imported() -> None:
     assert "database busy for less than 600 s a day on 2026-11-07" in reasons(idle)[1]
     building = judge(PromotionRule(), history([0.1] + [0.41] * 13), TODAY)
     assert reasons(building)[0] == (
-        "above 40.0 % of shared in the last 13 of 14 days; a candidate in 1 day if that goes on"
+        "above 40.0% of shared in the last 13 of 14 days; a candidate in 1 day if that goes on"
     )
