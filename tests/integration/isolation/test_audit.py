@@ -136,6 +136,13 @@ BREAKS = [
         "CREATE VIEW everything AS SELECT * FROM order_list; GRANT SELECT ON everything TO {role};"
         "GRANT SELECT ON order_list TO {role}",
     ),
+    Break(
+        "TN302",
+        "public.through",
+        "CREATE VIEW under AS SELECT * FROM order_list; GRANT SELECT ON under TO {other};"
+        "CREATE VIEW through AS SELECT * FROM under; ALTER VIEW through OWNER TO {other};"
+        "GRANT SELECT ON through TO {role}; GRANT SELECT ON order_list, orders TO {other}",
+    ),
     Break("TN303", "public.totals", "GRANT SELECT ON totals TO {role}"),
     Break(
         "TN305",
@@ -153,6 +160,28 @@ BREAKS = [
         "app.count_orders()",
         "CREATE FUNCTION app.count_orders() RETURNS bigint LANGUAGE sql SECURITY DEFINER"
         " SET search_path = pg_catalog, pg_temp AS $$ SELECT count(*) FROM public.orders $$",
+    ),
+    Break(
+        "TN401",
+        "app.report(q text)",
+        "CREATE FUNCTION app.report(q text) RETURNS xml LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog"
+        " AS $$ SELECT query_to_xml(q, true, false, '') $$",
+    ),
+    Break(
+        "TN401",
+        "app.counted()",
+        "CREATE FUNCTION app.through() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM public.orders $$;"
+        "CREATE FUNCTION app.counted() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog"
+        " AS $$ SELECT app.through() $$",
+    ),
+    Break(
+        "TN401",
+        "app.outer_one()",
+        "CREATE FUNCTION app.inner_one() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog"
+        " AS $$ SELECT count(*) FROM public.orders $$; REVOKE ALL ON FUNCTION app.inner_one() FROM PUBLIC;"
+        "CREATE FUNCTION app.outer_one() RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog"
+        " AS $$ SELECT app.inner_one() $$; ALTER FUNCTION app.outer_one() OWNER TO {other};"
+        "GRANT EXECUTE ON FUNCTION app.inner_one() TO {other}; GRANT USAGE ON SCHEMA app TO {other}",
     ),
     Break(
         "TN402",

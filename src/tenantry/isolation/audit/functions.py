@@ -1,4 +1,4 @@
-"""The product's SECURITY DEFINER functions and what they touch."""
+"""The product's SECURITY DEFINER functions, and what they reach through the functions that they call."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from tenantry.catalog.values import Function
 from tenantry.isolation.audit.finding import Subject
 
+_DYNAMIC = re.compile(
+    r"\b(?:execute|(?:query|cursor|table|schema|database)_to_xml\w*|ts_stat|ts_rewrite|dblink\w*|crosstab\w*|connectby)\b",
+    re.IGNORECASE,
+)
+"""SQL that is put together as text: PL/pgSQL's EXECUTE, and functions that run a text that they are given."""
+
 
 def definers(subject: Subject) -> Iterator[Function]:
     """SECURITY DEFINER functions, ours left out."""
@@ -16,11 +22,29 @@ def definers(subject: Subject) -> Iterator[Function]:
             yield function
 
 
+def free(subject: Subject, function: Function) -> Function | None:
+    """The definer function, itself or one that it calls, that works on tenant tables as a role past the policies.
+
+    A function runs as its owner if it is SECURITY DEFINER, else as whoever runs its caller.
+    """
+    seen: set[tuple[int, str]] = set()
+    todo = [(function, function)]
+    while todo:
+        called, acting = todo.pop(0)
+        if (called.oid, acting.owner) in seen or called.schema == "tenantry":
+            continue
+        seen.add((called.oid, acting.owner))
+        if subject.bypasses(acting.owner) and touches(subject, called):
+            return acting
+        todo += [(inner, inner if inner.definer else acting) for inner in _calls(subject, called)]
+    return None
+
+
 def touches(subject: Subject, function: Function) -> bool:
     """True when the body names a tenant table or a view over one, or can't be told."""
     if function.language not in ("sql", "plpgsql"):
         return True
-    if re.search(r"\bexecute\b", function.source, re.IGNORECASE):
+    if _DYNAMIC.search(function.source):
         return True
     words = {word.lower() for word in re.findall(r'\w+|"[^"]+"', function.source)}
     names = {relation.name.lower() for relation, _ in subject.tenant_tables}
@@ -28,6 +52,17 @@ def touches(subject: Subject, function: Function) -> bool:
     return any(name in words or f'"{name}"' in words for name in names)
 
 
+def altered(function: Function) -> str:
+    """The beginning of a statement that alters it."""
+    return f"ALTER {'PROCEDURE' if function.kind == 'p' else 'FUNCTION'} {function.sql}"
+
+
 def is_trigger(subject: Subject, function: Function) -> bool:
     """True for a trigger's function: nobody can call it, and TN403 looks at it."""
     return function.result in ("trigger", "event_trigger")
+
+
+def _calls(subject: Subject, function: Function) -> list[Function]:
+    """The product's functions whose names stand before a parenthesis in the body; all that share a name."""
+    names = {name.strip('"').lower() for name in re.findall(r'(\w+|"[^"]+")\s*\(', function.source)}
+    return [one for one in subject.catalog.functions.values() if one.name.lower() in names and one != function]

@@ -17,22 +17,42 @@ RULE = Rule(
 
 
 def check(subject: Subject) -> Iterator[Found]:
-    """Views without security_invoker whose owner bypasses, or owns a table that is not forced."""
+    """Views without security_invoker whose owner, or that of a view below, bypasses or owns what is not forced."""
     for view in subject.views:
-        if view.kind != "v" or invoker(view) or not _free(subject, view):
+        if view.kind != "v" or not subject.reached("relation", view.oid, view.owner, "SELECT"):
             continue
-        if subject.reached("relation", view.oid, view.owner, "SELECT"):
+        acting = _free(subject, view)
+        if acting is not None:
+            how = "runs" if acting == view else f"reads {acting.key}, which runs"
             yield Found(
                 view.key,
-                f"runs as {view.owner}, whom the policies below it do not hold",
-                (f"ALTER VIEW {view.sql} SET (security_invoker = true)",),
+                f"{how} as {acting.owner}, whom the policies below it do not hold",
+                (f"ALTER VIEW {acting.sql} SET (security_invoker = true)",),
             )
 
 
-def _free(subject: Subject, view: Relation) -> bool:
-    if subject.bypasses(view.owner):
-        return True
-    read = (subject.catalog.relations.get(oid) for oid in subject.catalog.reads.get(view.oid, ()))
-    return any(
-        table is not None and table.is_table and table.owner == view.owner and not table.forced for table in read
-    )
+def _free(subject: Subject, view: Relation) -> Relation | None:
+    """The view, itself or one that it reads, that reads tables past their policies.
+
+    A view below that is security_invoker reads as whoever reads it; below a view that runs as its owner, that is
+    the owner.
+    """
+    if invoker(view):
+        return None  # a view below is read with the caller's own rights, and found by its own name
+    todo, seen = [(view, view)], set[tuple[int, int]]()
+    while todo:
+        read, acting = todo.pop(0)
+        if (read.oid, acting.oid) in seen:
+            continue
+        seen.add((read.oid, acting.oid))
+        for oid in subject.catalog.reads.get(read.oid, ()):
+            below = subject.catalog.relations.get(oid)
+            if below is not None and below.kind == "v":
+                todo.append((below, acting if invoker(below) else below))
+            elif below is not None and oid in subject.tables.tenants and _past(subject, acting, below):
+                return acting
+    return None
+
+
+def _past(subject: Subject, acting: Relation, table: Relation) -> bool:
+    return subject.bypasses(acting.owner) or (table.owner == acting.owner and not table.forced)

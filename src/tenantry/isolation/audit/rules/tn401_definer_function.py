@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.audit.functions import definers, is_trigger, touches
+from tenantry.isolation.audit.functions import altered, definers, free, is_trigger
 
 RULE = Rule(
     "TN401",
@@ -16,13 +16,20 @@ RULE = Rule(
 
 
 def check(subject: Subject) -> Iterator[Found]:
-    """Callable definer functions of bypassing owners that touch tenant tables."""
+    """Callable definer functions that touch tenant tables as a bypassing owner, or call one that does."""
     for function in definers(subject):
-        if subject.bypasses(function.owner) and touches(subject, function):
-            who = subject.reached("function", function.oid, function.owner, "EXECUTE")
-            if who and not is_trigger(subject, function):
-                yield Found(
-                    function.key,
-                    f"runs as {function.owner}, whom no policy holds, for {', '.join(sorted(who))}",
-                    (f"ALTER FUNCTION {function.sql} SECURITY INVOKER",),
-                )
+        who = subject.reached("function", function.oid, function.owner, "EXECUTE")
+        acting = free(subject, function) if who and not is_trigger(subject, function) else None
+        if acting is None:
+            continue
+        if acting == function:
+            how = "runs"
+        elif subject.reached("function", acting.oid, acting.owner, "EXECUTE"):
+            continue  # found by its own name
+        else:
+            how = f"calls {acting.key}, which runs"
+        yield Found(
+            function.key,
+            f"{how} as {acting.owner}, whom no policy holds, for {', '.join(sorted(who))}",
+            (f"{altered(acting)} SECURITY INVOKER",),
+        )

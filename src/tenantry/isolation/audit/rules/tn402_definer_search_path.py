@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.audit.functions import definers, is_trigger
+from tenantry.isolation.audit.functions import altered, definers, is_trigger
 from tenantry.runtime.sqltext import identifier
 
 RULE = Rule(
@@ -29,5 +29,5 @@ def check(subject: Subject) -> Iterator[Found]:
             yield Found(
                 function.key,
                 "looks its names up in its caller's search_path",
-                (f"ALTER FUNCTION {function.sql} SET search_path = {path}",),
+                (f"{altered(function)} SET search_path = {path}",),
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.audit.functions import touches
+from tenantry.isolation.audit.functions import altered, free
 
 RULE = Rule(
     "TN403",
@@ -22,10 +22,10 @@ def check(subject: Subject) -> Iterator[Found]:
             function = subject.catalog.functions.get(trigger.function)
             if function is None or not trigger.enabled or not function.definer:
                 continue
-            ours = function.schema == "tenantry"
-            if not ours and subject.bypasses(function.owner) and touches(subject, function):
+            acting = free(subject, function)
+            if acting is not None:
                 yield Found(
                     f"{relation.key}.{trigger.name}",
-                    f"runs {function.key} as {function.owner}, whom no policy holds",
-                    (f"ALTER FUNCTION {function.sql} SECURITY INVOKER",),
+                    f"runs {acting.key} as {acting.owner}, whom no policy holds",
+                    (f"{altered(acting)} SECURITY INVOKER",),
                 )
