@@ -88,6 +88,21 @@ class UnknownTenant(TenantryError, LookupError):
         )
 
 
+class TenantRemoved(UnknownTenant):
+    """The tenant was removed. Its rows may still be there, so no sign-up brings it back: an operator does.
+
+    Attributes:
+        tenant: the id that was asked for.
+    """
+
+    def __init__(self, tenant: object) -> None:
+        self.tenant = tenant
+        LookupError.__init__(
+            self,
+            f"tenant {tenant} was removed; `tenantry tenants add {tenant} --restore` brings it back",
+        )
+
+
 class TenantSuspended(TenantryError):
     """The tenant is suspended: nothing is served for it.
 

@@ -67,6 +67,7 @@ InOption = Annotated[
 CsvOption = Annotated[
     str | None, typer.Option("--column", help="The file is CSV with a header: the column with the ids.")
 ]
+RestoreOption = Annotated[bool, typer.Option("--restore", help="Bring it back if it was removed, where it lived.")]
 BatchOption = Annotated[int, typer.Option("--batch", min=1, max=50_000, help="Ids written at once.")]
 
 
@@ -122,11 +123,17 @@ async def show_tenant(session: Session, tenant: TenantArgument) -> None:
 
 
 @command(app, "add")
-async def add_tenant(session: Session, tenant: TenantArgument, terms: Terms, database: HomeOption = None) -> None:
+async def add_tenant(
+    session: Session,
+    tenant: TenantArgument,
+    terms: Terms,
+    database: HomeOption = None,
+    restore: RestoreOption = False,
+) -> None:
     """Sign a tenant up: it can be served when this returns. Adding it again changes nothing."""
     limits = {k: v for k, v in terms.limits().items() if v}
     row, new = await session.ops.tenants.add(
-        tenant, database=database, plan=terms.plan, weight=terms.weight or 1.0, limits=limits
+        tenant, database=database, plan=terms.plan, weight=terms.weight, limits=limits, restore=restore
     )
     session.out.facts(row_of(row), titles={"id": "tenant"})
     session.out.say(f"tenant {row.id} lives in {row.database}" if new else f"tenant {row.id} was there already")

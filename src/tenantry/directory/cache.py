@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from tenantry.directory.store import Store, TenantRow
-from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantryError, UnknownTenant
+from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantRemoved, TenantryError, UnknownTenant
 from tenantry.events import DirectoryChanged, DirectoryLookup, Events
 from tenantry.ids import IdType, Kind, Placement, TenantId, Terms
 
@@ -52,9 +52,9 @@ class Directory:
     """
 
     # Mutable state: _entries and _suspects (by id; an id is in one of them), _profiles (to share them), _absent
-    # (id -> loop time until which it is known not to exist), _loading (id -> the future that all its callers wait
-    # for), _wanted (ids not asked yet), _changed (id in _loading -> its newest version, None: unknown),
-    # _away_until (loop time until which suspects are not read again), _loader (the task), _watchers.
+    # (id -> until which loop time it is known not to be had, and why), _loading (id -> the future that all its
+    # callers wait for), _wanted (ids not asked yet), _changed (id in _loading -> its newest version, None: not
+    # known), _away_until (loop time until which suspects are not read again), _loader (the task), _watchers.
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Directory:
         self._entries: dict[TenantId, Entry] = {}
         self._suspects: dict[TenantId, Entry] = {}
         self._profiles: dict[Profile, Profile] = {}
-        self._absent: dict[TenantId, float] = {}
+        self._absent: dict[TenantId, tuple[float, type[UnknownTenant]]] = {}
         self._loading: dict[TenantId, asyncio.Future[Entry]] = {}
         self._wanted: list[TenantId] = []
         self._changed: dict[TenantId, int | None] = {}
@@ -97,7 +97,7 @@ class Directory:
         """The tenant's entry, from the control database if it is not cached, or a suspect.
 
         Raises:
-            UnknownTenant: it isn't in the directory.
+            UnknownTenant: it isn't in the directory; TenantRemoved, one of that kind: it is no more.
             DatabaseUnavailable: it isn't cached, and the control database is down.
         """
         entry = self._entries.get(tenant)
@@ -106,11 +106,12 @@ class Directory:
         suspect = self._suspects.get(tenant)
         if suspect is not None:
             return await self._recheck(tenant, suspect)
-        until = self._absent.get(tenant)
-        if until is not None:
+        known = self._absent.get(tenant)
+        if known is not None:
+            until, why = known
             if asyncio.get_running_loop().time() < until:
                 self._events.emit(DirectoryLookup("absent"))
-                raise UnknownTenant(tenant)
+                raise why(tenant)
             del self._absent[tenant]
         return await asyncio.shield(self._load_soon(tenant))
 
@@ -229,7 +230,7 @@ class Directory:
             batch, self._wanted = self._wanted[:BATCH], self._wanted[BATCH:]
             texts = {str(tenant): tenant for tenant in batch}
             try:
-                rows = await self.store.tenants(list(texts))
+                rows = await self.store.tenants(list(texts), removed=True)
             except BaseException as error:
                 self._answer(batch, error)
                 if not isinstance(error, Exception):
@@ -245,13 +246,14 @@ class Directory:
             newest = self._changed.pop(tenant, None)
             if isinstance(answer, BaseException):
                 self._fail(tenant, future, answer, now)
-            elif (row := answer.get(str(tenant))) is None:
+            elif (row := answer.get(str(tenant))) is None or row.state == "removed":
                 self._events.emit(DirectoryLookup("absent"))
                 self._suspects.pop(tenant, None)
+                why = UnknownTenant if row is None else TenantRemoved
                 if not stale:
-                    self._remember_absent(tenant, now)
+                    self._remember_absent(tenant, now, why)
                 if not future.done():
-                    future.set_exception(UnknownTenant(tenant))
+                    future.set_exception(why(tenant))
                     future.exception()  # nobody may be waiting any more; that is no bug
             else:
                 self._events.emit(DirectoryLookup("loaded"))
@@ -277,12 +279,12 @@ class Directory:
         future.set_exception(failure)
         future.exception()  # nobody may be waiting any more; that is no bug
 
-    def _remember_absent(self, tenant: TenantId, now: float) -> None:
+    def _remember_absent(self, tenant: TenantId, now: float, why: type[UnknownTenant]) -> None:
         if len(self._absent) >= 10_000:
-            self._absent = {t: until for t, until in self._absent.items() if until > now}
+            self._absent = {t: known for t, known in self._absent.items() if known[0] > now}
             if len(self._absent) >= 10_000:
                 self._absent.clear()
-        self._absent[tenant] = now + self._absent_seconds
+        self._absent[tenant] = now + self._absent_seconds, why
 
     async def close(self) -> None:
         """Fail who waits. Idempotent."""

@@ -4,9 +4,9 @@ A tenant's home stands in two places. `tenantry.placement` in a data database is
 obeys it, in the transaction that is about to write. `tenantry.tenant` in the control database is the directory:
 routers read it to know where to ask. What keeps the two safe although they can't be written in one transaction:
 
-- **The epoch never goes backwards.** It grows by one at each change of home, and only the flip's one commit, or an
-  operator who brings a removed tenant back, gives a new one. Each write below has the epoch in its WHERE, so one
-  that comes late finds nothing to change; the trigger `keep_newest` refuses whatever forgets it.
+- **The epoch never goes backwards.** It grows by one at each change of home, and only the flip's one commit gives
+  a new one. Each write below has the epoch in its WHERE, so one that comes late finds nothing to change; the
+  trigger `keep_newest` refuses whatever forgets it.
 - **Suspended survives.** A write that changes the home leaves `suspended` as it is, or takes over what the home
   that is left says at the commit that decides. Only `set_state` and `restore` change it of their own accord.
 - **Shutting out writes the directory first, letting in writes it last.** Whatever dies in between, nobody is let
@@ -106,22 +106,6 @@ async def suspend(data: Connection, tenant: str, epoch: int, suspended: bool) ->
     return home
 
 
-async def restore(data: Connection, tenant: str, epoch: int) -> None:
-    """Let a tenant that was removed live here again, at a new epoch.
-
-    The epoch is the guard: for a tenant that was not removed it is not new, and nothing changes.
-    """
-    await data.execute(
-        "INSERT INTO tenantry.placement AS p (tenant, database, epoch) "
-        "SELECT $1, i.name, $2 FROM tenantry.database_identity AS i "
-        "ON CONFLICT (tenant) DO UPDATE "
-        "SET database = excluded.database, epoch = excluded.epoch, suspended = false, changed_at = now() "
-        "WHERE p.epoch < excluded.epoch",
-        tenant,
-        epoch,
-    )
-
-
 async def close(data: Connection, tenant: str, home: str, epoch: int, suspended: bool) -> bool:
     """Write at a move's target that the tenant lives at its source, `home`. False: the target knows better.
 
@@ -198,12 +182,10 @@ async def point(data: Connection, tenant: str, home: str, epoch: int, *, suspend
 async def add(
     control: Query, tenant: str, database: str, plan: str | None, weight: float, limits: dict[str, Any]
 ) -> None:
-    """Add a tenant, unless it is there. One that was removed comes back with a new epoch."""
+    """Add a tenant, unless it is there. One that was removed stays so: only `restore` brings it back."""
     await control(
-        "INSERT INTO tenantry.tenant AS t (id, database, plan, weight, limits) VALUES ($1, $2, $3, $4, $5::jsonb) "
-        "ON CONFLICT (id) DO UPDATE SET database = excluded.database, epoch = t.epoch + 1, "
-        "state = 'active', plan = excluded.plan, weight = excluded.weight, limits = excluded.limits, "
-        "placed_at = now() WHERE t.state = 'removed'",
+        "INSERT INTO tenantry.tenant (id, database, plan, weight, limits) VALUES ($1, $2, $3, $4, $5::jsonb) "
+        "ON CONFLICT (id) DO NOTHING",
         tenant,
         database,
         plan,
@@ -241,7 +223,7 @@ async def set_terms(
 
 
 async def mark(control: Query, tenant: str, state: str) -> bool:
-    """Change a tenant's state in the directory. False: no such tenant, or removed: only `add` brings that back."""
+    """Change a tenant's state in the directory. False: no such tenant, or removed: `restore` brings that back."""
     rows = await control(
         "UPDATE tenantry.tenant SET state = $2 WHERE id = $1 AND state <> 'removed' RETURNING 1", tenant, state
     )
@@ -295,6 +277,17 @@ async def set_state(control: Query, data: Open, tenant: str, database: str, epoc
     home = await _suspend_at_home(data, tenant, database, epoch, state != "active")
     if state == "active":
         await mark(control, tenant, state)
+    return home
+
+
+async def restore(control: Query, data: Open, tenant: str, database: str, epoch: int) -> str:
+    """Let a tenant that was removed in again, where it lives; returns that database's name.
+
+    It is no change of home, so the epoch stays, and a move that had begun goes on. Arguments and errors as of
+    `set_state`. For a tenant that was not removed the directory's row stays as it is.
+    """
+    home = await _suspend_at_home(data, tenant, database, epoch, False)
+    await control("UPDATE tenantry.tenant SET state = 'active' WHERE id = $1 AND state = 'removed'", tenant)
     return home
 
 

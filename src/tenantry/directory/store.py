@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry.directory import placements
-from tenantry.errors import DatabaseUnavailable
+from tenantry.errors import DatabaseUnavailable, TenantRemoved
 from tenantry.ids import Kind
 from tenantry.runtime.connection_errors import UNREACHABLE, unavailable
 from tenantry.runtime.fork_safety import ForkSafeConnection
@@ -115,11 +115,12 @@ class Store:
 
     # -- tenants -----------------------------------------------------------------------------------
 
-    async def tenants(self, ids: Sequence[str]) -> dict[str, TenantRow]:
-        """The rows of those of `ids` that are there and not removed."""
+    async def tenants(self, ids: Sequence[str], *, removed: bool = False) -> dict[str, TenantRow]:
+        """The rows of those of `ids` that are there; of removed ones too if `removed`."""
         rows = await self._fetch(
-            f"SELECT {_TENANT} {_FROM} WHERE t.id = ANY($1::text[]) AND t.state <> 'removed'",
+            f"SELECT {_TENANT} {_FROM} WHERE t.id = ANY($1::text[]) AND ($2 OR t.state <> 'removed')",
             list(ids),
+            removed,
         )
         return {row["id"]: _tenant(row) for row in rows}
 
@@ -159,16 +160,20 @@ class Store:
     ) -> TenantRow:
         """Add a tenant, unless it is there: then its row stays as it is and is returned.
 
-        A tenant that was removed comes back with a new epoch. Two callers at once get the same row.
+        Two callers at once get the same row.
 
         Raises:
             LookupError: no such database.
+            TenantRemoved: the tenant was removed, and stays so.
         """
         try:
             await placements.add(self._fetch, tenant, database, plan, weight, limits or {})
         except asyncpg.ForeignKeyViolationError:
             raise LookupError(f"no database {database} in the directory") from None
-        return (await self.tenants([tenant]))[tenant]
+        row = (await self.tenants([tenant], removed=True))[tenant]
+        if row.state == "removed":
+            raise TenantRemoved(tenant)
+        return row
 
     async def import_tenants(self, ids: Iterable[str], database: str, *, plan: str | None = None) -> int:
         """Add many tenants at once; those that are there stay as they are. Returns how many are new.
@@ -200,6 +205,10 @@ class Store:
             tenant: as it was just read.
         """
         return await placements.set_state(self._fetch, data, tenant.id, tenant.database, tenant.epoch, state)
+
+    async def restore(self, data: placements.Open, tenant: TenantRow) -> str:
+        """Let a tenant that was removed in again, where it lives. Arguments and result as of `set_state`."""
+        return await placements.restore(self._fetch, data, tenant.id, tenant.database, tenant.epoch)
 
     # -- databases ---------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tenantry.directory import TenantRow, placements
 from tenantry.directory.placements import Placed
-from tenantry.errors import ConfigError, DatabaseUnavailable, UnknownTenant
+from tenantry.errors import ConfigError, DatabaseUnavailable, TenantRemoved, UnknownTenant
 from tenantry.ids import Kind
 from tenantry.operations import import_tenants
 from tenantry.operations.context import Context
@@ -81,39 +81,62 @@ class Tenants:
         *,
         database: str | None = None,
         plan: str | None = None,
-        weight: float = 1.0,
+        weight: float | None = None,
         limits: Mapping[str, int] | None = None,
+        restore: bool = False,
     ) -> Added:
         """Sign a tenant up as a service does: it can be served when this returns. Repeatable.
 
-        A tenant that was removed comes back: that needs the operator's role.
-
         Args:
             database: where it shall live; None: `tenancy.default_database`, or the only shared database.
+            restore: bring it back if it was removed, where it lived and on its terms, save for those that are
+                given. That needs the operator's role.
             limits: "connections", "queue" (of one pool), "statement_timeout" (milliseconds).
 
         Raises:
             UnknownDatabase: there is no such database.
-            ConfigError: it can't be told where the tenant shall live.
+            ConfigError: it can't be told where the tenant shall live, or it shall be restored elsewhere.
+            TenantRemoved: it was removed, and `restore` was not said.
         """
         context = self._context
         text = context.id_of(tenant)
-        known = await context.store.tenants([text])
+        known = await context.store.tenants([text], removed=True)
+        if text in known and known[text].state == "removed":
+            if not restore:
+                raise TenantRemoved(text)
+            return await self._restore(known[text], database, plan, weight, limits)
         home = await self._home_for_new(database)
-        placement = await context.router.add_tenant(
+        await context.router.add_tenant(
             context.config.tenancy.type.parse(text),
             plan=plan,
             database=home,
-            weight=weight,
+            weight=1.0 if weight is None else weight,
             limits=dict(limits or {}),
         )
-        if placement.epoch > 1 and not known:
-            async with context.operator(placement.database) as connection:
-                await placements.restore(connection, text, placement.epoch)
         row = await self.get(text)
         if not known:
             await context.store.record("tenant.added", context.actor, tenant=row.id, database=row.database)
         return Added(row, not known)
+
+    async def _restore(
+        self,
+        row: TenantRow,
+        database: str | None,
+        plan: str | None,
+        weight: float | None,
+        limits: Mapping[str, int] | None,
+    ) -> Added:
+        context = self._context
+        if database not in (None, row.database):
+            raise ConfigError(
+                f"tenant {row.id} lived in {row.database}, and its rows are there: restore it there, then move it",
+                key="database",
+            )
+        (await context.database(row.database)).require_operator_dsn()  # before anything is written
+        home = await context.store.restore(context.operator, row)
+        await context.store.set_tenant(row.id, plan=plan, weight=weight, limits=dict(limits) if limits else None)
+        await context.store.record("tenant.restored", context.actor, tenant=row.id, database=home)
+        return Added(await self.get(row.id), True)
 
     async def set(
         self,

@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 
 from tenantry.directory import Directory, Entry, placements
-from tenantry.errors import ConfigError, DatabaseUnavailable, UnknownTenant
+from tenantry.errors import ConfigError, DatabaseUnavailable, TenantRemoved, UnknownTenant
 from tenantry.ids import Kind, TenantId
 from tenantry.proof import enroll_proof
 from tenantry.router import driver
@@ -43,9 +43,9 @@ class Enrollment:
                     if refresh:
                         return await self._directory.refresh(tenant)
                     return await self._directory.lookup(tenant)
-                except UnknownTenant:
-                    if self._default_database is None:
-                        raise
+                except UnknownTenant as unknown:
+                    if self._default_database is None or isinstance(unknown, TenantRemoved):
+                        raise  # a request is no reason to bring a removed tenant back
                 await self.add(tenant)
                 return await self._directory.lookup(tenant)
         except TimeoutError:
@@ -66,6 +66,8 @@ class Enrollment:
             row = await self._directory.store.add_tenant(
                 str(tenant), home, plan=plan, weight=weight, limits=limits
             )
+        except TenantRemoved:  # a LookupError as well
+            raise
         except LookupError:
             raise ConfigError(
                 f"no database {home} in the directory; `tenantry apply` writes the configured ones to it",

@@ -95,13 +95,20 @@ def test_nothing_destructive_happens_without_yes_or_somebody_to_ask(installed: F
     assert installed.ok("tenants", "show", "ada", "--json").json["state"] == "active"
 
 
-def test_a_removed_tenant_is_gone_and_shut_out_and_can_come_back(installed: Fleet) -> None:
+def test_a_removed_tenant_is_gone_and_shut_out_until_it_is_restored(installed: Fleet) -> None:
     installed.ok("tenants", "add", "ada")
     installed.ok("tenants", "remove", "ada", "--yes")
     assert installed.run("tenants", "show", "ada").code == 1
     assert installed.placement("ada") == "shared|1|t"
-    installed.ok("tenants", "add", "ada")
-    assert installed.placement("ada") == "shared|2|f"
+    refused = installed.run("tenants", "add", "ada")
+    assert refused.code == 1
+    assert "--restore" in refused.err
+    assert installed.placement("ada") == "shared|1|t"
+    installed.ok("tenants", "add", "ada", "--restore", "--plan", "gold")
+    assert installed.placement("ada") == "shared|1|f"
+    shown = installed.ok("tenants", "show", "ada", "--json").json
+    assert (shown["state"], shown["plan"]) == ("active", "gold")
+    assert installed.ok("tenants", "add", "ada", "--restore").code == 0
 
 
 def test_ids_of_another_type_are_refused_before_any_input_or_output(installed: Fleet) -> None:
