@@ -5,7 +5,7 @@ psql shows them, filled in with what the database is called and how its tenants 
 again at every install, so that a change of one is a change of its file. `grants/` holds what roles get.
 """
 
-from tenantry.schema.functions import Form, Identity
+from tenantry.schema.functions import Form, Identity, checksum
 from tenantry.schema.install import grant_control, install_control, install_data
 from tenantry.schema.versions import Migration, migrations
 
@@ -13,6 +13,7 @@ __all__ = [
     "Form",
     "Identity",
     "Migration",
+    "checksum",
     "grant_control",
     "install_control",
     "install_data",

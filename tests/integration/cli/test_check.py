@@ -86,6 +86,26 @@ def test_a_schema_that_is_older_or_newer_than_ours_is_found(installed: Fleet) ->
     assert found["schema-new"][0]["severity"] == "warning"
 
 
+def test_functions_of_another_version_are_found_and_init_mends_them(installed: Fleet) -> None:
+    installed.server.psql("UPDATE tenantry.function_set SET checksum = 'older'", installed.shared)
+    installed.server.psql("UPDATE tenantry.function_set SET checksum = 'older'", installed.control)
+    assert {finding["database"] for finding in codes(installed)["functions-differ"]} == {"shared", "control"}
+    rows = {row["database"]: row for row in installed.ok("init", "--json").json}
+    assert [line.rpartition(" ")[0] for line in rows["shared"]["applied"]] == ["data functions plain"]
+    assert [line.rpartition(" ")[0] for line in rows["control"]["applied"]] == ["control functions control"]
+    assert not rows["acme"]["applied"]
+    assert "functions-differ" not in codes(installed)
+
+
+def test_a_schema_of_an_earlier_release_is_found_although_its_tables_have_other_names(installed: Fleet) -> None:
+    installed.server.psql(
+        "ALTER TABLE tenantry.database_identity RENAME TO local; DROP TABLE tenantry.function_set; "
+        "DELETE FROM tenantry.migration WHERE side = 'data' AND number > 2",
+        installed.shared,
+    )
+    assert [finding["database"] for finding in codes(installed)["schema-old"]] == ["shared"]
+
+
 def test_a_dsn_that_leads_to_another_database_is_found(installed: Fleet) -> None:
     installed.set("TENANTRY_ACME_DSN", installed.environment["TENANTRY_SHARED_DSN"])
     installed.set("TENANTRY_ACME_OPERATOR_DSN", installed.environment["TENANTRY_SHARED_OPERATOR_DSN"])

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -60,6 +60,8 @@ class Reached:
     """Number of the last migration; None: not readable by this role."""
     local: dict[str, Any] | None = None
     """The row of tenantry.database_identity; None: not readable, or not there."""
+    functions: tuple[str, str] | None = None
+    """Form and checksum of the schema's functions; None: not readable, or not there."""
     stuck: tuple[str, ...] = ()
     """Subscriptions of moves that can't apply what they are sent."""
 
@@ -153,7 +155,7 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
     roles = await connection.fetchrow(sql.query("roles"))
     assert roles is not None
     installed = server["installed"] if side == "control" else roles["installed"]
-    schema, local = await _schema(connection, side, installed=server["installed"])
+    known = await _schema(connection, side, installed=server["installed"])
     counted = side == "data" and server["version"] >= OLDEST_COUNTED
     stuck = await connection.fetch(sql.query("check/links")) if counted else ()
     await connection.execute("ROLLBACK")
@@ -172,26 +174,37 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
         tls=_tls(connection),
         installed=installed,
         role_problems=tuple(problems(dict(roles), tenancy_of(context.config))),
-        schema=schema,
-        local=local,
+        schema=known.number,
+        local=known.local,
+        functions=known.functions,
         stuck=tuple(row["name"] for row in stuck),
     )
 
 
-async def _schema(
-    connection: Connection, side: str, *, installed: bool
-) -> tuple[int | None, dict[str, Any] | None]:
-    """Number of the last migration, and the row of tenantry.database_identity, where this role may read them."""
+class _Schema(NamedTuple):
+    """What this role can read of the tenantry schema."""
+
+    number: int | None = None
+    local: dict[str, Any] | None = None
+    functions: tuple[str, str] | None = None
+
+
+async def _schema(connection: Connection, side: str, *, installed: bool) -> _Schema:
     if not installed:
-        return 0, None
+        return _Schema(number=0)
+    found = _Schema()
     await connection.execute("SAVEPOINT here")
     try:
-        number = await connection.fetchval(sql.query("check/schema"), side)
-        row = await connection.fetchrow(sql.query("check/local")) if side == "data" else None
+        found = found._replace(number=await connection.fetchval(sql.query("check/schema"), side))
+        functions = await connection.fetchrow(sql.query("check/functions"), side)
+        found = found._replace(functions=None if functions is None else (functions[0], functions[1]))
+        if side == "data":
+            row = await connection.fetchrow(sql.query("check/local"))
+            found = found._replace(local=None if row is None else dict(row))
     except (asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedTableError):
+        # Not for this role to read, or made by an earlier tenantry, whose tables had other names.
         await connection.execute("ROLLBACK TO SAVEPOINT here")
-        return None, None
-    return number, None if row is None else dict(row)
+    return found
 
 
 def _tls(connection: Connection) -> bool | None:

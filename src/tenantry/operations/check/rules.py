@@ -84,7 +84,9 @@ def _control(facts: FleetFacts, config: Config) -> Iterator[Finding]:
             "it is reached through a pooler only, so changes are seen by polling, not at once",
             "set control.direct_dsn to its direct address",
         )
-    yield from _version("control", control.schema if listen is None else listen.schema, "control")
+    directly = control if listen is None else listen
+    yield from _version("control", directly.schema, "control")
+    yield from _functions("control", directly, "control", None)
     for key, dsn in (("dsn", config.control.dsn), ("direct_dsn", config.control.direct_dsn)):
         if dsn is not None:
             yield from _plaintext("control", f"control.{key}", dsn.get_secret_value())
@@ -140,6 +142,8 @@ def _schema(one: DatabaseFacts, config: Config) -> Iterator[Finding]:
     yield from _version(name, known.schema, "data")
     if known.local is not None:
         yield from _identity(one, known.local, config)
+        tenancy = config.tenancy
+        yield from _functions(name, known, "data", schema.Identity(name, tenancy.setting, tenancy.type))
 
 
 def _version(name: str, version: int | None, side: str) -> Iterator[Finding]:
@@ -152,6 +156,18 @@ def _version(name: str, version: int | None, side: str) -> Iterator[Finding]:
     elif version is not None and version > ours:
         problem = f"its schema is at {version}, newer than the {ours} of this tenantry"
         yield Finding(name, WARNING, "schema-new", problem, "upgrade tenantry here")
+
+
+def _functions(name: str, known: Reached, side: str, identity: schema.Identity | None) -> Iterator[Finding]:
+    """Functions of another version, where the tables are of ours: a release may change nothing else."""
+    if known.functions is None or known.schema != schema.migrations(side)[-1].number:
+        return
+    form, checksum = known.functions
+    ours = schema.checksum(schema.Form(form), identity)
+    if checksum != ours:
+        problem = f"its functions are of another version ({checksum}) than this tenantry's ({ours})"
+        fix = "run `tenantry init`, by the newer of the two"
+        yield Finding(name, ERROR, "functions-differ", problem, fix)
 
 
 def _identity(one: DatabaseFacts, local: dict[str, object], config: Config) -> Iterator[Finding]:
