@@ -23,9 +23,64 @@ DANGERS = {
     "bypassrls": Danger("ALTER ROLE {role} BYPASSRLS", "it has BYPASSRLS"),
     "member": Danger("ALTER ROLE {group} BYPASSRLS; GRANT {group} TO {role}", "it is a member of"),
     "member of a member": Danger(
-        "CREATE ROLE {group}2 BYPASSRLS; GRANT {group}2 TO {group}; GRANT {group} TO {role}", "it is a member of"
+        "CREATE ROLE dangerous_other BYPASSRLS; GRANT dangerous_other TO {group}; GRANT {group} TO {role}",
+        "it is a member of",
     ),
     "member of a superuser": Danger("ALTER ROLE {group} SUPERUSER; GRANT {group} TO {role}", "it is a member of"),
+    "replication": Danger("ALTER ROLE {role} REPLICATION", "it has REPLICATION"),
+    "replication through a group": Danger(
+        "ALTER ROLE {group} REPLICATION; GRANT {group} TO {role}", "it is a member of"
+    ),
+    "createrole": Danger("ALTER ROLE {role} CREATEROLE", "it has CREATEROLE"),
+    "member that does not inherit": Danger(
+        "ALTER ROLE {role} NOINHERIT; ALTER ROLE {group} CREATEROLE; GRANT {group} TO {role}", "it is a member of"
+    ),
+    "runs programs": Danger(
+        "GRANT pg_execute_server_program TO {role}", "it is a member of pg_execute_server_program"
+    ),
+    "reads files, through a group": Danger(
+        "GRANT pg_read_server_files TO {group}; GRANT {group} TO {role}", "it is a member of pg_read_server_files"
+    ),
+    "writes files": Danger("GRANT pg_write_server_files TO {role}", "it is a member of pg_write_server_files"),
+    "reads everything": Danger("GRANT pg_read_all_data TO {role}", "it is a member of pg_read_all_data"),
+    "writes everything": Danger("GRANT pg_write_all_data TO {role}", "it is a member of pg_write_all_data"),
+    "reads the secret": Danger("GRANT SELECT ON tenantry.secret TO {role}", "it may SELECT tenantry.secret"),
+    "reads a column of the secret": Danger(
+        "GRANT SELECT (inner_pad) ON tenantry.secret TO {group}; GRANT {group} TO {role}",
+        "it may SELECT tenantry.secret, as",
+    ),
+    "writes placements": Danger(
+        "GRANT UPDATE (epoch) ON tenantry.placement TO PUBLIC", "it may UPDATE tenantry.placement, as everybody"
+    ),
+    "owns our schema": Danger("ALTER SCHEMA tenantry OWNER TO {role}", "it owns tenantry"),
+    "owns a function of ours": Danger(
+        "ALTER FUNCTION tenantry.admitted() OWNER TO {role}", "it owns tenantry.admitted()"
+    ),
+    "makes functions in our schema": Danger(
+        "GRANT CREATE ON SCHEMA tenantry TO {role}", "it may CREATE in schema tenantry"
+    ),
+    "reads statistics": Danger("GRANT SELECT ON pg_statistic TO {role}", "it may SELECT pg_catalog.pg_statistic"),
+    "reads passwords": Danger(
+        "GRANT SELECT ON pg_authid TO {group}; GRANT {group} TO {role}", "it may SELECT pg_catalog.pg_authid"
+    ),
+    "reads a file by a function": Danger(
+        "GRANT EXECUTE ON FUNCTION pg_read_file(text) TO {role}", "it may EXECUTE pg_catalog.pg_read_file"
+    ),
+    "preset of the role": Danger(
+        "ALTER ROLE {role} SET app.current_tenant = 'x'", "it has connections that begin with app.current_tenant"
+    ),
+    "preset of the database": Danger(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET app.current_tenant = 1', current_database()); END $$",
+        "it has connections that begin with app.current_tenant",
+    ),
+    "preset of the role in the database": Danger(
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE {role} IN DATABASE %I SET app.current_tenant = %L', "
+        "current_database(), 'x'); END $$",
+        "it has connections that begin with app.current_tenant",
+    ),
+    "preset of every role": Danger(
+        "ALTER ROLE ALL SET \"App.Current_Tenant\" = 'x'", "it has connections that begin with App.Current_Tenant"
+    ),
     "owner without force": Danger(
         "ALTER TABLE students OWNER TO {role}; ALTER TABLE students NO FORCE ROW LEVEL SECURITY",
         "it owns students, whose row-level security is not forced",
@@ -40,7 +95,7 @@ DANGERS = {
         "it owns loose, whose row-level security is not forced",
     ),
 }
-ROLE, GROUP = '"Danger""ous"', "dangerous_group"
+ROLE, GROUP = '"Danger""ous"', '"the ""group"'
 
 
 @pytest.fixture
@@ -53,7 +108,8 @@ async def admin(fresh: Product) -> AsyncIterator[Any]:
         )
         yield connection
         await connection.execute(
-            f"DROP OWNED BY {ROLE}, {GROUP} CASCADE; DROP ROLE {ROLE}, {GROUP}; DROP ROLE IF EXISTS {GROUP}2"
+            f"DROP OWNED BY {ROLE}, {GROUP} CASCADE; DROP ROLE {ROLE}, {GROUP};"
+            "DROP ROLE IF EXISTS dangerous_other; ALTER ROLE ALL RESET app.current_tenant"
         )
 
 
@@ -127,6 +183,28 @@ async def test_the_owner_of_a_table_that_is_not_a_tenants_is_served(fresh: Produ
         "tenancy": {"tables": {"public.prices": word}},
     }
     async with fresh.open(**sections) as router:
+        [tenant] = await fresh.signed_up(router)
+        assert await router.fetchval(tenant, "SELECT 1") == 1
+
+
+async def test_a_connection_that_begins_with_a_tenant_set_is_refused_wherever_that_comes_from(
+    fresh: Product,
+) -> None:
+    dsn = fresh.dsn() + "?options=-c%20app.current_tenant%3Dx"
+    with pytest.raises(UnsafeRole, match=r"its connections begin with app\.current_tenant set"):
+        async with fresh.open(shared={"dsn": dsn}):
+            pytest.fail("opened")
+
+
+async def test_a_membership_that_gives_nothing_and_an_empty_preset_are_no_reason_to_refuse(
+    fresh: Product, admin: Any
+) -> None:
+    if (await admin.fetchval("SELECT current_setting('server_version_num')::int")) >= 160000:
+        await admin.execute(
+            f"ALTER ROLE {GROUP} BYPASSRLS; GRANT {GROUP} TO {ROLE} WITH INHERIT FALSE, SET FALSE, ADMIN FALSE"
+        )
+    await admin.execute(f"ALTER ROLE {ROLE} SET app.current_tenant = ''")
+    async with fresh.open(shared={"dsn": fresh.dsn(user='Danger"ous')}) as router:
         [tenant] = await fresh.signed_up(router)
         assert await router.fetchval(tenant, "SELECT 1") == 1
 

@@ -25,6 +25,7 @@ from tenantry.catalog.values import (
     Role,
     Tables,
     Trigger,
+    Way,
 )
 from tenantry.sql import query
 
@@ -48,7 +49,15 @@ async def read(connection: asyncpg.Connection[Any]) -> Catalog:
             functions={row["oid"]: Function(**row) for row in await _rows(connection, "functions")},
             triggers=_grouped(Trigger(**row) for row in await _rows(connection, "triggers")),
             roles={row["name"]: Role(**row) for row in await _rows(connection, "roles")},
+            ways=await _ways(connection),
         )
+
+
+async def _ways(connection: asyncpg.Connection[Any]) -> dict[str, tuple[Way, ...]]:
+    found: dict[str, list[Way]] = {}
+    for row in await connection.fetch(query("catalog/ways"), None):
+        found.setdefault(row["role"], []).append(Way(*row))
+    return {role: tuple(ways) for role, ways in found.items()}
 
 
 async def read_tables(connection: asyncpg.Connection[Any]) -> Tables:

@@ -180,6 +180,25 @@ class Role(NamedTuple):
     """Roles whose privileges it has without `SET ROLE`."""
 
 
+class Way(NamedTuple):
+    """One way by which a role can step past row-level security, or prepare to. See sql/catalog/ways.sql."""
+
+    role: str
+    way: str
+    """superuser, bypassrls, replication, createrole, files, everything, secret, placement, ours, statistics,
+    function, preset, shadow or database.
+    """
+    object: str
+    """To what; quoted, but for roles and settings."""
+    holder: str
+    """The role, another one that it can become, or "public"."""
+    through: str | None
+    """The role's own membership that leads to the holder; None: it is the holder, or everybody is."""
+    privilege: str
+    """What the holder may do, or the kind of object that it owns."""
+    database: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tables:
     """What the catalogs said of tables at one instant: enough to place them (`tables.tenant_tables`)."""
@@ -243,6 +262,8 @@ class Catalog(Tables):
     functions: Mapping[int, Function]
     triggers: Mapping[int, tuple[Trigger, ...]]
     roles: Mapping[str, Role]
+    ways: Mapping[str, tuple[Way, ...]]
+    """By role, for those that have one."""
 
     @cached_property
     def privileges(self) -> Mapping[tuple[str, int], Mapping[str, frozenset[str]]]:

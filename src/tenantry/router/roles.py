@@ -10,22 +10,16 @@ from tenantry import sql
 from tenantry.catalog.read import bare_tables
 from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.tenancy import Tenancy
+from tenantry.catalog.values import Way
+from tenantry.catalog.ways import PAST, counts, of_kinds, problem
 from tenantry.errors import DatabaseUnavailable, UnsafeRole
 from tenantry.router.driver import Connection
-from tenantry.runtime.sqltext import identifier
 
 
 def problems(facts: Mapping[str, Any], tenancy: Tenancy) -> list[tuple[str, str]]:
-    """Every way past row-level security in `facts` (a row of roles.sql), with the SQL that fixes it."""
-    role = identifier(str(facts["role"]))
-    found = []
-    if facts["superuser"]:
-        found.append(("it is a superuser", f"ALTER ROLE {role} NOSUPERUSER"))
-    if facts["bypasses"]:
-        found.append(("it has BYPASSRLS", f"ALTER ROLE {role} NOBYPASSRLS"))
-    for group, through in zip(facts["member_of"], facts["member_through"], strict=True):
-        quoted = identifier(str(through))  # the membership of its own that leads there
-        found.append((f"it is a member of {group}, which bypasses", f"REVOKE {quoted} FROM {role}"))
+    """Every way past row-level security in `facts` (a row of `query`), with the SQL that closes it."""
+    ways = [way for way in map(Way._make, json.loads(facts["ways"])) if counts(way, tenancy.setting)]
+    found = [(f"it {problem(way)}", statement) for statement, way in of_kinds(ways, *PAST).items()]
     for table in _owned(facts["unforced"], tenancy):
         found.append(
             (
@@ -41,6 +35,11 @@ def _owned(unforced: str, tenancy: Tenancy) -> list[str]:
     rows = json.loads(unforced)
     suspects = tenant_tables(bare_tables(rows), tenancy).suspects
     return [row["owned"] for row in rows if row["owned"] and row["oid"] in suspects]
+
+
+def query() -> str:
+    """The statement whose row `problems` takes."""
+    return sql.query("roles").replace(":ways", sql.query("catalog/ways"))
 
 
 class Session(NamedTuple):
@@ -63,9 +62,18 @@ async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, ti
         UnsafeRole: when the role could bypass row-level security.
         DatabaseUnavailable: when the database has no `tenantry` schema yet.
     """
-    facts = await connection.fetchrow(sql.query("roles"), timeout=timeout)
+    facts = await connection.fetchrow(query(), True, tenancy.setting, timeout=timeout)
     assert facts is not None
+    # A pooler makes up backend ids of its own, and may hand out what somebody else has set.
+    pooled = facts["backend"] != connection.get_server_pid()
     found = problems(dict(facts), tenancy)
+    if not found and facts["bound"] and not pooled:
+        found = [
+            (
+                f"its connections begin with {tenancy.setting} set, without any tenant bound",
+                "take it out of postgresql.conf, of the DSN's options, or of server_settings",
+            )
+        ]
     if found:
         raise UnsafeRole(
             database,
@@ -75,6 +83,4 @@ async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, ti
         )
     if not facts["installed"]:
         raise DatabaseUnavailable(database, "the tenantry schema is not installed; run `tenantry init`")
-    # A pooler makes up backend ids of its own.
-    pooled = facts["backend"] != connection.get_server_pid()
     return Session(pooled, facts["backend"], facts["hardened"], facts["activity_size"])

@@ -1,15 +1,11 @@
--- Who we are on this connection, and every way in which that could get past row-level security.
--- Columns: backend, role, then one boolean or list per way. `unforced` are the tables (with their ancestors, which may
+-- Who we are on this connection, and how that could get past row-level security. What is selected as
+-- `ways` is catalog/ways.sql, put in with $1 true: one answer at one flight. `unforced` are the tables (with their ancestors, which may
 -- be placed by an override) that this role owns and row-level security does not hold it to: whether they are tenants'
 -- is for catalog/tables.py to say, as for everybody.
 WITH RECURSIVE me AS (
-    SELECT oid, rolname, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = session_user
-), reachable AS (       -- roles that this one is a member of, however indirectly, and through which
-    SELECT m.roleid, m.roleid AS through FROM pg_auth_members AS m JOIN me ON m.member = me.oid
-    UNION
-    SELECT m.roleid, r.through FROM pg_auth_members AS m JOIN reachable AS r ON m.member = r.roleid
-), mine AS (
-    SELECT oid FROM me UNION SELECT roleid FROM reachable
+    SELECT oid, rolname FROM pg_roles WHERE rolname = session_user
+), mine AS (            -- and the roles that it is a member of, however indirectly
+    SELECT oid FROM me UNION SELECT m.roleid FROM pg_auth_members AS m JOIN mine ON m.member = mine.oid
 ), unforced AS (        -- of the relations that catalog/relations.sql shows
     SELECT c.oid FROM pg_class AS c JOIN mine ON mine.oid = c.relowner JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
@@ -24,13 +20,8 @@ WITH RECURSIVE me AS (
 SELECT
     pg_backend_pid() AS backend,
     me.rolname AS role,
-    me.rolsuper AS superuser,
-    me.rolbypassrls AS bypasses,
-    ARRAY(SELECT r.rolname::text FROM pg_roles AS r JOIN reachable ON reachable.roleid = r.oid
-          WHERE r.rolsuper OR r.rolbypassrls ORDER BY r.rolname, reachable.through) AS member_of,
-    ARRAY(SELECT t.rolname::text FROM pg_roles AS r JOIN reachable ON reachable.roleid = r.oid
-              JOIN pg_roles AS t ON t.oid = reachable.through
-          WHERE r.rolsuper OR r.rolbypassrls ORDER BY r.rolname, reachable.through) AS member_through,
+    (SELECT coalesce(json_agg(json_build_array(
+                w.role, w.way, w.object, w.holder, w.through, w.privilege, w.database)), '[]') FROM (:ways) AS w)::text AS ways,
     (SELECT coalesce(json_agg(json_build_object(
                 'oid', c.oid::bigint, 'schema', n.nspname, 'name', c.relname, 'kind', c.relkind,
                 'parents', ARRAY(SELECT i.inhparent::bigint FROM pg_inherits AS i WHERE i.inhrelid = c.oid
@@ -42,6 +33,7 @@ SELECT
                 ORDER BY c.oid::regclass::text), '[]')
      FROM lineage JOIN pg_class AS c ON c.oid = lineage.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace)::text
         AS unforced,
+    coalesce(current_setting($2::text, true), '') <> '' AS bound,     -- $2: the setting that says who is bound
     (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_size,
     to_regprocedure('tenantry.bind(text)') IS NOT NULL AS installed,
     -- the body tells; the table tenantry.database_identity is not ours to read

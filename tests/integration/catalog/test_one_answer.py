@@ -9,7 +9,6 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from tenantry import sql
 from tenantry.catalog.read import read, read_tables
 from tenantry.catalog.tables import spelling, tenant_tables
 from tenantry.catalog.tenancy import Tenancy
@@ -70,7 +69,7 @@ async def test_all_who_ask_get_the_same_tables_by_the_same_column(
     known = {one.oid: one for one in catalog.relations.values()}
     application = await asyncpg.connect(pg.dsn(database, user=role))
     try:
-        facts = await application.fetchrow(sql.query("roles"))
+        facts = await application.fetchrow(roles.query(), True, given.setting)
     finally:
         await application.close()
     assert facts is not None

@@ -214,6 +214,75 @@ BREAKS = [
     Break("TN406", "public.log", "ALTER TABLE log OWNER TO {role}"),
     Break("TN407", "public.customers_id_seq", "GRANT UPDATE ON SEQUENCE customers_id_seq TO {role}"),
     Break("TN408", "large objects", "SELECT lo_create(4242); GRANT SELECT ON LARGE OBJECT 4242 TO {role}"),
+    Break("TN405", "{plain_role} NOCREATEROLE", "ALTER ROLE {role} CREATEROLE"),
+    Break("TN405", "{plain_role} in {plain_other}", "ALTER ROLE {other} CREATEROLE; GRANT {other} TO {role}"),
+    Break("TN405", "{plain_role} in pg_execute_server_program", "GRANT pg_execute_server_program TO {role}"),
+    Break("TN405", "{plain_role} in pg_read_all_data", "GRANT pg_read_all_data TO {role}"),
+    Break(
+        "TN405",
+        "{plain_role} in {plain_other}",
+        "GRANT pg_write_all_data TO {other}; GRANT {other} TO {role}",
+    ),
+    Break(
+        "TN409",
+        "{plain_role} SELECT pg_catalog.pg_statistic",
+        "GRANT SELECT ON pg_statistic TO {role}",
+    ),
+    Break(
+        "TN409",
+        "{plain_role} SELECT pg_catalog.pg_authid",
+        "GRANT SELECT (rolpassword) ON pg_authid TO {other}; GRANT {other} TO {role}",
+    ),
+    Break(
+        "TN409",
+        "{plain_role} EXECUTE pg_catalog.pg_read_file(text)",
+        "GRANT EXECUTE ON FUNCTION pg_read_file(text) TO {other}; GRANT {other} TO {role}",
+    ),
+    Break(
+        "TN409",
+        "{plain_role} EXECUTE pg_catalog.lo_export(oid, text)",
+        "GRANT EXECUTE ON FUNCTION lo_export(oid, text) TO PUBLIC",
+    ),
+    Break("TN410", "{plain_role} SELECT tenantry.secret", "GRANT SELECT ON tenantry.secret TO {role}"),
+    Break(
+        "TN410",
+        "{plain_role} SELECT tenantry.secret",
+        "GRANT SELECT (inner_pad) ON tenantry.secret TO {other}; GRANT {other} TO {role}",
+    ),
+    Break(
+        "TN410", "{plain_role} UPDATE tenantry.placement", "GRANT SELECT, UPDATE ON tenantry.placement TO PUBLIC"
+    ),
+    Break("TN410", "{plain_role} CREATE tenantry", "GRANT CREATE ON SCHEMA tenantry TO {role}"),
+    Break("TN410", "{plain_role} SCHEMA tenantry", "ALTER SCHEMA tenantry OWNER TO {role}"),
+    Break("TN410", "{plain_role} TABLE tenantry.placement", "ALTER TABLE tenantry.placement OWNER TO {role}"),
+    Break(
+        "TN410", "{plain_role} FUNCTION tenantry.admitted()", "ALTER FUNCTION tenantry.admitted() OWNER TO {role}"
+    ),
+    Break("TN411", "{plain_role} CREATE public", "GRANT CREATE ON SCHEMA public TO PUBLIC"),
+    Break(
+        "TN411",
+        '{plain_role} SCHEMA "the path"',
+        'CREATE SCHEMA "the path"; ALTER SCHEMA "the path" OWNER TO {role};'
+        'ALTER ROLE {role} SET search_path = public, "the path"',
+    ),
+    Break(
+        "TN411",
+        "{plain_role} CREATE {database}",
+        "DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO {role}', current_database()); END $$",
+    ),
+    Break("TN412", "{plain_role} ROLE app.current_tenant", "ALTER ROLE {role} SET app.current_tenant = 'x'"),
+    Break(
+        "TN412",
+        "{plain_role} DATABASE App.Current_Tenant",
+        "DO $$ BEGIN EXECUTE"
+        " format('ALTER DATABASE %I SET \"App.Current_Tenant\" = 1', current_database()); END $$",
+    ),
+    Break(
+        "TN412",
+        "{plain_role} ROLE IN DATABASE app.current_tenant",
+        "DO $$ BEGIN EXECUTE format('ALTER ROLE {role} IN DATABASE %I SET app.current_tenant = %L', "
+        "current_database(), 'x'); END $$",
+    ),
     Break("TN501", "public.orders", "ALTER TABLE orders REPLICA IDENTITY DEFAULT"),
 ]
 
@@ -254,6 +323,7 @@ async def test_what_is_broken_is_found_and_nothing_else_and_our_fix_fixes_it(
         "other": identifier(other_role),
         "plain_role": role,
         "plain_other": other_role,
+        "database": await connection.fetchval("SELECT format('%I', current_database())"),
     }
 
     def filled(text: str) -> str:

@@ -45,6 +45,7 @@ CATALOG = Catalog(
         3: (_column(1, "tenant_id"), _column(2, "login", "text")),
     },
     indexes={},
+    ways={},
     policies={},
     constraints={},
     grants=(),

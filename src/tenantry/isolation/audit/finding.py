@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
-from tenantry.catalog.values import Column, Policy, Relation
+from tenantry.catalog.values import Column, Policy, Relation, Way
+from tenantry.catalog.ways import counts, of_kinds
 from tenantry.isolation.facts import OBSERVE, Facts
 from tenantry.isolation.plan import Plan, plan
 from tenantry.isolation.policy import predicate
@@ -113,6 +114,11 @@ class Subject(Facts):
         clauses = [] if policy.command == "a" else [f"USING ({text})"]
         clauses += [] if policy.command in ("r", "d") else [f"WITH CHECK ({text})"]
         return (f"ALTER POLICY {identifier(policy.name)} ON {relation.sql} {' '.join(clauses)}",)
+
+    def ways(self, *kinds: str) -> Mapping[str, Way]:
+        """The application role's ways past row-level security, by the statement that closes each."""
+        known = self.catalog.ways.get(self.role or "", ())
+        return of_kinds((way for way in known if counts(way, self.tenancy.setting)), *kinds)
 
     def reached(self, kind: str, oid: int, owner: str, *privileges: str) -> frozenset[str]:
         """Grantees with one of the privileges: those that matter to the role, or all but the owner."""

@@ -20,6 +20,7 @@ from tenantry.operations.backups import measure, policies
 from tenantry.operations.context import Context
 from tenantry.router.driver import Connection
 from tenantry.router.roles import problems
+from tenantry.router.roles import query as role_query
 from tenantry.runtime.connection_errors import ANY_FAILURE, BROKEN
 from tenantry.wiring import tenancy_of
 
@@ -152,7 +153,7 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
     server = await connection.fetchrow(sql.query("check/server"))
     received = time.time()
     assert server is not None
-    roles = await connection.fetchrow(sql.query("roles"))
+    roles = await connection.fetchrow(role_query(), True, context.config.tenancy.setting)
     assert roles is not None
     installed = server["installed"] if side == "control" else roles["installed"]
     known = await _schema(connection, side, installed=server["installed"])
