@@ -159,7 +159,7 @@ async def apply(
 
 
 async def audit_target(target: Target, *, baseline: Sequence[str] = ()) -> Report:
-    """What lets rows cross between tenants, with what mends it."""
+    """What lets rows cross between tenants, with what fixes it."""
     async with target.connect() as connection:
         catalog = await read(connection)
     return audit(catalog, target.tenancy, role=target.role, baseline=baseline)

@@ -195,6 +195,8 @@ class Tenants:
     ) -> Imported:
         """Adopt ids of a product that exists: they live in the database from now on. Repeatable.
 
+        An id that is none ends it; the batches before it stay.
+
         Args:
             database: a shared one; None: as of `add`.
             batch: ids that are written at once, and held in memory.

@@ -27,7 +27,7 @@ from tenantry.operations.usage import rule_of
 from tenantry.promotion import Action, Candidacy, Verdict, reasons, span, verdicts
 from tenantry.runtime.connection_errors import ANY_FAILURE
 from tenantry.runtime.periodic import Periodic
-from tenantry.server.lag import Following, lags
+from tenantry.server.lag import FollowedMove, lags
 from tenantry.usage import shares, upkeep
 from tenantry.usage.sampler import SampledSessions, sampled_sessions
 from tenantry.usage.view import FleetView
@@ -263,10 +263,10 @@ class FleetReader:
         )
 
 
-def _following(move: MoveRow) -> Following:
+def _following(move: MoveRow) -> FollowedMove:
     flipped = move.state in ("flipped", "rolling_back", "releasing")
     home, direction = (move.target, "back") if flipped else (move.source, "out")
-    return Following(move.id, move.tenant, home, direction)
+    return FollowedMove(move.id, move.tenant, home, direction)
 
 
 async def _databases(control: Pool) -> tuple[DatabaseState, ...]:

@@ -19,7 +19,7 @@ from tenantry.runtime.connection_errors import DATABASE_ERRORS
 PATIENCE: Final = 2.0
 
 
-class Following(NamedTuple):
+class FollowedMove(NamedTuple):
     """A move whose other side follows."""
 
     move: str
@@ -30,14 +30,14 @@ class Following(NamedTuple):
     """"out" before the flip, "back" after it."""
 
 
-async def lags(databases: Mapping[str, ResolvedDatabase], moves: Iterable[Following]) -> dict[str, int]:
+async def lags(databases: Mapping[str, ResolvedDatabase], moves: Iterable[FollowedMove]) -> dict[str, int]:
     """Bytes of log that the other side has not confirmed, by tenant."""
     wanted = list(moves)
     found = await asyncio.gather(*(_lag(databases.get(move.home), move) for move in wanted))
     return {move.tenant: lag for move, lag in zip(wanted, found, strict=True) if lag is not None}
 
 
-async def _lag(home: ResolvedDatabase | None, move: Following) -> int | None:
+async def _lag(home: ResolvedDatabase | None, move: FollowedMove) -> int | None:
     dsn = home.best_dsn if home is not None else None
     if dsn is None:
         return None
