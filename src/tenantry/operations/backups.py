@@ -79,7 +79,8 @@ class Backups:
     async def due(self) -> tuple[str, ...]:
         """The databases whose policy has a command and whose last good backup is older than it allows."""
         wanted = await policies(self._context.store, self._context.config)
-        known = await ages(await self._context.store.pool())
+        async with self._context.pool() as control:
+            known = await ages(control)
         return tuple(
             name
             for name, policy in sorted(wanted.items())

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
+import asyncpg
+
 from tenantry.config import Config, ResolvedDatabase, of_config, resolve_all
 from tenantry.config import secrets as hidden
 from tenantry.directory import Store, TenantRow
@@ -15,7 +17,7 @@ from tenantry.errors import DatabaseUnavailable, OperationsClosed, UnknownDataba
 from tenantry.events import Events
 from tenantry.router import driver
 from tenantry.router.driver import Connection
-from tenantry.runtime.connection_errors import NOT_CONNECTED
+from tenantry.runtime.connection_errors import NOT_CONNECTED, UNREACHABLE, unavailable
 from tenantry.runtime.shielded import run_shielded
 from tenantry.wiring import Router
 
@@ -150,6 +152,21 @@ class Context:
         return found[name]
 
     # -- connections -------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def pool(self) -> AsyncIterator[asyncpg.Pool[asyncpg.Record]]:
+        """The directory's pool, for the ledger.
+
+        Raises:
+            DatabaseUnavailable: for "control", whatever the body's queries met there.
+        """
+        try:
+            yield await self.store.pool()
+        except UNREACHABLE as error:
+            raise unavailable("control", error) from error
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+            why = "its tenantry schema is missing or old; run `tenantry init`"
+            raise DatabaseUnavailable("control", why) from error
 
     @asynccontextmanager
     async def control(self) -> AsyncIterator[Connection]:

@@ -83,13 +83,15 @@ class Usage:
 
     async def overview(self, top: int = 10) -> Overview:
         """Shares of the window's days and of today, `top` tenants of each database and those near the rule."""
-        rule, control, now, today = await self._begin()
-        first, _ = span(rule, today)
-        loaded = await shares.load(control, first, today + timedelta(days=1), near=rule.demote_threshold, top=top)
-        midnight = now // DAY * DAY
-        seen = await sampled_sessions(control, midnight, midnight + DAY)
-        stored = await storage.latest(control)
-        (part,) = await upkeep.reported(control, today, 1, now)
+        async with self._context.pool() as control:
+            rule, now, today = await self._begin(control)
+            first, _ = span(rule, today)
+            tomorrow = today + timedelta(days=1)
+            loaded = await shares.load(control, first, tomorrow, near=rule.demote_threshold, top=top)
+            midnight = now // DAY * DAY
+            seen = await sampled_sessions(control, midnight, midnight + DAY)
+            stored = await storage.latest(control)
+            (part,) = await upkeep.reported(control, today, 1, now)
         return Overview(today, loaded, tuple(verdicts(rule, loaded, today)), seen, stored, part)
 
     async def tenant(self, tenant: object) -> TenantUsage:
@@ -99,16 +101,18 @@ class Usage:
             InvalidTenantId: not an id of the configured type. Before any I/O.
         """
         name = self._context.id_of(tenant)
-        rule, control, _, today = await self._begin()
-        first, until = span(rule, today)
-        loaded = await shares.load(control, first, today + timedelta(days=1), tenants=[name])
+        async with self._context.pool() as control:
+            rule, _, today = await self._begin(control)
+            first, until = span(rule, today)
+            loaded = await shares.load(control, first, today + timedelta(days=1), tenants=[name])
         verdict = judge(rule, loaded.history(name), today) if name in loaded.homes else None
         return TenantUsage(name, first, until, today, loaded, verdict)
 
     async def candidates(self) -> tuple[Verdict, ...]:
         """What the rule says of everybody who is anywhere near it."""
-        rule, control, _, today = await self._begin()
-        loaded = await shares.load(control, *span(rule, today), near=rule.threshold / 2, top=1)
+        async with self._context.pool() as control:
+            rule, _, today = await self._begin(control)
+            loaded = await shares.load(control, *span(rule, today), near=rule.threshold / 2, top=1)
         return tuple(verdict for verdict in verdicts(rule, loaded, today) if is_near(verdict, rule))
 
     async def load(self) -> Load:
@@ -127,10 +131,11 @@ class Usage:
 
         found = await asyncio.gather(*map(ask, databases))
         sessions = dict(zip(databases, found, strict=True))
-        try:
-            queues = await waiting_callers(await self._context.store.pool())
-        except asyncpg.UndefinedTableError:
-            return Load(sessions, None, unseen)
+        async with self._context.pool() as control:
+            try:
+                queues = await waiting_callers(control)
+            except asyncpg.UndefinedTableError:
+                return Load(sessions, None, unseen)
         return Load(sessions, queues, unseen)
 
     async def import_history(self, rows: Iterable[HistoryRow], label: str) -> exchange.Imported:
@@ -142,7 +147,9 @@ class Usage:
         Raises:
             ValueError: a row or the label can't be used; nothing was taken in.
         """
-        return await exchange.put(await self._context.store.pool(), list(rows), label)
+        read = list(rows)
+        async with self._context.pool() as control:
+            return await exchange.put(control, read, label)
 
     async def import_csv(self, file: TextIO, label: str) -> exchange.Imported:
         """The same from a CSV file: day,database,tenant,busy_seconds,total_seconds[,coverage,…].
@@ -156,17 +163,17 @@ class Usage:
         self, since: date | None = None, until: date | None = None
     ) -> AsyncIterator[HistoryRow]:
         """The ledger, a row for each UTC day, database and tenant. `until` is the first day that is left out."""
-        control = await self._context.store.pool()
-        await upkeep.close_days(control, self._clock())
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
-        async for row in exchange.get(control, since or date(1970, 1, 1), until or tomorrow):
-            yield row
+        async with self._context.pool() as control:
+            await upkeep.close_days(control, self._clock())
+            async for row in exchange.get(control, since or date(1970, 1, 1), until or tomorrow):
+                yield row
 
-    async def _begin(self) -> tuple[PromotionRule, asyncpg.Pool[asyncpg.Record], float, date]:
-        """The rule, the control database with its complete days closed, the time and the day."""
-        control, now = await self._context.store.pool(), self._clock()
+    async def _begin(self, control: asyncpg.Pool[asyncpg.Record]) -> tuple[PromotionRule, float, date]:
+        """Close the ledger's complete days; the rule, the time and the day."""
+        now = self._clock()
         await upkeep.close_days(control, now)
-        return rule_of(self._context.config), control, now, upkeep.today(now)
+        return rule_of(self._context.config), now, upkeep.today(now)
 
 
 def is_near(verdict: Verdict, rule: PromotionRule) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from tenantry import (
     UnknownDatabase,
     UnknownTenant,
 )
+from tenantry.usage.exchange import HistoryRow
 from tests.support.estate import Estate
+
+HISTORY = HistoryRow(date(2026, 1, 1), "shared", "a", 1.0, 2.0)
 
 
 def config(estate: Estate, **shared: Any) -> Config:
@@ -129,6 +133,39 @@ async def test_what_is_no_id_is_told_before_any_io_and_what_is_not_there_after_i
             for call in calls:
                 with pytest.raises(UnknownTenant):
                     await call(unknown)
+
+
+async def test_a_control_database_that_is_away_is_a_typed_error_of_every_part(estate18: Estate) -> None:
+    away = {
+        "control": {"dsn": "postgresql://nobody@127.0.0.1:1/nowhere"},
+        "databases": {"shared": {"kind": "shared", "dsn": estate18.near.dsn(estate18.shared)}},
+    }
+    empty = {**away, "control": {"dsn": estate18.near.dsn(estate18.shared)}}  # no control schema
+    calls: list[Callable[[Operations], Awaitable[object]]] = [
+        lambda ops: anext(ops.tenants.list()),
+        lambda ops: ops.tenants.get(estate18.tenant),
+        lambda ops: ops.tenants.add(uuid.uuid4(), database="shared"),
+        lambda ops: ops.databases.list(),
+        lambda ops: ops.databases.remove("shared"),
+        lambda ops: ops.apply(),
+        lambda ops: ops.candidates(),
+        lambda ops: ops.usage.overview(),
+        lambda ops: ops.usage.tenant(estate18.tenant),
+        lambda ops: ops.usage.load(),
+        lambda ops: ops.usage.import_history([HISTORY], "elsewhere"),
+        lambda ops: anext(ops.usage.export_history()),
+        lambda ops: ops.backups.due(),
+        lambda ops: ops.moves.list(),
+        lambda ops: ops.moves.plan(estate18.tenant, "shared"),
+    ]
+    for wrong in (away, empty):
+        async with Operations.open(Config.parse(wrong)) as ops:
+            for call in calls:
+                with pytest.raises(DatabaseUnavailable) as raised:
+                    await call(ops)
+                assert raised.value.database == "control"
+            report = await ops.check()  # it is a finding
+            assert "control" in {one.database for one in report.findings if one.severity == "error"}
 
 
 async def test_a_database_that_is_not_there_is_named_with_those_that_are(
