@@ -62,4 +62,5 @@ async def privileges_missing(estate: Estate) -> list[Finding]:
         name: replace(end, dsn=end.dsn.replace("postgres@", "carrier@")) for name, end in estate.endpoints.items()
     }
     plan = await estate.mover(endpoints=ends).plan(estate.tenant, "acme")
-    return list(plan.refusals)
+    # A role without a password can subscribe nowhere, which is told apart: test_sessions.py.
+    return [finding for finding in plan.refusals if finding.code != "login-fails"]

@@ -28,7 +28,7 @@ PlanOption = Annotated[bool, typer.Option("--plan", help="Only show what would b
 ConsentOption = Annotated[
     str | None,
     typer.Option(
-        "--pause", help="Without logical replication: the pause that you agree to for the tenant, as 30s."
+        "--pause", help="Copy under the fence, without logical replication: the pause that you agree to, as 30s."
     ),
 ]
 RateOption = Annotated[

@@ -80,7 +80,7 @@ class Mover:
         """Decide a move of `tenant` to the database `to`. Touches nothing.
 
         What stands in its way is in the plan's `findings`. `consent`: seconds of pause that the operator accepts
-        where logical replication can't be had.
+        for a copy under the fence, which it chooses; None: by logical replication.
 
         Raises:
             UnknownTenant: the directory has no such tenant.

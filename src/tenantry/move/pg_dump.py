@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 from importlib.util import find_spec
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.move.errors import Unreachable
-from tenantry.move.session import Endpoint, libpq_environment
+from tenantry.move.session import Endpoint, program_environment
 
 _DUMP_SECONDS: Final = 300.0
 #: Lines of a dump that belong to psql, and settings that older servers don't know.
@@ -45,25 +44,36 @@ def _candidates() -> list[str]:
     return paths
 
 
+async def login_error(program: str, endpoint: Endpoint) -> str | None:
+    """What pg_dump says when it is to log in at a database; None: it can."""
+    try:
+        await _run(program, endpoint, "pre-data", "--exclude-schema=*")
+    except Unreachable as error:
+        return str(error)
+    return None
+
+
 async def dump(program: str, endpoint: Endpoint, section: str) -> str:
     """A section of a database's schema as SQL, without tenantry's own.
 
     Raises:
         Unreachable: the program failed; with what it said.
     """
-    # The password goes through the environment: a command line is for everybody to read.
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
-    environment = kept | libpq_environment(endpoint.dsn)
+    return _NOT_FOR_US.sub("", await _run(program, endpoint, section, "--exclude-schema=tenantry"))
+
+
+async def _run(program: str, endpoint: Endpoint, section: str, *options: str) -> str:
     process = await asyncio.create_subprocess_exec(
         program,
         "--schema-only",
         f"--section={section}",
-        "--exclude-schema=tenantry",
+        *options,
         "--no-publications",
         "--no-subscriptions",
         "--no-tablespaces",
         "--no-password",
-        env=environment,
+        # The password goes through the environment: a command line is for everybody to read.
+        env=program_environment(endpoint.dsn),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -77,4 +87,4 @@ async def dump(program: str, endpoint: Endpoint, section: str) -> str:
         raise
     if process.returncode:
         raise Unreachable(f"pg_dump of {endpoint.name} failed: {errors.decode(errors='replace').strip()[-500:]}")
-    return _NOT_FOR_US.sub("", output.decode())
+    return output.decode()

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from tenantry.catalog.tables import TenantTables, Undecided
 from tenantry.ids import Kind
 from tenantry.move import plan_format
-from tenantry.move.catalog import Generator, Side, Table
+from tenantry.move.catalog import Generator, Table
 from tenantry.move.errors import Finding
 from tenantry.runtime.sqltext import identifier, literal
 
@@ -28,7 +28,7 @@ class Mechanism(StrEnum):
 
     REPLICATION = "replication"
     COPY = "copy"
-    """Under the fence, with consent to the pause: where logical replication can't be had."""
+    """Under the fence, with consent to the pause: chosen by it, needed where logical replication can't be had."""
 
 
 class SequenceRule(StrEnum):
@@ -326,15 +326,6 @@ def sequence_plan(
     start = _INT_BASE + _INT_BLOCK * block
     if sequence.last < _INT_BASE and start + _INT_BLOCK <= sequence.max:
         return SequencePlan(sequence.quoted, SequenceRule.BLOCK, start)
-    return None
-
-
-def no_replication(source: Side) -> str | None:
-    """Why logical replication can't be had; None: it can."""
-    if source.server["wal_level"] != "logical":
-        return f"wal_level is {source.server['wal_level']}"
-    if not (source.server["superuser"] or source.server["replicates"]):
-        return f"role {source.server['role']} has no REPLICATION"
     return None
 
 

@@ -14,13 +14,9 @@ from tenantry import sql
 from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import MoveError, MoveStopped
 from tenantry.move.progress import Retrying
-from tenantry.move.session import Connection, Endpoint, connect, conninfo, session
+from tenantry.move.session import Connection, Endpoint, connect, conninfo, publisher_options, session
 from tenantry.runtime.sqltext import identifier, literal
 
-#: Settings of the publisher's side of a subscription; what operators set for roles must not end it.
-_PUBLISHER_OPTIONS: Final = " ".join(
-    f"-c {name}=0" for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-)
 #: What an open publication carries. TRUNCATE is not: it isn't filtered, so it would empty everybody's rows.
 #: That one happened is told by the tables' files (sql/move/storage.sql).
 ROWS: Final = "insert, update, delete"
@@ -196,7 +192,7 @@ async def make_slot(context: MoveContext, place: Endpoint, connection: Connectio
         raise MoveStopped(context.plan.id, await _who_delays(place)) from None
 
 
-async def subscribe(connection: Connection, publisher: Endpoint, name: str, *, origin: str) -> None:
+async def subscribe(connection: Connection, publisher: Endpoint, name: str, *, major: int, origin: str) -> None:
     """Make a subscription to the publication and slot of the same name, disabled, without copying.
 
     synchronous_commit: what the other side has confirmed is on its disk. A subscription commits asynchronously
@@ -214,7 +210,7 @@ async def subscribe(connection: Connection, publisher: Endpoint, name: str, *, o
     }
     if connection.get_server_version().major >= 16:
         options |= {"run_as_owner": "true", "origin": origin}
-    info = conninfo(publisher.peer_dsn or publisher.dsn, options=_PUBLISHER_OPTIONS, application_name=name)
+    info = conninfo(publisher.peer_dsn or publisher.dsn, options=publisher_options(major), application_name=name)
     listed = ", ".join(f"{key} = {value}" for key, value in options.items())
     with contextlib.suppress(asyncpg.DuplicateObjectError):
         await connection.execute(

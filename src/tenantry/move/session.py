@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -14,6 +17,7 @@ from tenantry.ids import Kind
 from tenantry.move.errors import Unreachable
 from tenantry.runtime.connection_errors import TRANSIENT
 from tenantry.runtime.shielded import run_shielded
+from tenantry.runtime.sqltext import literal
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -46,6 +50,30 @@ SETTINGS: Final[Mapping[str, str]] = {
     "xmloption": "content",
     "jit": "off",  # a comparison's many statements would each be compiled anew
 }
+#: The same for settings that older servers refuse to know: name -> major version since which it is there, value.
+NEWER_SETTINGS: Final[Mapping[str, tuple[int, str]]] = {"transaction_timeout": (17, "0")}
+#: Timeouts of the publisher's side of a subscription.
+_PUBLISHER_TIMEOUTS: Final = (
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+)
+#: Variables that the driver obeys where a URL leaves something open, and libpq too.
+_OBEYED: Final = frozenset(
+    [
+        "PGHOST",
+        "PGPORT",
+        "PGUSER",
+        "PGPASSWORD",
+        "PGPASSFILE",
+        "PGSSLMODE",
+        "PGSSLROOTCERT",
+        "PGSSLCERT",
+        "PGSSLKEY",
+        "PGSSLCRL",
+    ]
+)
 #: libpq's keywords and their environment variables.
 _LIBPQ: Final = {
     "host": "PGHOST",
@@ -132,7 +160,7 @@ async def connect(dsn: str, purpose: str, *, statements: int = 0, **settings: st
         Unreachable: a pooler answered.
     """
     try:
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_SECONDS,
             statement_cache_size=statements,
@@ -145,6 +173,27 @@ async def connect(dsn: str, purpose: str, *, statements: int = 0, **settings: st
                 "give the mover a direct DSN of the database"
             ) from error
         raise
+    try:
+        if newer := newer_settings(connection.get_server_version().major):
+            await connection.execute(newer, timeout=CONNECT_SECONDS)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+def newer_settings(major: int) -> str:
+    """Statements that set what servers of this major version know and older ones do not; "": nothing."""
+    return "; ".join(
+        f"SET {name} = {literal(value)}" for name, (since, value) in NEWER_SETTINGS.items() if major >= since
+    )
+
+
+def publisher_options(major: int) -> str:
+    """Options of a subscription's connection to a publisher of this major version: what operators have set for
+    roles must not end it."""
+    timeouts = (*_PUBLISHER_TIMEOUTS, *(name for name, (since, _) in NEWER_SETTINGS.items() if major >= since))
+    return " ".join(f"-c {name}=0" for name in timeouts)
 
 
 def keywords(dsn: str) -> dict[str, str]:
@@ -170,14 +219,52 @@ def keywords(dsn: str) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
+def program_environment(dsn: str) -> dict[str, str]:
+    """The environment of a program that logs in as our sessions do: by the URL, and for what it leaves open by the
+    same variables and password file as the driver."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PG") or k in _OBEYED}
+    return kept | libpq_environment(dsn)
+
+
+def password_of(dsn: str) -> str | None:
+    """The password that a login by this URL has, wherever it stands: the URL, PGPASSWORD, or a password file.
+
+    (PostgreSQL documentation, "The Password File"; a file that others may read is left alone, as there.)
+    """
+    found = keywords(dsn)
+    if password := found.get("password") or os.environ.get("PGPASSWORD"):
+        return password
+    path = Path(found.get("passfile") or os.environ.get("PGPASSFILE") or Path.home() / ".pgpass")
+    user = found.get("user") or os.environ.get("PGUSER", "")
+    host = (found.get("host") or os.environ.get("PGHOST") or "localhost").split(",")[0]
+    port = (found.get("port") or os.environ.get("PGPORT") or "5432").split(",")[0]
+    wanted = ("localhost" if host.startswith("/") else host, port, found.get("dbname", user), user)
+    try:
+        if path.stat().st_mode & 0o077:
+            return None
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in lines:
+        fields = [re.sub(r"\\(.)", r"\1", field) for field in re.split(r"(?<!\\):", line)]
+        pairs = zip(fields[:4], wanted, strict=False)
+        if len(fields) == 5 and not line.startswith("#") and all(field in ("*", want) for field, want in pairs):
+            return fields[4]
+    return None
+
+
 def libpq_environment(dsn: str) -> dict[str, str]:
     """A connection URL as libpq's environment variables, for programs: a command line is for everybody to read."""
     return {_LIBPQ[key]: value for key, value in keywords(dsn).items() if key in _LIBPQ}
 
 
 def conninfo(dsn: str, **more: str) -> str:
-    """The keyword/value form of a connection URL, for CREATE SUBSCRIPTION."""
-    pairs = {**keywords(dsn), **more}
+    """The keyword/value form of a connection URL, for CREATE SUBSCRIPTION. The server that will connect has not
+    our environment and our files, so the password stands in it."""
+    pairs = {key: value for key, value in keywords(dsn).items() if key != "passfile"}
+    if password := password_of(dsn):
+        pairs["password"] = password
+    pairs.update(more)
     return " ".join(f"{key}='{_escaped(value)}'" for key, value in pairs.items())
 
 

@@ -156,6 +156,15 @@ class Kits(NamedTuple):
     """Resources for which it has a limit of its own."""
 
 
+class FailedLogin(NamedTuple):
+    """A program of the move that can't log in."""
+
+    database: str
+    """Where."""
+    program: str
+    said: str
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What preflight judges."""
@@ -191,6 +200,9 @@ class Facts:
     creation: Creation | None
     """How the target will be made; None: it is there."""
     disk_space: DiskSpace
+    failed_logins: tuple[FailedLogin, ...] = ()
+    distributed: tuple[tuple[str, str], ...] = ()
+    """Tables that Citus manages: the database, and the table."""
     cross_tenant_keys: tuple[CrossTenantKey, ...] = ()
     """Foreign keys by which the tenant hangs together with others."""
     published: tuple[PublishedTable, ...] = ()

@@ -7,9 +7,27 @@ from typing import Any, Final
 
 from tenantry import sql
 from tenantry.move.catalog import Column, Generator, Key, Local, Reference, Side, Table
-from tenantry.move.session import Connection
+from tenantry.move.session import Connection, newer_settings
 
 _ORIGINS: Final = "SELECT count(*) FROM pg_show_replication_origin_status()"
+
+
+async def _worker_timeout(connection: Connection) -> int:
+    """Milliseconds after which the server ends a transaction of a subscription's worker of ours; 0: never.
+
+    A worker has the settings of its role and database, and nothing of a session's own.
+    """
+    ours = newer_settings(connection.get_server_version().major)
+    if not ours:
+        return 0
+    await connection.execute("RESET transaction_timeout")
+    try:
+        timeout = await connection.fetchval(
+            "SELECT setting::int FROM pg_settings WHERE name = 'transaction_timeout'"
+        )
+    finally:
+        await connection.execute(ours)
+    return int(timeout)
 
 
 async def read_side(connection: Connection) -> Side:
@@ -17,6 +35,7 @@ async def read_side(connection: Connection) -> Side:
     server = dict((await connection.fetch(sql.query("move/server")))[0])
     if server["sees_origins"]:
         server["origins_used"] = await connection.fetchval(_ORIGINS)
+    server["worker_timeout"] = await _worker_timeout(connection)
     local = None
     if server["named"]:
         row = await connection.fetchrow(

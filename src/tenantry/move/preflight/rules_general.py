@@ -194,6 +194,14 @@ def subscriptions(facts: Facts) -> Iterator[Finding]:
                 "its standbys first",
             )
         yield from _origins(name, server, origins)
+        if timeout := server.get("worker_timeout", 0):
+            yield Finding(
+                "worker-timeout",
+                f"transaction_timeout is {timeout} ms for role {server['role']} in {name}: it ends the worker "
+                "that applies a longer transaction there",
+                f'ALTER ROLE "{server["role"]}" SET transaction_timeout = 0, or IN DATABASE … where it is set so',
+                refuses=False,
+            )
 
 
 def _origins(name: str, server: Mapping[str, Any], wanted: int) -> Iterator[Finding]:
@@ -255,12 +263,38 @@ def long_running(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def logins(facts: Facts) -> Iterator[Finding]:
+    for database, program, said in facts.failed_logins:
+        yield Finding(
+            "login-fails",
+            f"{program} can't log in at {database}: {said}",
+            f"put the password of the mover's role into the operator_dsn of {database}, or into a password file "
+            "that this process may read; and let that server ask for it (pg_hba.conf)",
+        )
+
+
+def distributed(facts: Facts) -> Iterator[Finding]:
+    """Citus keeps rows on its workers: their writes are not in the log that logical replication reads, and rows
+    that it brings to a coordinator go past the distribution. Acknowledged writes would be lost."""
+    if facts.mechanism is not Mechanism.REPLICATION or not facts.distributed:
+        return
+    by_database: dict[str, list[str]] = {}
+    for database, table in facts.distributed:
+        by_database.setdefault(database, []).append(table)
+    for database, tables in by_database.items():
+        yield Finding(
+            "distributed-tables",
+            f"Citus distributes {', '.join(tables)} in {database}, which logical replication does not carry",
+            f"consent to a copy under the fence: --pause {max(facts.estimate, 1):.0f}s or more",
+        )
+
+
 def consent(facts: Facts) -> Iterator[Finding]:
     if facts.mechanism is not Mechanism.COPY:
         return
     if facts.consent is None or facts.consent < facts.estimate:
         yield Finding(
             "no-consent",
-            f"without logical replication the tenant pauses for about {facts.estimate:.1f} s",
-            f"make logical replication possible, or consent with pause={facts.estimate:.0f} or more",
+            f"by a copy under the fence the tenant pauses for about {facts.estimate:.1f} s",
+            f"move by logical replication, without --pause; or consent to {max(facts.estimate, 1):.0f}s or more",
         )

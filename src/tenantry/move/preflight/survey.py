@@ -24,7 +24,6 @@ from tenantry.move.plan import (
     SequencePlan,
     SequenceRule,
     TablePlan,
-    no_replication,
     select,
     sequence_plan,
     table_plan,
@@ -33,13 +32,15 @@ from tenantry.move.preflight import estimate as estimating
 from tenantry.move.preflight import (
     read_database,
     read_disk_space,
+    read_distribution,
     read_foreign_keys,
     read_hardening,
     read_kits,
+    read_logins,
     read_privileges,
     read_publications,
 )
-from tenantry.move.preflight.facts import Access, Facts, Hardening, Kits
+from tenantry.move.preflight.facts import Access, Facts, FailedLogin, Hardening, Kits
 from tenantry.move.preflight.judge import judge
 from tenantry.move.preflight.read_side import read_side
 from tenantry.move.session import Connection, Endpoint, session
@@ -80,7 +81,7 @@ async def survey(
         if ours.local is not None:
             tenancy = replace(tenancy, id_type=IdType(ours.local.id_type))
         selection = select(ours.tables, tenant_tables(await read_tables(at_source), tenancy))
-        mechanism = Mechanism.COPY if _must_copy(ours, theirs, consent) else Mechanism.REPLICATION
+        mechanism = Mechanism.REPLICATION if consent is None else Mechanism.COPY
         tables = await _table_plans(at_source, tenant, selection, looks=_sees_rows(ours))
         if mechanism is Mechanism.COPY:
             tables = tuple(replace(table, identity=None) for table in tables)
@@ -105,6 +106,8 @@ async def survey(
                 at_source, at_target, (ours, theirs), names, [s.quoted for s in sequences]
             )
         reads = _sees_rows(ours) and _owns_all(selection)
+        shaped = frozenset(await read_shape(at_target, names) if exists else ())
+        program = pg_dump or await find_pg_dump(ours.server["version"] // 10000)
         facts = Facts(
             tenant=tenant,
             source_name=source.name,
@@ -118,7 +121,7 @@ async def survey(
             estimate=estimate,
             source_home=await _home(at_source, tenant, ours),
             source_shape=frozenset(shape),
-            target_shape=frozenset(await read_shape(at_target, names) if exists else ()),
+            target_shape=shaped,
             occupied=await _occupied(at_target, tenant, target.kind, tables, theirs) if looks else (),
             bypassing=await _bypassing(at_source, names),
             bypassing_open=tuple(row["who"] for row in await at_source.fetch(sql.query("move/bypassing_open"))),
@@ -132,10 +135,23 @@ async def survey(
                 *await read_publications.read(at_source, source.name, tables),
                 *(await read_publications.read(at_target, target.name, tables) if exists else ()),
             ),
+            failed_logins=await _failed_logins(
+                (source, target),
+                (at_source, at_target if exists else None),
+                None if shaped else program,
+                mechanism,
+            ),
+            distributed=(
+                *((source.name, table) for table in await read_distribution.read(at_source, names)),
+                *(
+                    (target.name, table)
+                    for table in (await read_distribution.read(at_target, names) if exists else ())
+                ),
+            ),
             feeds=tuple(row["name"] for row in await at_target.fetch(_FEEDS, REFERENCE_NAMES)) if exists else (),
             source_access=guarded[0],
             target_access=guarded[1],
-            pg_dump=pg_dump or await find_pg_dump(ours.server["version"] // 10000),
+            pg_dump=program,
             creation=creation,
             source_kits=await read_kits.read(at_source, tenant),
             target_kits=await read_kits.read(at_target, tenant) if exists else Kits(),
@@ -195,9 +211,19 @@ def _to_be(server: Side, creation: Creation) -> Side:
     return replace(server, server={**server.server, **made}, tables=(), sequences=(), local=None)
 
 
-def _must_copy(ours: Side, theirs: Side, consent: float | None) -> bool:
-    """Copy under the fence only where replication can't be had and the operator has said a pause."""
-    return consent is not None and (no_replication(ours) or no_replication(theirs)) is not None
+async def _failed_logins(
+    ends: tuple[Endpoint, Endpoint],
+    sessions: tuple[Connection, Connection | None],
+    program: str | None,
+    mechanism: Mechanism,
+) -> tuple[FailedLogin, ...]:
+    """Let each program of the move log in as it will. A target that is to be made can't be tried yet."""
+    (source, target), (at_source, at_target) = ends, sessions
+    failed = await read_logins.by_pg_dump(program, source) if program else ()
+    if mechanism is Mechanism.REPLICATION and at_target is not None:
+        failed += await read_logins.by_subscription(at_target, source)
+        failed += await read_logins.by_subscription(at_source, target)
+    return failed
 
 
 async def _table_plans(

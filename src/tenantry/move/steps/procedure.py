@@ -103,10 +103,11 @@ async def copy(context: MoveContext) -> MoveResult:
             await replication.drop_subscription(target, name)
             await replication.drop_slot(source, name)
         await copying.clear(context, context.target, (*plan.tables, *plan.references))
+        major = source.get_server_version().major
         async with replication.slot_with_snapshot(context, context.forward) as snapshot:
             failpoints.reach("slot.created")
             for name in names:
-                await replication.subscribe(target, context.source, name, origin="any")
+                await replication.subscribe(target, context.source, name, major=major, origin="any")
             failpoints.reach("subscription.created")
             async with counted(context) as copied:
                 rows = await copying.copy_all(copied.context, snapshot)
@@ -148,10 +149,11 @@ async def prepare_reverse(context: MoveContext) -> MoveResult:
         session(context.source, f"prepare reverse {plan.id}") as source,
         session(context.target, f"prepare reverse {plan.id}") as target,
     ):
+        major = target.get_server_version().major
         await gate.put(context, context.reverse, target)
         await replication.publish(context, context.reverse, target, replication.NO_OPERATIONS)
         await replication.make_slot(context, context.target, target, name)
-        await replication.subscribe(source, context.target, name, origin="none")
+        await replication.subscribe(source, context.target, name, major=major, origin="none")
     failpoints.reach("reverse.prepared")
     return NOTHING
 

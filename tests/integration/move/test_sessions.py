@@ -1,0 +1,170 @@
+"""The mover's sessions, and its programs': no operator's timeout ends them, and every login is tried first."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tenantry.embedded import EmbeddedServer
+from tenantry.ids import Kind
+from tenantry.move import Endpoint, State
+from tenantry.move.session import connect, password_of, publisher_options
+from tests.support.databases import drop_database, new_database
+from tests.support.estate import Estate
+from tests.support.until import until
+
+#: Timeouts that end no work of a session that is alive.
+HARMLESS = {
+    "deadlock_timeout",  # when to look for a deadlock
+    "tcp_user_timeout",  # of a dead network
+    "wal_sender_timeout",  # of a receiver that does not answer: the subscription's worker connects again
+}
+TIMEOUTS = (
+    "SELECT name FROM pg_settings WHERE context IN ('user', 'superuser') AND unit IN ('ms', 's', 'min') "
+    "AND name LIKE '%timeout%'"
+)
+
+
+@pytest.mark.parametrize("version", [15, 16, 18])
+async def test_every_timeout_that_the_server_knows_is_overridden_in_sessions_and_at_publishers(
+    version: int, request: pytest.FixtureRequest
+) -> None:
+    """A timeout that a newer PostgreSQL brings fails this test: override it, or say above why it does no harm."""
+    server: EmbeddedServer = request.getfixturevalue(f"pg{version}")
+    database = new_database(server, "timeouts")
+    try:
+        names = set(server.psql(TIMEOUTS, database).split()) - HARMLESS
+        assert "statement_timeout" in names
+        assert ("transaction_timeout" in names) == (version >= 17)
+        for name in names:
+            server.psql(f"ALTER DATABASE {database} SET {name} = '59s'", database)
+        mover = await connect(server.dsn(database), "test")
+        publisher = await asyncpg.connect(
+            server.dsn(database), server_settings={"options": publisher_options(version)}
+        )
+        try:
+            for session in (mover, publisher):
+                assert {name: await session.fetchval(f"SHOW {name}") for name in names} == dict.fromkeys(
+                    names, "0"
+                )
+        finally:
+            await mover.close()
+            await publisher.close()
+    finally:
+        drop_database(server, database)
+
+
+async def test_a_timeout_that_would_end_the_subscriptions_worker_is_told(looked_at: Estate) -> None:
+    looked_at.far.psql(f"ALTER DATABASE {looked_at.dedicated} SET transaction_timeout = '2s'")
+    try:
+        plan = await looked_at.mover().plan(looked_at.tenant, "acme")
+        (finding,) = [finding for finding in plan.findings if finding.code == "worker-timeout"]
+        assert "2000 ms" in finding.problem
+        assert not finding.refuses
+    finally:
+        looked_at.far.psql(f"ALTER DATABASE {looked_at.dedicated} RESET transaction_timeout")
+
+
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ("db.example:5433:acme:mover:secret", "secret"),
+        ("*:*:*:mover:se\\\\cr\\:et", "se\\cr:et"),
+        ("# a word\n*:5432:*:*:other\n*:5433:*:*:secret", "secret"),
+        ("db.example:5433:acme:somebody:secret", None),
+    ],
+)
+def test_the_password_file_is_read_as_libpq_reads_it(
+    line: str, password: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "passfile"
+    file.write_text(f"{line}\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(file))
+    assert password_of("postgresql://mover@db.example:5433/acme") == password
+    assert password_of("postgresql://mover:own@db.example:5433/acme") == "own"
+    file.chmod(0o644)
+    assert password_of("postgresql://mover@db.example:5433/acme") is None
+
+
+@pytest.fixture
+async def asking(pg18: EmbeddedServer, far18: EmbeddedServer) -> AsyncIterator[Estate]:
+    """An estate whose servers ask the role "mover" for a password."""
+    estate = await Estate.make(pg18, far18)
+    files = [Path(server.psql("SHOW hba_file").strip()) for server in (pg18, far18)]
+    kept = [_ask(file) for file in files]
+    for server in (pg18, far18):
+        server.psql("CREATE ROLE mover LOGIN SUPERUSER PASSWORD 's3cret'; SELECT pg_reload_conf()")
+        await until(functools.partial(_asks, server))
+    yield estate
+    estate.drop()
+    _restore(files, kept)
+    for server in (pg18, far18):
+        server.psql("SELECT pg_reload_conf()")
+        server.psql("DROP ROLE mover")
+
+
+def _ask(file: Path) -> str:
+    """Let a server ask for the mover's password. Returns what its rules were."""
+    kept = file.read_text()
+    file.write_text("host all mover 127.0.0.1/32 scram-sha-256\n" + kept)
+    return kept
+
+
+def _restore(files: list[Path], kept: list[str]) -> None:
+    for file, text in zip(files, kept, strict=True):
+        file.write_text(text)
+
+
+async def _asks(server: EmbeddedServer) -> bool:
+    """Whether the server has taken its new rule over."""
+    try:
+        connection = await asyncpg.connect(f"postgresql://mover:wrong@127.0.0.1:{server.port}/postgres")
+    except asyncpg.InvalidPasswordError:
+        return True
+    await connection.close()
+    return False
+
+
+def _as_mover(estate: Estate, far_password: str = "") -> dict[str, Endpoint]:
+    ends = {}
+    for name, server, database in (
+        ("shared", estate.near, estate.shared), ("acme", estate.far, estate.dedicated)
+    ):  # fmt: skip
+        login = f"mover:{far_password}" if name == "acme" and far_password else "mover"
+        dsn = f"postgresql://{login}@127.0.0.1:{server.port}/{database}"
+        ends[name] = Endpoint(name, Kind(estate.endpoints[name].kind), dsn)
+    return ends
+
+
+async def test_a_move_whose_password_stands_in_a_password_file_goes_through(
+    asking: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "passfile"
+    file.write_text("127.0.0.1:*:*:mover:s3cret\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(file))
+    mover = asking.mover(endpoints=_as_mover(asking))
+    record = await mover.run(await mover.plan(asking.tenant, "acme"))
+    assert record.state is State.FLIPPED
+    assert (await mover.rollback(record.id)).state is State.ROLLED_BACK
+
+
+async def test_a_subscription_that_cannot_log_in_is_refused_before_anything_is_touched(
+    asking: Estate,
+) -> None:
+    """The other server reaches this one by a DSN of its own, whose password is wrong."""
+    ends = asking.endpoints
+    wrong = f"postgresql://mover:wrong@127.0.0.1:{asking.near.port}/{asking.shared}"
+    ends["shared"] = replace(ends["shared"], peer_dsn=wrong)
+    plan = await asking.mover(endpoints=ends).plan(asking.tenant, "acme")
+    (refusal,) = plan.refusals
+    assert refusal.code == "login-fails"
+    assert "a subscription can't log in at shared" in refusal.problem
+    assert "wrong" not in refusal.problem.replace("wrong password", "")
+    assert await asking.fetch("acme", "SELECT 1 FROM pg_subscription") == []
