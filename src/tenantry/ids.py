@@ -1,11 +1,17 @@
-"""Tenant ids and placements: values, no I/O."""
+"""Tenant ids and placements: values, no I/O.
+
+An id has one normal form, the text that PostgreSQL prints of it: a uuid in lower case with four hyphens, a bigint
+without leading zeros, a text as it is, byte for byte. The directory, the setting that policies read, and the rows
+have that form; `parse` gives it, and `stored` insists on it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from tenantry.errors import InvalidTenantId
@@ -18,6 +24,10 @@ TAG_PREFIX = "tenantry:"
 _BIGINT_MIN, _BIGINT_MAX = -(2**63), 2**63 - 1
 _TEXT_MAX_BYTES = 255
 _TAG_MAX_BYTES = 50
+_HEX = r"[0-9a-fA-F]"
+_HYPHENATED = rf"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}"
+_UUID = re.compile(rf"{_HEX}{{32}}|{_HYPHENATED}|\{{{_HYPHENATED}\}}")
+_BIGINT = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _PLAIN = re.compile(r"[ -~]+", re.ASCII)
 
 
@@ -52,6 +62,27 @@ class Terms(NamedTuple):
     """Milliseconds that one statement may run; None: the database's setting."""
 
 
+#: What a tenant's limits may be; each a whole number from 1 to LARGEST.
+LIMITS: Final = ("connections", "queue", "statement_timeout")
+#: PostgreSQL's largest integer: milliseconds of its longest `statement_timeout`.
+LARGEST: Final = 2**31 - 1
+
+
+def check_terms(weight: float, limits: Mapping[str, int] | None) -> None:
+    """See that a tenant's terms can be kept.
+
+    Raises:
+        ValueError: the weight is not from 0.01 to 100, or a limit is unknown or not a whole number in its range.
+    """
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0.01 <= weight <= 100:
+        raise ValueError(f"weight is between 0.01 and 100, not {weight!r}")
+    for name, value in (limits or {}).items():
+        if name not in LIMITS:
+            raise ValueError(f"limits are {', '.join(LIMITS)}; not {name!r}")
+        if type(value) is not int or not 1 <= value <= LARGEST:
+            raise ValueError(f"limit {name} is a whole number from 1 to {LARGEST}, not {value!r}")
+
+
 class IdType(StrEnum):
     """The configured type of tenant ids, and what follows from it."""
 
@@ -81,21 +112,32 @@ class IdType(StrEnum):
         return _text_id(value)  # type: ignore[arg-type]
 
     def parse(self, text: str) -> TenantId:
-        """Read an id as users type it, or as the directory stores it.
+        """Read an id as users type it, or as the directory stores it; `str` of the result is its normal form.
+
+        A uuid may be written in capitals, in braces or without hyphens. A bigint has one spelling only: one with
+        a plus, a blank or leading zeros is some other system's text. A text is itself: capitals, blanks and
+        accents, composed or not, make another id of it, as they do for PostgreSQL.
 
         Raises:
             InvalidTenantId: when the text is not an id of this type.
         """
-        try:
-            if self is IdType.UUID:
-                return UUID(text)
-            if self is IdType.BIGINT:
-                return self.validate(int(text))
-        except ValueError as error:
-            if isinstance(error, InvalidTenantId):
-                raise
-            raise InvalidTenantId(text, self.value, "can't be read as one") from None
-        return _text_id(text)
+        if self is IdType.TEXT:
+            return self.validate(text)
+        written = _UUID if self is IdType.UUID else _BIGINT
+        if type(text) is not str or written.fullmatch(text) is None:
+            raise InvalidTenantId(text, self.value, "can't be read as one")
+        return UUID(text) if self is IdType.UUID else self.validate(int(text))
+
+    def stored(self, text: str) -> str:
+        """`text`, when it is an id in its normal form: for ids in a product's rows, which policies compare.
+
+        Raises:
+            InvalidTenantId: it is none, or it is spelt otherwise: its tenant would not see rows that have it.
+        """
+        normal = str(self.parse(text))
+        if normal != text:
+            raise InvalidTenantId(text, self.value, "spelt otherwise than PostgreSQL prints it")
+        return text
 
 
 def _text_id(value: str) -> str:

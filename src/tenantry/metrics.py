@@ -7,6 +7,8 @@ first decision, the first K tenants seen hold the places.
 
 from __future__ import annotations
 
+import logging
+import os
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Mapping
 from heapq import nlargest
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from tenantry.router import TenantRouter
+
+logger = logging.getLogger("tenantry")
 
 OTHER: Final = "_other"
 #: Seconds for which the set of labelled tenants holds.
@@ -126,6 +130,10 @@ class TopTenants:
         self._named = len(self._tenants)
 
 
+#: Variables that put `prometheus_client` into multiprocess mode; the second is its older spelling.
+_MULTIPROCESS: Final = frozenset({"PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"})
+
+
 class PrometheusSink(Collector):
     """Counts what the router does in plain numbers, and makes metrics of them at each scrape.
 
@@ -144,6 +152,12 @@ class PrometheusSink(Collector):
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._registry = REGISTRY if registry is None else registry
+        if _MULTIPROCESS & os.environ.keys():
+            logger.warning(
+                "prometheus_client is in multiprocess mode (PROMETHEUS_MULTIPROC_DIR): its collector does not "
+                "show tenantry's metrics, which each process keeps for itself; scrape `tenantry serve` for the "
+                "fleet, and open the router with metrics=False"
+            )
         self._router = router
         self._top = TopTenants(top, clock=clock)
         self._buckets = [0] * (len(_BUCKETS) + 1)

@@ -36,18 +36,22 @@ def row(dsn: str, **settings: Any) -> DatabaseRow:
 
 
 def test_a_row_of_the_directory_gives_the_routers_the_operators_and_the_direct_dsn(tmp_path: Path) -> None:
-    (tmp_path / "op").write_text(f"  {DSN}?x=op\n")
+    (tmp_path / "op").write_text(f"  {DSN}?application_name=op\n")
     found = resolve(
         config(),
         row("env:APP", operator=f"file:{tmp_path / 'op'}", direct="env:DIRECT", max=3, idle=7.5),
-        {"APP": DSN, "DIRECT": f"{DSN}?x=direct"},
+        {"APP": DSN, "DIRECT": f"{DSN}?application_name=direct"},
     )
-    assert (found.require_dsn(), found.operator_dsn, found.direct_dsn) == (DSN, f"{DSN}?x=op", f"{DSN}?x=direct")
-    assert found.best_dsn == found.require_operator_dsn() == f"{DSN}?x=direct"
+    assert (found.require_dsn(), found.operator_dsn, found.direct_dsn) == (
+        DSN,
+        f"{DSN}?application_name=op",
+        f"{DSN}?application_name=direct",
+    )
+    assert found.best_dsn == found.require_operator_dsn() == f"{DSN}?application_name=direct"
     assert (found.pool.max, found.pool.idle, found.unreadable) == (3, 7.5, {})
     assert SECRET not in repr(found)
     spec = spec_of(config(), found)
-    assert (spec.dsn, spec.operator_dsn, spec.size) == (DSN, f"{DSN}?x=op", 3)
+    assert (spec.dsn, spec.operator_dsn, spec.size) == (DSN, f"{DSN}?application_name=op", 3)
 
 
 def test_a_database_that_a_move_made_on_a_server_has_the_servers_dsns() -> None:

@@ -72,9 +72,9 @@ class Where:
         told = {name: value for name, value in given.items() if value}
         if self.dsn is not None:
             session.out.secrets |= secrets.of_dsn(self.dsn)
-            check_dsn(self.dsn, key="--dsn")
+            dsn = check_dsn(self.dsn, key="--dsn")
             tenancy = Tenancy(**told)  # type: ignore[arg-type]  # the keys are its fields
-            return Target("the database", self.dsn, tenancy, self.role, secrets=session.out.secrets)
+            return Target("the database", dsn, tenancy, self.role, secrets=session.out.secrets)
         if told:
             raise ConfigError(
                 "--column, --type, --setting and --table go with --dsn; else the file's tenancy says it"

@@ -11,7 +11,6 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from tenantry.config.dsn import check_dsn
 from tenantry.config.environment import fill, references
 from tenantry.config.sections import (
     ControlSection,
@@ -27,7 +26,7 @@ from tenantry.config.sections import (
     check_database_name,
 )
 from tenantry.config.servers import DEFAULTS, DSNS, check_servers, from_server, moved
-from tenantry.errors import ConfigError
+from tenantry.errors import ConfigError, InvalidTenantId
 from tenantry.ids import Kind
 from tenantry.proof import SHORTEST, database_key
 
@@ -130,8 +129,6 @@ class Config(Section):
         except ValidationError as error:
             raise _config_error(error, source) from None
         config._cross_check(source)
-        for key, dsn in config.dsns():
-            check_dsn(dsn, source=source, key=key)
         return config
 
     def dsns(self) -> list[tuple[str, str]]:
@@ -168,6 +165,11 @@ class Config(Section):
                     source=source,
                     key=f"databases.{name}.tenant",
                 )
+            if database.tenant is not None:
+                try:
+                    self.tenancy.type.stored(database.tenant)
+                except InvalidTenantId as error:
+                    raise ConfigError(str(error), source=source, key=f"databases.{name}.tenant") from None
 
 
 def _config_error(error: ValidationError, source: str | None) -> ConfigError:

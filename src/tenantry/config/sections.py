@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from tenantry.config.dsn import driver_dsn
 from tenantry.config.units import Duration, Size
 from tenantry.errors import ConfigError
-from tenantry.ids import IdType, Kind
+from tenantry.ids import LARGEST, IdType, Kind
 
 #: The storage parameters `autovacuum_…` of PostgreSQL 15 to 18.
 _AUTOVACUUM: Final = frozenset(
@@ -51,6 +52,14 @@ def check_database_name(name: str, key: str | None = None) -> None:
         )
 
 
+def _driver_dsn(dsn: SecretStr) -> SecretStr:
+    return SecretStr(driver_dsn(dsn.get_secret_value()))
+
+
+#: A connection URL, checked, and as the driver gets it.
+Dsn = Annotated[SecretStr, AfterValidator(_driver_dsn)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
@@ -79,8 +88,8 @@ class TenancySection(Section):
 class ControlSection(Section):
     """The control database."""
 
-    dsn: SecretStr
-    direct_dsn: SecretStr | None = None
+    dsn: Dsn
+    direct_dsn: Dsn | None = None
     """For LISTEN and the mover, when `dsn` goes through a transaction pooler."""
     poll: Duration = 30.0
 
@@ -105,16 +114,22 @@ class BackupSection(Section):
     """Run by `tenantry backup`, through the shell, with libpq's variables (PGHOST and so on) set."""
 
 
+def _milliseconds(value: float | None) -> float | None:
+    if value is not None and not 1 <= round(value * 1000) <= LARGEST:
+        raise ValueError(f"PostgreSQL's statement_timeout is from 1ms to {LARGEST // 86_400_000}d")
+    return value
+
+
 class Tuned(Section):
     """What can be said of one database, or of a server for all databases on it."""
 
-    dsn: SecretStr
-    operator_dsn: SecretStr | None = None
+    dsn: Dsn
+    operator_dsn: Dsn | None = None
     """A role that may bypass RLS: operator scopes, `init`, `rls`, moves."""
-    direct_dsn: SecretStr | None = None
+    direct_dsn: Dsn | None = None
     """Of the operator's role, past any pooler: the mover's."""
     pool: PoolSection = Field(default_factory=PoolSection)
-    statement_timeout: Duration | None = None
+    statement_timeout: Annotated[Duration | None, AfterValidator(_milliseconds)] = None
     settings: dict[str, str] = Field(default_factory=dict)
     """`server_settings` of every connection."""
     autovacuum: dict[str, dict[str, str]] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 36_500 * 86_400.0
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(kB|MB|GB|TB)")
 _BYTES = {"kB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 
@@ -26,8 +27,8 @@ def duration(value: object) -> float:
         if match is None:
             raise ValueError(f"{value!r} is no duration: write 500ms, 30s, 10m, 2h or 14d")
         value = float(match[1]) * _SECONDS[match[2]]
-    if not 0 < value < float("inf"):
-        raise ValueError("a duration is above zero")
+    if not 0 < value <= _LONGEST:  # NaN is neither
+        raise ValueError("a duration is above zero, and at most 36500d")
     return float(value)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from tenantry.directory.store import Store, TenantRow
 from tenantry.errors import DatabaseUnavailable, RouterClosed, TenantRemoved, TenantryError, UnknownTenant
 from tenantry.events import DirectoryChanged, DirectoryLookup, Events
-from tenantry.ids import IdType, Kind, Placement, TenantId, Terms
+from tenantry.ids import LARGEST, IdType, Kind, Placement, TenantId, Terms
 
 #: Ids asked of the control database in one query.
 BATCH: Final = 500
@@ -313,7 +313,9 @@ def profile_of(row: TenantRow) -> Profile:
 
 def _limit(limits: dict[str, Any], name: str) -> int | None:
     value = limits.get(name)
-    return value if isinstance(value, int) and value > 0 else None
+    if type(value) is not int or value < 1:
+        return None
+    return min(value, LARGEST)  # what was written past us may be more than PostgreSQL can take
 
 
 def _unavailable(error: BaseException) -> TenantryError:

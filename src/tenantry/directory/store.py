@@ -13,6 +13,7 @@ from tenantry.directory import placements
 from tenantry.errors import DatabaseUnavailable, TenantRemoved
 from tenantry.ids import Kind
 from tenantry.runtime.connection_errors import UNREACHABLE, unavailable
+from tenantry.runtime.durations import seconds
 from tenantry.runtime.fork_safety import ForkSafeConnection
 
 #: Channel on which the control database tells changes of the directory.
@@ -72,7 +73,7 @@ class Store:
         size: connections at most.
         """
         self._dsn = dsn
-        self._timeout = timeout
+        self._timeout = seconds("timeout", timeout)
         self._size = size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tenantry.runtime.durations import seconds
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
@@ -39,3 +41,14 @@ class Limits:
     """Old rows deleted in one transaction."""
     delete_pause: float = 0.01
     """Wait between two such transactions."""
+
+    def __post_init__(self) -> None:
+        """Refuse times that can't be waited for, and numbers that nothing can be done by, as ValueError."""
+        for name in ("pause", "lock", "latency", "backoff", "patience", "catch_up", "stall", "delete_pause"):
+            seconds(name, getattr(self, name))
+        for name in ("probes", "attempts", "jobs", "chunk", "delete_batch"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is a whole number from 1, not {value!r}")
+        if self.copy_rate is not None and not seconds("copy_rate", self.copy_rate) > 0:
+            raise ValueError(f"copy_rate is bytes a second, above zero; got {self.copy_rate!r}")

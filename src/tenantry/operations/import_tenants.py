@@ -115,18 +115,40 @@ async def checked(context: Context, ids: Iterable[str] | AsyncIterable[str]) -> 
 async def from_table(context: Context, database: str, source: str) -> AsyncIterator[str]:
     """The distinct values of `schema.table.column` of a database, NULL left out.
 
-    Read by a cursor, and with row security off: a role that does not bypass it fails, it does not read a part.
+    Read by a cursor, and with row security off: a role that does not bypass it fails, it does not read a part. All
+    are looked at before the first is given, so that one that is no id, or is spelt otherwise, changes nothing.
+
+    Raises:
+        ConfigError: there is no such column, or not all of its values are ids in their normal form.
     """
-    parse = context.config.tenancy.type.parse
     table, column = _names(source)
     async with context.operator(database) as connection, connection.transaction(readonly=True):
         await connection.execute("SET LOCAL row_security = off; SET LOCAL statement_timeout = 0")
         query = f"SELECT DISTINCT {column}::text AS id FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608  quoted
         try:
+            await _check_spelling(context, connection, query, source)
             async for row in connection.cursor(query, prefetch=2000):
-                yield str(parse(row["id"]))
+                yield row["id"]
         except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
             raise ConfigError(f"{source}: {error}", key="source") from None
+
+
+async def _check_spelling(context: Context, connection: Connection, query: str, source: str) -> None:
+    """Rows whose tenant column spells an id otherwise are nobody's: policies compare the column with the id."""
+    stored = context.config.tenancy.type.stored
+    bad, first, why = 0, list[str](), ""
+    async for row in connection.cursor(query, prefetch=2000):
+        try:
+            stored(row["id"])
+        except InvalidTenantId as error:
+            bad += 1
+            first, why = [*first, repr(row["id"][:60])][:5], str(error)
+    if bad:
+        raise ConfigError(
+            f"{bad} values are no ids as tenants would see them, {', '.join(first)} among them ({why}). "
+            "Nothing was imported; bring the column into the ids' normal form, or make it of their type",
+            key=source,
+        )
 
 
 def _names(source: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tenantry.directory import TenantRow, placements
 from tenantry.directory.placements import Placed
 from tenantry.errors import ConfigError, DatabaseUnavailable, TenantRemoved, UnknownTenant
-from tenantry.ids import Kind
+from tenantry.ids import Kind, check_terms
 from tenantry.operations import import_tenants
 from tenantry.operations.context import Context
 from tenantry.operations.import_tenants import Imported, Told, untold
@@ -150,9 +150,12 @@ class Tenants:
 
         Args:
             limits: as of `add`; 0 takes a limit away.
+
+        Raises ValueError too: the terms can't be kept.
         """
         row = await self.get(tenant)
         kept = {name: value for name, value in {**row.limits, **(limits or {})}.items() if value}
+        check_terms(1.0 if weight is None else weight, kept)
         changed = await self._context.store.set_tenant(
             row.id, plan=plan, weight=weight, limits=kept if limits else None
         )

@@ -20,6 +20,7 @@ from tenantry.router.origin import Origin
 from tenantry.router.pool import Pool
 from tenantry.router.scope import ProofContext
 from tenantry.router.waiter import Waiter
+from tenantry.runtime.durations import seconds
 from tenantry.runtime.shielded import stop
 
 
@@ -60,6 +61,11 @@ class Limits:
     """Seconds: a caller's deadline unless it says another."""
     connect_timeout: float = 5.0
     """Seconds for opening one connection."""
+
+    def __post_init__(self) -> None:
+        """Refuse times that can't be waited for, as ValueError."""
+        seconds("timeout", self.timeout)
+        seconds("connect_timeout", self.connect_timeout)
 
 
 Resolve = Callable[[str], Awaitable[DatabaseSpec | None]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self, TypeVar
 
@@ -18,7 +18,7 @@ from tenantry.errors import (
     UnsafeRole,
 )
 from tenantry.events import Events
-from tenantry.ids import IdType, Kind, Placement, TenantId
+from tenantry.ids import IdType, Kind, Placement, TenantId, check_terms
 from tenantry.router import driver, scope
 from tenantry.router.checkout import Checkout
 from tenantry.router.connection import ScopedConnection
@@ -28,6 +28,7 @@ from tenantry.router.fence_wait import FenceWait
 from tenantry.router.operator import Operators
 from tenantry.router.parts import RouterParts
 from tenantry.router.pools import DatabaseSpec, Limits, Pools
+from tenantry.runtime.durations import seconds
 
 logger = logging.getLogger("tenantry")
 T = TypeVar("T")
@@ -222,7 +223,7 @@ class TenantRouter:
         """
         self._check_usable()
         tenant = self.ids.validate(tenant_id)
-        _check_terms(weight, limits)
+        check_terms(weight, limits)
         entry = await self._enrollment.add(tenant, plan=plan, database=database, weight=weight, limits=limits)
         return entry.profile.placement
 
@@ -328,27 +329,3 @@ class TenantRouter:
     def __repr__(self) -> str:
         pools = ", ".join(repr(pool) for pool in self.pools.open_pools().values())
         return f"<Router {self._state}, {len(self.directory)} tenants cached, {pools or 'no pools'}>"
-
-
-def seconds(name: str, value: float) -> float:
-    """Checks an argument that is a time in seconds.
-
-    Raises:
-        ValueError: not a number, or NaN, which no time ever reaches.
-    """
-    if type(value) not in {int, float} or value != value:
-        raise ValueError(f"{name} is a time in seconds, not {value!r}")
-    return value
-
-
-def _check_terms(weight: float, limits: dict[str, int] | None) -> None:
-    if not 0.01 <= weight <= 100:
-        raise ValueError(f"weight is between 0.01 and 100, not {weight}")
-    for name, value in (limits or {}).items():
-        if name not in LIMITS:
-            raise ValueError(f"limits are {', '.join(LIMITS)}; not {name!r}")
-        if type(value) is not int or value < 1:
-            raise ValueError(f"limit {name} is a whole number from 1, not {value!r}")
-
-
-LIMITS: Final[Sequence[str]] = ("connections", "queue", "statement_timeout")

@@ -226,6 +226,19 @@ def test_import_refuses_a_role_that_would_see_only_a_part(installed: Fleet) -> N
     assert "row-level security" in ran.err
 
 
+def test_import_of_a_column_in_which_one_value_is_no_id_imports_nothing_and_names_it(installed: Fleet) -> None:
+    """The first batch would have been written before the bad value was met."""
+    installed.server.psql(
+        "CREATE TABLE pupils (tenant_id text); INSERT INTO pupils VALUES ('a'), ('b'), (repeat('x', 256))",
+        installed.shared,
+    )
+    ran = installed.run("tenants", "import", "--from", "public.pupils.tenant_id", "--batch", "1")
+    assert ran.code == 2
+    assert "1 values are no ids" in ran.err
+    assert "'xxxx" in ran.err
+    assert installed.server.psql("SELECT count(*) FROM tenantry.tenant", installed.control).strip() == "0"
+
+
 def test_a_named_table_that_is_not_there_is_a_mistake_of_the_command_line(installed: Fleet) -> None:
     ran = installed.run("tenants", "import", "--from", "public.nothing.tenant_id")
     assert ran.code == 2

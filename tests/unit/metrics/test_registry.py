@@ -7,6 +7,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -114,3 +115,16 @@ def test_a_tenant_that_falls_from_the_top_leaves_no_series_behind_and_comes_back
     assert after["tenantry_tenant_busy_seconds_total", (("database", "shared"), ("tenant", "late-0"))] == 5.0
     other = ("tenantry_tenant_busy_seconds_total", (("database", "shared"), ("tenant", "_other")))
     assert after[other] == before[other] == 5.0 * TOP
+
+
+@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
+def test_in_multiprocess_mode_the_router_says_at_open_that_its_metrics_will_not_be_shown(
+    variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Service()
+    assert not caplog.records
+    monkeypatch.setenv(variable, "/tmp")
+    Service()
+    (record,) = caplog.records
+    assert "multiprocess mode" in record.getMessage()
+    assert "tenantry serve" in record.getMessage()
