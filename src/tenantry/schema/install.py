@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
-from tenantry.errors import ConfigError
+import asyncpg
+
+from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.ids import IdType, Kind
 from tenantry.proof import pads
 from tenantry.runtime.locks import INSTALLING
@@ -13,15 +17,26 @@ from tenantry.runtime.sqltext import identifier
 from tenantry.schema.functions import Form, Identity, checksum, script
 from tenantry.schema.versions import migrations
 
+#: Milliseconds that an upgrade waits for a lock on a table, and keeps the product's scopes waiting behind it.
+LOCK_TIMEOUT: Final = 1000
+#: Attempts, and seconds between two of them, in which the product's scopes go on.
+ATTEMPTS, PAUSE = 10, 1.0
+
 
 async def install_control(connection: Any) -> list[str]:
     """Bring a control database to the newest schema; returns what was applied that it did not have.
 
     Idempotent, and safe to run twice at once. The role needs CREATE on the database.
+
+    Raises:
+        DatabaseUnavailable: transactions that run for long kept a table locked.
     """
-    async with connection.transaction():
+
+    async def install() -> list[str]:
         applied = await _migrate(connection, "control")
         return applied + await _apply_functions(connection, "control", Form.CONTROL, None)
+
+    return await _between_scopes(connection, "control", install)
 
 
 async def install_data(
@@ -45,9 +60,11 @@ async def install_data(
 
     Raises:
         ConfigError: the database is another one than these values say.
+        DatabaseUnavailable: transactions that run for long kept a table locked.
     """
     identity = Identity(name, setting, id_type)
-    async with connection.transaction():
+
+    async def install() -> list[str]:
         applied = await _migrate(connection, "data")
         form = await _form(connection, hardened=key is not None)
         await _check(connection, identity, tenant)
@@ -55,7 +72,26 @@ async def install_data(
         applied += await _apply_functions(connection, "data", form, identity)
         if application_role is not None:
             await connection.execute("SELECT tenantry.grant_application($1)", application_role)
-    return applied
+        return applied
+
+    return await _between_scopes(connection, name, install)
+
+
+async def _between_scopes(
+    connection: Any, database: str, install: Callable[[], Awaitable[list[str]]]
+) -> list[str]:
+    """Run an install as one transaction, and again when it could not have a table soon enough."""
+    for attempt in range(ATTEMPTS):
+        try:
+            async with connection.transaction():
+                return await install()
+        except asyncpg.LockNotAvailableError:
+            if attempt + 1 < ATTEMPTS:
+                await asyncio.sleep(PAUSE)
+    raise DatabaseUnavailable(
+        database,
+        "its tables are in use by transactions that run for long; end them, or try again when they have ended",
+    )
 
 
 async def grant_control(connection: Any, role: str) -> None:
@@ -67,6 +103,8 @@ async def grant_control(connection: Any, role: str) -> None:
 async def _migrate(connection: Any, side: str) -> list[str]:
     """Apply the migrations that are not. The lock is held to the end of the transaction."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", INSTALLING)
+    # A change of a table waits for the scopes that run, and keeps new ones waiting: rather give up.
+    await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
     await connection.execute(
         "CREATE SCHEMA IF NOT EXISTS tenantry; "
         "CREATE TABLE IF NOT EXISTS tenantry.migration (side text, number int, name text NOT NULL, "

@@ -12,9 +12,11 @@ import pytest
 
 from tenantry import Config, Router
 from tenantry.embedded import EmbeddedServer
+from tenantry.errors import DatabaseUnavailable
 from tenantry.ids import IdType, Kind
 from tenantry.proof import bind_proof, enroll_proof
-from tenantry.schema import install_control, install_data
+from tenantry.schema import Form, Identity, install, install_control, install_data
+from tenantry.schema.functions import functions
 from tests.integration.schema.conftest import KEY, LEFT, NEW, ROLE, SECRET, SUSPENDED, A, made_by_release_0
 from tests.support.databases import drop_database, new_database
 
@@ -148,6 +150,48 @@ async def test_an_upgrade_that_fails_leaves_the_database_as_it_was(admin: Any) -
             application_role=ROLE,
         )
     assert await facts(admin) == before
+
+
+async def test_an_upgrade_gives_up_rather_than_keep_scopes_waiting_behind_a_long_one(
+    pg: EmbeddedServer, admin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "LOCK_TIMEOUT", 50)
+    monkeypatch.setattr(install, "PAUSE", 0.0)
+    await made_by_release_0(admin, hardened=False)
+    await install_control(admin)
+    before = await facts(admin)
+    async with old_router(pg, admin, False) as long, old_router(pg, admin, False) as other:
+        await long.connection.execute(f"BEGIN; CALL tenantry.enter('{A}')")
+        with pytest.raises(DatabaseUnavailable, match="transactions that run for long"):
+            await upgrade(admin)
+        assert await facts(admin) == before
+        assert await other.notes(A) == ["mine"]
+        assert await long.connection.fetchval(NOTES) == "mine"
+        await long.connection.execute("COMMIT")
+        assert await upgrade(admin)
+        assert await long.notes(A) == ["mine"]
+
+
+@pytest.mark.parametrize("form", [Form.PLAIN, Form.HARDENED])
+async def test_what_psql_shows_of_a_function_is_what_its_golden_file_has(admin: Any, form: Form) -> None:
+    await admin.execute(f"GRANT ALL ON SCHEMA public TO {ROLE}")
+    await install_data(
+        admin,
+        name="shared",
+        kind=Kind.SHARED,
+        setting="app.current_tenant",
+        id_type=IdType.UUID,
+        application_role=ROLE,
+        key=KEY if form is Form.HARDENED else None,
+    )
+    rows = await admin.fetch(
+        "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'tenantry'::regnamespace ORDER BY 1, 2"
+    )
+    bodies = [
+        (signature.partition("(")[0], text.split("$$")[1])
+        for signature, text in functions(form, Identity("shared", "app.current_tenant", IdType.UUID)).items()
+    ]
+    assert [tuple(row) for row in rows] == sorted(bodies)
 
 
 async def test_an_upgraded_database_is_as_a_new_one(pg: EmbeddedServer, admin: Any) -> None:
