@@ -23,6 +23,7 @@ SCRIPTS: Final = (
     "rls_cost",
     "index",
     "policy",
+    "audit",
     "fairness",
     "directory",
     "budget",

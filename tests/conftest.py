@@ -7,6 +7,7 @@ a second server; for `make_database` to get databases of its own on any of them;
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 
@@ -20,6 +21,8 @@ from tests.support.programs import missing
 def pytest_configure(config: pytest.Config) -> None:
     """Before any server is started."""
     memory.use()
+    # The servers have no TLS; each of some sixty thousand connections would ask them and build a context for it.
+    os.environ.setdefault("PGSSLMODE", "disable")
     if "faults" in str(config.option.markexpr):
         load.hurry()
 

@@ -8,7 +8,7 @@ import asyncio
 
 import pytest
 
-from tenantry import RouterClosed, ScopeLost
+from tenantry import Router, RouterClosed, ScopeLost, TenantId
 from tests.support.product import Product
 from tests.support.until import until
 
@@ -54,6 +54,15 @@ async def test_a_scope_that_does_not_end_is_cut_and_counted_once(direct: Product
     assert router.pools.open_pools()["shared"].open == 0
 
 
+def refuses(router: Router, tenant: TenantId) -> bool:
+    """Whether the router takes no new scopes any more."""
+    try:
+        router.tenant(tenant)
+    except RouterClosed:
+        return True
+    return False
+
+
 async def test_closing_again_after_a_cancelled_close_finishes_it(direct: Product) -> None:
     router = await direct.open(pool={"max": 2})
     [a] = await direct.signed_up(router)
@@ -67,7 +76,7 @@ async def test_closing_again_after_a_cancelled_close_finishes_it(direct: Product
     await until(lambda: "shared" in router.pools.open_pools())
     await until(lambda: router.pools.open_pools()["shared"].state()["busy"] == 1)
     closing = asyncio.create_task(router.close(grace=30))
-    await asyncio.sleep(0.01)
+    await until(lambda: refuses(router, a))  # close has begun, and waits for the holder
     closing.cancel()
     await asyncio.wait([closing])
     go.set()

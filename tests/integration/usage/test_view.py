@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from uuid import uuid4
 
@@ -164,9 +163,7 @@ async def test_a_total_that_a_collector_makes_up_for_hours_later_is_counted(cont
     assert view.databases() == {"shared": 600.0}
 
 
-async def test_reading_the_view_takes_no_query_and_less_than_a_scrapes_time(
-    control: Pool, meter: Meter, clock: Clock
-) -> None:
+async def test_reading_the_view_takes_no_query(control: Pool, meter: Meter, clock: Clock) -> None:
     pen = Ledger(meter, control, uuid4(), clock=clock.time, monotonic=clock.monotonic)
     for tenant in range(20_000):
         meter(ScopeEnded(tenant, "shared", "commit", 1.0, 1.0, 0.0, 1))
@@ -174,10 +171,7 @@ async def test_reading_the_view_takes_no_query_and_less_than_a_scrapes_time(
     view = FleetView(top=20)
     await view.refresh(control, clock.wall)
 
-    began = time.perf_counter()
     counts, databases = view.tenants(), view.databases()
-    took = time.perf_counter() - began
 
     assert len(counts) == 21
     assert databases == {}
-    assert took < 0.020
