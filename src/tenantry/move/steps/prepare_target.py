@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tenantry.directory import placements
+from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.ids import IdType, Kind
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import MoveStopped
@@ -23,18 +24,20 @@ async def install(context: MoveContext) -> None:
         session(context.target, f"prepare {context.plan.id}") as target,
     ):
         stamp = context.plan.tenant if context.target.kind is Kind.DEDICATED else None
-        await install_data(
-            target,
-            name=context.target.name,
-            kind=context.target.kind,
-            setting=context.plan.setting,
-            id_type=IdType(context.plan.id_type),
-            application_role=None,
-            tenant=stamp,
-            key=context.target.key
-            if await source.fetchval("SELECT hardened FROM tenantry.database_identity")
-            else None,
-        )
+        hardened = await source.fetchval("SELECT hardened FROM tenantry.database_identity")
+        try:
+            await install_data(
+                target,
+                name=context.target.name,
+                kind=context.target.kind,
+                setting=context.plan.setting,
+                id_type=IdType(context.plan.id_type),
+                application_role=None,
+                tenant=stamp,
+                key=context.target.key if hardened else None,
+            )
+        except (ConfigError, DatabaseUnavailable) as error:  # another database than planned, or its tables in use
+            raise MoveStopped(context.plan.id, f"{context.target.name}: {error}") from error
         rows = await source.fetch(
             "SELECT DISTINCT r.rolname::text AS role FROM pg_proc AS p, aclexplode(p.proacl) AS a "
             "JOIN pg_roles AS r ON r.oid = a.grantee "
