@@ -13,12 +13,12 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 
 from tenantry.config.environment import fill, references
 from tenantry.config.sections import (
+    ConfigSection,
     ControlSection,
     DatabaseSection,
     MetricsSection,
     PromotionSection,
     RouterSection,
-    Section,
     ServerSection,
     TenancySection,
     Tuned,
@@ -31,7 +31,7 @@ from tenantry.ids import Kind
 from tenantry.proof import SHORTEST, database_key
 
 
-class Config(Section):
+class Config(ConfigSection):
     """All of it."""
 
     tenancy: TenancySection = Field(default_factory=TenancySection)

@@ -60,11 +60,11 @@ def _driver_dsn(dsn: SecretStr) -> SecretStr:
 Dsn = Annotated[SecretStr, AfterValidator(_driver_dsn)]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class TenancySection(Section):
+class TenancySection(ConfigSection):
     """How tenants are told apart."""
 
     column: str = Field("tenant_id", min_length=1, max_length=63)
@@ -85,7 +85,7 @@ class TenancySection(Section):
         return value
 
 
-class ControlSection(Section):
+class ControlSection(ConfigSection):
     """The control database."""
 
     dsn: Dsn
@@ -99,14 +99,14 @@ class ControlSection(Section):
         return (self.direct_dsn or self.dsn).get_secret_value()
 
 
-class PoolSection(Section):
+class PoolSection(ConfigSection):
     """One database's pool."""
 
     max: int = Field(20, ge=1, le=10_000)
     idle: Duration = 600.0
 
 
-class BackupSection(Section):
+class BackupSection(ConfigSection):
     """How old a database's last backup may become, and what makes one."""
 
     every: Duration
@@ -120,7 +120,7 @@ def _milliseconds(value: float | None) -> float | None:
     return value
 
 
-class Tuned(Section):
+class Tuned(ConfigSection):
     """What can be said of one database, or of a server for all databases on it."""
 
     dsn: Dsn
@@ -195,7 +195,7 @@ class DatabaseSection(Tuned):
         return {"statement_timeout": f"{self.statement_timeout * 1000:.0f}", **self.settings}
 
 
-class RouterSection(Section):
+class RouterSection(ConfigSection):
     """Limits of one process."""
 
     connections: int = Field(100, ge=1)
@@ -205,7 +205,7 @@ class RouterSection(Section):
     connect_timeout: Duration = 5.0
 
 
-class PromotionSection(Section):
+class PromotionSection(ConfigSection):
     """The rule."""
 
     threshold: float = Field(0.40, gt=0, lt=1)
@@ -216,7 +216,7 @@ class PromotionSection(Section):
     floor: Duration = 600.0
 
 
-class UsageSection(Section):
+class UsageSection(ConfigSection):
     """The ledger."""
 
     record: bool = True
@@ -227,7 +227,7 @@ class UsageSection(Section):
     days: Duration = 400 * 86400.0
 
 
-class MetricsSection(Section):
+class MetricsSection(ConfigSection):
     """What Prometheus sees."""
 
     top: int = Field(20, ge=1, le=200)

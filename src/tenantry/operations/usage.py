@@ -138,7 +138,7 @@ class Usage:
                 return Load(sessions, None, unseen)
         return Load(sessions, queues, unseen)
 
-    async def import_history(self, rows: Iterable[HistoryRow], label: str) -> exchange.Imported:
+    async def import_history(self, rows: Iterable[HistoryRow], label: str) -> exchange.ImportedUsage:
         """Take in history from elsewhere, to judge it by the rule.
 
         Args:
@@ -151,7 +151,7 @@ class Usage:
         async with self._context.pool() as control:
             return await exchange.put(control, read, label)
 
-    async def import_csv(self, file: TextIO, label: str) -> exchange.Imported:
+    async def import_csv(self, file: TextIO, label: str) -> exchange.ImportedUsage:
         """The same from a CSV file: day,database,tenant,busy_seconds,total_seconds[,coverage,…].
 
         Raises:

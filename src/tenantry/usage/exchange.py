@@ -51,7 +51,7 @@ class HistoryRow(NamedTuple):
     """Over which that is spread; likewise."""
 
 
-class Imported(NamedTuple):
+class ImportedUsage(NamedTuple):
     """What an import did."""
 
     rows: int
@@ -144,7 +144,7 @@ def _row(values: dict[Any, Any], ids: IdType) -> HistoryRow:
     )
 
 
-async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[HistoryRow], label: str) -> Imported:
+async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[HistoryRow], label: str) -> ImportedUsage:
     """Import rows as history of that label: all of them, or none.
 
     The label's rows of the same days and databases are replaced, so importing again changes nothing.
@@ -163,7 +163,7 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[HistoryRow],
         raise ValueError(f"the label says where the history comes from; it can't be {label!r}")
     listed = list(rows)
     if not listed:
-        return Imported(0, 0, 0)
+        return ImportedUsage(0, 0, 0)
     totals = _totals(listed)
     days, databases = zip(*totals, strict=True)
     used = [row for row in listed if row.tenant != NOBODY]
@@ -181,7 +181,7 @@ async def put(control: asyncpg.Pool[asyncpg.Record], rows: Iterable[HistoryRow],
         await connection.execute(
             query("usage/import_totals"), label, days, databases, *zip(*totals.values(), strict=True)
         )
-    return Imported(len(listed), len({row.day for row in listed}), len({row.tenant for row in used}))
+    return ImportedUsage(len(listed), len({row.day for row in listed}), len({row.tenant for row in used}))
 
 
 class _Total(NamedTuple):

@@ -29,7 +29,7 @@ PATIENCE: Final = 0.5
 _HEADER: Final = 28  # bytes of a row beside its columns: tuple header and line pointer
 
 
-class Table(NamedTuple):
+class SampledTable(NamedTuple):
     """A table with rows of tenants."""
 
     schema: str
@@ -47,7 +47,7 @@ class Storage:
     pages: int = 0
     """Pages that were read."""
     seconds: float = 0.0
-    skipped: tuple[Table, ...] = ()
+    skipped: tuple[SampledTable, ...] = ()
     """Tables for which no time was left, or that somebody held locked, or that are gone."""
 
     @property
@@ -60,11 +60,11 @@ class Storage:
         return self.bytes.get(tenant, 0) / self.total if self.total else None
 
 
-async def tables(connection: asyncpg.Connection[asyncpg.Record], tenancy: Tenancy) -> list[Table]:
+async def tables(connection: asyncpg.Connection[asyncpg.Record], tenancy: Tenancy) -> list[SampledTable]:
     """The tenant tables of this database that hold rows themselves; partitions are among them."""
     found = await read_tables(connection)
     placed = ((found.relations[oid], column) for oid, column in tenant_tables(found, tenancy).tenants.items())
-    return [Table(one.schema, one.name, column.name) for one, column in placed if one.kind == "r"]
+    return [SampledTable(one.schema, one.name, column.name) for one, column in placed if one.kind == "r"]
 
 
 _SKIPPED: Final = (
@@ -78,7 +78,7 @@ _SKIPPED: Final = (
 
 async def estimate(
     connection: asyncpg.Connection[asyncpg.Record],
-    of: Sequence[Table],
+    of: Sequence[SampledTable],
     *,
     pages: int = PAGES,
     seconds: float = SECONDS,
@@ -117,7 +117,7 @@ async def estimate(
 
 async def _one(
     connection: asyncpg.Connection[asyncpg.Record],
-    table: Table,
+    table: SampledTable,
     pages: int,
     seconds: float,
     patience: float,
@@ -143,7 +143,7 @@ async def _one(
     return sizes, min(pages, size["pages"])
 
 
-def _sample(table: Table, row_size: str, percent: float, seed: int) -> str:
+def _sample(table: SampledTable, row_size: str, percent: float, seed: int) -> str:
     # Names are quoted, row_size was quoted by the server, the rest are numbers.
     return (
         f"SELECT {identifier(table.column)}::text AS tenant, sum({row_size} + {_HEADER})::bigint AS bytes "  # noqa: S608

@@ -12,7 +12,7 @@ import pytest
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.usage import storage
-from tenantry.usage.storage import Storage, Table
+from tenantry.usage.storage import SampledTable, Storage
 from tests.integration.usage.conftest import Pool
 
 SCHEMA = """
@@ -66,7 +66,7 @@ async def test_tables_that_overrides_make_tenants_or_not_count_accordingly(
 async def test_a_sample_is_within_two_points_of_the_truth_and_reads_few_pages(
     data: asyncpg.Connection[asyncpg.Record],
 ) -> None:
-    table = [Table("public", "orders", "tenant_id")]
+    table = [SampledTable("public", "orders", "tenant_id")]
 
     exact = await storage.estimate(data, table, pages=10**6)
     sampled = await storage.estimate(data, table, pages=100, seed=1)
@@ -84,7 +84,7 @@ async def test_large_values_count_where_they_lie_without_being_read(
     data: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     found = await storage.estimate(data, await storage.tables(data, Tenancy()))
-    files = await storage.estimate(data, [Table("public", "files", "tenant_id")])
+    files = await storage.estimate(data, [SampledTable("public", "files", "tenant_id")])
 
     assert not found.skipped
     share = files.share("light")
@@ -106,7 +106,7 @@ async def test_a_table_that_is_locked_or_gone_is_skipped_in_time_and_the_others_
     pg: EmbeddedServer, database: str, data: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     """VACUUM FULL holds a table for as long as it takes; another may be dropped after the list was made."""
-    listed = [Table("public", "gone", "tenant_id"), *await storage.tables(data, Tenancy())]
+    listed = [SampledTable("public", "gone", "tenant_id"), *await storage.tables(data, Tenancy())]
     owner = await asyncpg.connect(pg.dsn(database))
     try:
         await owner.execute("BEGIN; LOCK TABLE files IN ACCESS EXCLUSIVE MODE")
@@ -132,7 +132,7 @@ async def test_a_role_that_sees_a_part_of_the_rows_is_refused(
         connection = await asyncpg.connect(pg.dsn(database, "partial"))
         try:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await storage.estimate(connection, [Table("public", "orders", "tenant_id")])
+                await storage.estimate(connection, [SampledTable("public", "orders", "tenant_id")])
         finally:
             await connection.close()
     finally:
