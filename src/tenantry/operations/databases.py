@@ -68,6 +68,7 @@ class Databases:
             ConfigError: a name, a reference or a number can't be used.
         """
         check_database_name(name)
+        self._check(dsn, operator)
         if await self._row(name) is not None:
             raise DatabaseExists(name)
         return await self._put(DatabaseRow(name, kind, dsn, _settings({}, operator, max, idle)), "database.added")
@@ -91,6 +92,7 @@ class Databases:
             OperationRefused: it holds several tenants and would become a dedicated one.
             ConfigError: a reference or a number can't be used.
         """
+        self._check(dsn, operator)
         row = await self._there(name)
         living = (await self._context.store.count_tenants()).get(name, 0)
         if kind is Kind.DEDICATED and row.kind is not kind and living > 1:
@@ -128,10 +130,13 @@ class Databases:
             raise UnknownDatabase(name, list(rows), "the directory has these; `tenantry apply` writes the file's")
         return rows[name]
 
+    def _check(self, dsn: str | None, operator: str | None) -> None:
+        """What is given; what the directory has already may be another machine's to read."""
+        for key, reference in (("dsn", dsn), ("operator", operator)):
+            if reference is not None:
+                check_reference(self._context.config, reference, key)
+
     async def _put(self, row: DatabaseRow, event: str) -> DatabaseRow:
-        check_reference(self._context.config, row.dsn, "dsn")
-        if row.settings.get("operator") is not None:
-            check_reference(self._context.config, row.settings["operator"], "operator")
         await self._context.store.put_database(row.name, row.kind, row.dsn, row.settings)
         detail = {"kind": row.kind.value, "dsn": row.dsn, "settings": row.settings}
         await self._context.store.record(event, self._context.actor, database=row.name, detail=detail)
@@ -145,8 +150,6 @@ def check_reference(config: Config, reference: str, key: str) -> None:
         ConfigError: it isn't; it is not repeated, for it may be a secret.
     """
     scheme, _, target = reference.partition(":")
-    if reference == "config" and key == "dsn":
-        return
     if scheme not in ("env", "file", "server") or not target or "://" in reference:
         raise ConfigError("write env:NAME, file:PATH or server:NAME; never the DSN itself", key=key)
     if scheme == "env" and not target.replace("_", "a").isalnum():

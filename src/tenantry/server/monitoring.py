@@ -8,12 +8,12 @@ those of the directory while they are there: a database that is added is watched
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import asyncpg
 
-from tenantry.config import Config, resolve_all
+from tenantry.config import Config, ResolvedDatabase, resolve_all
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.events import Events
 from tenantry.runtime.periodic import Periodic
@@ -29,13 +29,14 @@ RETRY: Final = 2.0
 class FleetMonitor:
     """Keeps the monitors in step with the directory. `start` it, and `close` it."""
 
-    # Mutable state: _dsns, of the databases that are watched. `_follow` alone changes it.
+    # Mutable state: _dsns, of the databases that are watched; _told, why others are not. `_follow` changes them.
 
     def __init__(self, store: Store, config: Config, monitors: MonitorSet) -> None:
         self.monitors = monitors
         self._store = store
         self._config = config
-        self._dsns = dsns_to_watch(config, ())
+        self._dsns = dsns_to_watch(resolve_all(config, ()))
+        self._told: set[str] = set()
         self._following = Periodic(self._read, config.control.poll, _not_read, name="tenantry fleet monitor")
         # A directory of its own, which nobody asks for tenants: the feed hears of databases too.
         directory = Directory(store, config.tenancy.type, Events())
@@ -61,7 +62,12 @@ class FleetMonitor:
 
     async def _follow(self, rows: list[DatabaseRow]) -> None:
         """Watch these and the file's; one whose address has changed is watched anew."""
-        found = dsns_to_watch(self._config, rows)
+        databases = resolve_all(self._config, rows)
+        unread = {str(one.unreadable["dsn"]) for one in databases.values() if one.best_dsn is None}
+        for why in sorted(unread - self._told):
+            logger.warning("not watched: %s", why)
+        self._told = unread
+        found = dsns_to_watch(databases)
         kept = {name: dsn for name, dsn in found.items() if self._dsns.get(name, dsn) == dsn}
         if len(kept) < len(found):
             await self.monitors.follow(_connectors(kept))
@@ -81,14 +87,13 @@ async def start_monitoring(store: Store, config: Config) -> FleetMonitor:
     return monitor
 
 
-def dsns_to_watch(config: Config, rows: Iterable[DatabaseRow]) -> dict[str, str]:
+def dsns_to_watch(databases: Mapping[str, ResolvedDatabase]) -> dict[str, str]:
     """By database, the most direct and most able DSN that is known here.
 
     The service's own role will do for the sessions of that role, and for the totals. Others are seen by members
     of pg_monitor; estimating storage takes a role that bypasses row-level security.
     """
-    found = resolve_all(config, rows)
-    return {name: dsn for name, database in found.items() if (dsn := database.best_dsn) is not None}
+    return {name: dsn for name, database in databases.items() if (dsn := database.best_dsn) is not None}
 
 
 def _connectors(dsns: Mapping[str, str]) -> dict[str, Callable[[], Awaitable[Any]]]:

@@ -227,6 +227,11 @@ async def test_a_database_of_the_directory_is_added_by_reference_only(
         await ops.databases.add("eu2", Kind.DEDICATED, f"file:{path}")
     found = await ops.databases.show("eu2")
     assert (found.source, found.tenants, found.database.pool.max) == ("directory", 0, 3)
+    # What another machine's configuration has is left as it is.
+    await estate18.fetch("control", "UPDATE tenantry.database SET dsn = 'server:theirs' WHERE name = 'eu2'")
+    await ops.databases.set("eu2", idle=7.5)
+    assert (await ops.databases.show("eu2")).database.reference == "server:theirs"
+    await ops.databases.set("eu2", dsn=f"file:{path}")
     path.unlink()
     with pytest.raises(DsnUnreadable, match="No such file"):
         await ops.tenants.add(uuid.uuid4(), database="eu2")

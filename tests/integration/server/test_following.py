@@ -74,3 +74,24 @@ def test_serve_reads_the_directory_again_when_the_control_database_is_back(
     )
 
     until(lambda: server.psql(_WATCHERS.format(late)) == "1")
+
+
+def test_a_database_whose_dsn_can_not_be_read_is_named_in_the_log_once_and_watched_when_it_can(
+    serving: Serving, make_database: Callable[[EmbeddedServer], str], tmp_path: Path
+) -> None:
+    server, late, address = serving.server, make_database(serving.server), tmp_path / "late.dsn"
+    address.write_bytes(b"\xff\xfe")
+    rows = "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('{}', 'dedicated', 'file:{}')"
+    server.psql(rows.format("late", address), serving.control)
+    other = tmp_path / "other.dsn"
+    other.write_text(server.dsn(late))
+    server.psql(rows.format("other", other), serving.control)
+    until(lambda: server.psql(_WATCHERS.format(late)) == "1")  # by the other's row: the directory was read
+    address.write_text(server.dsn(late))
+    server.psql("UPDATE tenantry.database SET settings = '{\"max\": 3}' WHERE name = 'late'", serving.control)
+    readings = "SELECT count(*) FROM tenantry.database_reading WHERE database = 'late'"
+    server.psql("DELETE FROM tenantry.database WHERE name = 'other'", serving.control)
+    until(lambda: server.psql(readings, serving.control) == "1")
+    code, said = serving.stop()
+    assert code in (0, -15)
+    assert said.count(f"file:{address}: the file is not UTF-8 text") == 1
