@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -62,6 +63,7 @@ def jwt_tenant(
         raise ConfigError("secrets (HS…) and public keys (RS…, ES…, …) may not be mixed", key="algorithms")
     if (key is None) == (jwks_url is None):
         raise ConfigError("give either a key or a jwks_url", key="key")
+    _check_seconds("leeway", leeway)
     keys = None if jwks_url is None else _Jwks(_issuer(jwks_url))
     wanted = ["exp", *(["iss"] if issuer else []), *(["aud"] if audience else [])]
 
@@ -208,6 +210,12 @@ def header_tenant(
     return resolve
 
 
+def _check_seconds(name: str, value: float) -> None:
+    """NaN above all: no token is older than a time plus NaN, so none would ever expire. Raises ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ConfigError(f"a time in seconds, finite and not below zero; got {value!r}", key=name)
+
+
 def subdomain_tenant(
     domain: str, lookup: Lookup, *, ttl: float = 60.0, unknown_ttl: float = 5.0, capacity: int = 10_000
 ) -> Resolver:
@@ -223,6 +231,8 @@ def subdomain_tenant(
 
     Raises (for a request): UnknownTenant.
     """
+    _check_seconds("ttl", ttl)
+    _check_seconds("unknown_ttl", unknown_ttl)
     suffix = "." + domain.lower().strip(".")
     known: dict[str, tuple[float, TenantId | None]] = {}
 

@@ -163,7 +163,7 @@ async def _persist(
 
 
 async def _run(connection: asyncpg.Connection[Any], step: Step, pace: Pace, *, again: bool) -> None:
-    timeout = 0 if step.patient else int(pace.lock_timeout * 1000)
+    timeout = 0 if step.patient else max(1, int(pace.lock_timeout * 1000))  # 0 would be no limit at all
     await connection.execute("SELECT set_config('lock_timeout', $1, false)", f"{timeout}ms")
     if again and step.sweep is not None:
         await connection.execute(step.sweep)

@@ -126,6 +126,18 @@ def test_a_verification_that_verifies_nothing_can_not_be_configured(arguments: d
         jwt_tenant(**arguments)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, True, "30"])
+def test_a_time_with_which_nothing_would_ever_expire_can_not_be_configured(value: Any) -> None:
+    async def lookup(_: str) -> None:
+        return None
+
+    with pytest.raises(ConfigError, match="leeway"):
+        jwt_tenant("k" * 32, algorithms=["HS256"], leeway=value)
+    for name in ("ttl", "unknown_ttl"):
+        with pytest.raises(ConfigError, match=name):
+            subdomain_tenant("example.com", lookup, **{name: value})
+
+
 async def test_a_claim_may_be_nested_and_two_tokens_are_refused(issuer: Issuer) -> None:
     resolve = jwt_tenant(algorithms=["RS256"], jwks_url=issuer.url, claim="app.tenant", parse=uuid.UUID)
     tenant = uuid.uuid4()
