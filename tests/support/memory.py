@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 SHARED: Final = Path("/dev/shm")
-#: Bytes that must be free: some ten servers of two workers, with their logs.
+#: Bytes that must be free: some fifteen servers of three workers, with their logs.
 PLENTY: Final = 10 * 2**30
 
 
