@@ -28,11 +28,6 @@ CREATE POLICY everybody ON companion USING (true);
 CREATE POLICY tenant ON companion AS RESTRICTIVE
     USING (tenant_id = nullif(current_setting('app.current_tenant', true), ''));
 
--- One role for each tenant: no setting at all.
-CREATE TABLE by_role (tenant_id text NOT NULL, id int, PRIMARY KEY (tenant_id, id));
-CREATE POLICY everybody ON by_role USING (true);
-CREATE POLICY own ON by_role AS RESTRICTIVE USING (tenant_id = current_user);
-
 -- One policy for each command.
 CREATE TABLE commands (tenant_id text NOT NULL, id int, PRIMARY KEY (tenant_id, id));
 CREATE POLICY s ON commands FOR SELECT USING (tenant_id = nullif(current_setting('app.current_tenant', true), ''));
@@ -59,7 +54,7 @@ DO $do$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['helped', 'wrapped', 'asked', 'companion', 'by_role', 'commands', 'readable',
+    FOREACH name IN ARRAY ARRAY['helped', 'wrapped', 'asked', 'companion', 'commands', 'readable',
                                 'member_only'] LOOP
         EXECUTE format('INSERT INTO %I VALUES (''acme'', 1), (''it''''s'', 2)', name);
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);

@@ -24,7 +24,6 @@ from tenantry.sql import query
 
 app = group("rls", "Row-level security: generated, audited and attacked.")
 
-UNDECIDED = (Column("object"), Column("topic"), Column("problem"), Column("choices"))
 FINDINGS = tuple(Column(name) for name in ("code", "severity", "object", "finding"))
 ATTEMPTS = (Column("object"), Column("attack"), Column("outcome", style="bold"), Column("detail"))
 OBSERVED = tuple(
@@ -101,7 +100,7 @@ async def apply(
         session.out.tree({"applied": len(found.steps), "undecided": _plan(found)["undecided"]})
     elif found.undecided:
         session.out.say(f"{len(found.undecided)} decisions are left to you:")
-        session.out.rows(UNDECIDED, _plan(found)["undecided"])
+        session.out.text(found.decisions())
 
 
 @command(app, "audit")

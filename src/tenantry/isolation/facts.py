@@ -199,15 +199,13 @@ class Facts:
         return policies[0]
 
     def foreign_settings(self, policy: Policy) -> frozenset[str]:
-        """Settings other than ours that a policy's rows are tied to."""
-        found: set[str] = set()
-        for text in (policy.using, policy.check):
-            if text is not None:
-                found |= self.policy_set.semantics.sources(parse(text))
-        tied = any(self.policy_set.verdict(policy, action) is Verdict.FOREIGN for action in ACTIONS)
-        if not tied and (self.tenancy.setting in found or USER in found):
+        """Settings other than ours that a policy's rows are tied to, where no other policy holds them."""
+        gaps = (gap for action in ACTIONS for gap in self.policy_set.openings(policy.relation, action))
+        if not any(gap.policy == policy and gap.verdict is Verdict.FOREIGN for gap in gaps):
             return frozenset()
-        return frozenset(found - {self.tenancy.setting, USER})
+        texts = (text for text in (policy.using, policy.check) if text is not None)
+        found = frozenset[str]().union(*(self.policy_set.semantics.sources(parse(text)) for text in texts))
+        return found - {self.tenancy.setting, USER}
 
     def isolates(self, oid: int) -> bool:
         """True when other people's policies already do the template's work, for every command."""
@@ -216,7 +214,7 @@ class Facts:
             any(policy.permissive for policy in policies)
             and not any(self.policy_set.openings(oid, action) for action in ACTIONS)
             and self.unbound(oid) is None
-            and not any(self.foreign_settings(policy) for policy in policies)
+            and self.policy_set.hiding(oid) is None
         )
 
     def _named(self, oid: int, name: str) -> Policy | None:

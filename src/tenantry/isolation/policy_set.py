@@ -15,7 +15,7 @@ from tenantry.catalog.tables import TenantTables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import PUBLIC, Catalog, Policy
 from tenantry.isolation.policy_semantics import Semantics
-from tenantry.isolation.policy_verdict import Verdict, verdict
+from tenantry.isolation.policy_verdict import Verdict, hides_own, verdict
 
 Action = Literal["select", "insert", "update", "update check", "delete"]
 ACTIONS: tuple[Action, ...] = ("select", "insert", "update", "update check", "delete")
@@ -85,6 +85,20 @@ class PolicySet:
         """What `openings` has answered: many rules ask the same."""
         return {}
 
+    def hiding(self, oid: int) -> Policy | None:
+        """A policy for which a tenant sees none of its own rows, on a table that may be read at all."""
+        policies = self.applicable(oid, "select")
+        permissive = [policy for policy in policies if policy.permissive]
+        hiding = [policy for policy in policies if self._hides(policy)]
+        closed = permissive and all(policy in hiding for policy in permissive)
+        return next((one for one in hiding if not one.permissive), permissive[0] if closed else None)
+
+    def _hides(self, policy: Policy) -> bool:
+        text = self.expression(policy, "select")
+        if text is None:
+            return policy.permissive
+        return hides_own(self.semantics, text, policy.relation)
+
     def applicable(self, oid: int, action: Action) -> tuple[Policy, ...]:
         """The policies that apply to the role, or to anybody, for an action."""
         command = _COMMANDS[action]
@@ -120,7 +134,12 @@ class PolicySet:
     def _openings(self, oid: int, action: Action, protected: frozenset[int]) -> tuple[PolicyGap, ...]:
         policies = self.applicable(oid, action)
         judged = [(policy, self._verdict(policy, action, protected)) for policy in policies]
-        tied = [policy for policy, found in judged if found is Verdict.TIED]
+        # A restrictive policy without an expression for the action restricts nothing.
+        tied = [
+            policy
+            for policy, found in judged
+            if found is Verdict.TIED and (policy.permissive or self.expression(policy, action) is not None)
+        ]
         found = []
         for policy, found_verdict in judged:
             if not policy.permissive or found_verdict is Verdict.TIED:

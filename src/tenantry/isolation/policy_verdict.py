@@ -63,10 +63,18 @@ def verdict(
     """
     if text is None:
         return Verdict.TIED  # neither USING nor WITH CHECK: nothing gets through
+    return _judge_of(semantics, relation, frozenset(protected), writes).judge(parse(text))
+
+
+def hides_own(semantics: Semantics, text: str, relation: int) -> bool:
+    """True when no row of the bound tenant passes, whatever else is in it; False where that is not certain."""
+    return _judge_of(semantics, relation, frozenset(), False).never(parse(text))
+
+
+def _judge_of(semantics: Semantics, relation: int, protected: frozenset[int], writes: bool) -> _Judge:
     known = semantics.catalog.relations.get(relation)
     names = frozenset(() if known is None else (known.name,))
-    column = semantics.tenant_column(relation)
-    return _Judge(semantics, relation, frozenset(protected), writes, column, names).judge(parse(text))
+    return _Judge(semantics, relation, protected, writes, semantics.tenant_column(relation), names)
 
 
 @dataclass(frozen=True)
@@ -135,8 +143,7 @@ class _Judge:
     def _is_null(self, node: Node, arg: Node) -> Verdict:
         if self._is_tenant(arg):
             return Verdict.OPEN if self.writes else Verdict.TIED
-        found = self.semantics.source(arg)
-        if found is not None and found.sure and found.name == self.semantics.tenancy.setting:
+        if self._is_bound(arg):
             return Verdict.TIED  # no bound session passes it; `unbound` looks at the others
         return self._other(node)
 
@@ -154,9 +161,7 @@ class _Judge:
             if found is not None:
                 null = node.name != "=" and self.writes and not found.sure  # it then takes rows of nobody
                 return Verdict.UNPROVEN if null else self._tied_to(found)
-        source = self.semantics.source(left)
-        never = source is not None and source.sure and source.name == self.semantics.tenancy.setting
-        if never and (right.arg if isinstance(right, Cast) else right) == Const(""):
+        if self._is_bound(left) and _uncast(right) == Const(""):
             return Verdict.TIED  # no bound session passes it
         return self._other(node)
 
@@ -197,6 +202,43 @@ class _Judge:
         if not isinstance(node, Name) or self.column is None or node.path[-1] != self.column:
             return False
         return len(node.path) == 1 or node.path[-2] in self.names
+
+    # --- the tenant's own rows ------------------------------------------------------------------
+
+    def never(self, node: Node) -> bool:
+        """True when the expression is never true of a row of the bound tenant."""
+        match node:
+            case Const(value=value):
+                return value is not True
+            case Op(name="AND", args=args):
+                return any(self.never(arg) for arg in args)
+            case Op(name="OR", args=args) | Call(name=("coalesce" | "COALESCE",), args=args):
+                return all(self.never(arg) for arg in args)
+            case Cast(arg=arg) | Op(name="IS TRUE", args=(arg,)):
+                return self.never(arg)
+            case Select(value=value) if value is not None:
+                return self.never(value)
+            case Case(whens=whens, default=default):
+                return all(self.never(when) or self.never(then) for when, then in whens) and self.never(default)
+            case Op(name="NOT", args=(Op(name=name, args=args),)) if name in _OPPOSITES:
+                return self.never(Op(_OPPOSITES[name], args))
+            case Op(name="IS NULL", args=(arg,)):
+                return self._is_tenant(arg) or self._is_bound(arg)
+            case Op(name="=", args=(left, right)) if self._is_bound(left):
+                return _uncast(right) == Const("")
+            case Op(name="=" | "IS NOT DISTINCT FROM", args=(left, right)) if self._is_tenant(left):
+                found = self.semantics.source(right)
+                return found is not None and found.name in ("", USER)
+            case Op(name="<>" | "IS DISTINCT FROM", args=(left, right)) if self._is_tenant(left):
+                return self._is_bound(right)
+            case Call():
+                body = self.semantics.inlined(node) if self.depth < _DEPTH else None
+                return body is not None and replace(self, depth=self.depth + 1).never(body)
+        return False
+
+    def _is_bound(self, node: Node) -> bool:
+        found = self.semantics.source(node)
+        return found is not None and found.sure and found.name == self.semantics.tenancy.setting
 
     # --- sub-selects ----------------------------------------------------------------------------
 

@@ -108,6 +108,16 @@ BREAKS = [
         f" USING (coalesce(tenant_id = {SETTING}, false) OR (SELECT tenantry.observe("
         "'public.orders', 'read', current_setting('app.current_tenant', true))))",
     ),
+    Break(
+        "TN115",
+        "public.shared_notes.held",
+        "ALTER POLICY held ON shared_notes USING (tenant_id::text = current_user)",
+    ),
+    Break(
+        "TN115",
+        "public.notes.mine",
+        "DROP POLICY mine ON notes; CREATE POLICY mine ON notes FOR SELECT",
+    ),
     Break("TN201", "public.log", "DROP INDEX log_tenantry_idx"),
     Break(
         "TN202",

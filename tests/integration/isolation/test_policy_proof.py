@@ -223,6 +223,9 @@ CASES = {
     "a second open policy": Case(
         f"tenant_id = {T}", PROVEN, leaks=True, beside="CREATE POLICY o ON {t} USING (true)"
     ),
+    "held for writing only": Case(
+        "true", OPEN, leaks=True, beside=f"CREATE POLICY r ON {{t}} AS RESTRICTIVE WITH CHECK (tenant_id = {T})"
+    ),
     "held for another role only": Case(
         "true", OPEN, leaks=True,
         beside=f"CREATE POLICY r ON {{t}} AS RESTRICTIVE TO {{other}} USING (tenant_id = {T})",

@@ -82,6 +82,13 @@ class Subject(Facts):
             for statement in step.statements
         )
 
+    def planned(self, relation: Relation) -> Relation:
+        """The table that the plan works on: of a partition, the partitioned table at the top."""
+        for oid in self.catalog.ancestors(relation.oid) if relation.partition else ():
+            if oid in self.tables.tenants and not self.catalog.relations[oid].partition:
+                return self.catalog.relations[oid]
+        return relation
+
     def _below(self, oid: int) -> Iterator[int]:
         for child in self.catalog.children.get(oid, ()):
             yield child

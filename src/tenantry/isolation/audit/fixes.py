@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tenantry.catalog.values import Column, Index, Relation
+from tenantry.catalog.values import Column, Constraint, Index, Relation
 from tenantry.ids import IdType
 from tenantry.isolation.audit.finding import Subject, grantees
 from tenantry.isolation.policy import derived_name, table_sql
-from tenantry.runtime.sqltext import identifier, qualified
+from tenantry.runtime.sqltext import identifier, literal, qualified
 
 
 def tenant_index(relation: Relation, column: Column, holding: Iterable[Index] = ()) -> tuple[str, ...]:
@@ -25,10 +25,8 @@ def through_parent(subject: Subject, relation: Relation) -> tuple[str, ...]:
     """The tenant column for a table that belongs to a tenant through a foreign key; then plan
     again.
     """
-    for key in subject.catalog.constraints.get(relation.oid, ()):
-        parent_column = subject.tables.tenants.get(key.target)
-        if key.kind != "f" or parent_column is None:
-            continue
+    for key in sorted(_owning(subject, relation), key=lambda key: not mandatory(subject, key)):
+        parent_column = subject.tables.tenants[key.target]
         parent = subject.catalog.relations[key.target]
         name = identifier(subject.tenancy.column)
         pairs = zip(
@@ -41,19 +39,42 @@ def through_parent(subject: Subject, relation: Relation) -> tuple[str, ...]:
             f"UPDATE {relation.sql} AS c SET {name} = p.{identifier(parent_column.name)} "  # noqa: S608  every part is quoted
             f"FROM {parent.sql} AS p WHERE {joined}"
         )
+        not_null, *others = table_sql(
+            relation.schema,
+            relation.name,
+            subject.tenancy.column,
+            subject.tenancy,
+            role=subject.role,
+            column_type=parent_column.type,
+        )
         return (
             f"ALTER TABLE {relation.sql} ADD COLUMN {name} {parent_column.type}",
             fill,
-            *table_sql(
-                relation.schema,
-                relation.name,
-                subject.tenancy.column,
-                subject.tenancy,
-                role=subject.role,
-                column_type=parent_column.type,
-            ),
+            *((not_null,) if mandatory(subject, key) else ()),
+            *others,
         )
     return ()
+
+
+def left_without(subject: Subject, relation: Relation) -> str:
+    """Which rows `through_parent` leaves without a tenant; empty for none."""
+    keys = _owning(subject, relation)
+    if not keys or any(mandatory(subject, key) for key in keys):
+        return ""
+    names = subject.catalog.names(relation.oid, keys[0].columns)
+    return f"rows without {' or '.join(map(identifier, names))} are left without a tenant, for you to place"
+
+
+def mandatory(subject: Subject, key: Constraint) -> bool:
+    """True for a foreign key that every row has."""
+    columns = {column.number: column for column in subject.catalog.columns.get(key.relation, ())}
+    return key.validated and all(columns[number].not_null for number in key.columns)
+
+
+def _owning(subject: Subject, relation: Relation) -> list[Constraint]:
+    """The foreign keys through which a table belongs to a tenant."""
+    keys = subject.catalog.constraints.get(relation.oid, ())
+    return [key for key in keys if key.kind == "f" and key.target in subject.tables.tenants]
 
 
 def retyped(subject: Subject, relation: Relation) -> tuple[str, ...]:
@@ -96,14 +117,13 @@ def unique_per_tenant(subject: Subject, relation: Relation, column: Column, inde
 
 def taken(subject: Subject, who: frozenset[str]) -> tuple[str, ...]:
     """Take the large objects from these roles, those that they own too."""
-    owners = ", ".join(f"'{name}'" for name in sorted(who - {"public"}))
-    owner = identifier(subject.catalog.user)
-    names = grantees(who)
-    change = f"EXECUTE format('ALTER LARGE OBJECT %s OWNER TO {owner}', object.oid); "
+    owners = ", ".join(literal(name) for name in sorted(who - {"public"}))
+    to, named = literal(f" OWNER TO {identifier(subject.catalog.user)}"), literal(f" FROM {grantees(who)}")
+    change = f"EXECUTE 'ALTER LARGE OBJECT ' || object.oid || {to}; "
     moved = f"IF object.owner IN ({owners}) THEN {change}END IF; " if owners else ""
     return (
         "DO $do$ DECLARE object record; BEGIN FOR object IN "  # noqa: S608  every name in it is quoted
         "SELECT oid, pg_get_userbyid(lomowner)::text AS owner FROM pg_largeobject_metadata LOOP "
-        f"{moved}EXECUTE format('REVOKE ALL ON LARGE OBJECT %s FROM {names}', object.oid); "
+        f"{moved}EXECUTE 'REVOKE ALL ON LARGE OBJECT ' || object.oid || {named}; "
         "END LOOP; END $do$",
     )

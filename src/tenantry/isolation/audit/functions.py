@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tenantry.catalog.values import Function
 from tenantry.isolation.audit.finding import Subject
 
+_NAME = r'(?:\w+|"(?:[^"]|"")+")'
 _DYNAMIC = re.compile(
     r"\b(?:execute|(?:query|cursor|table|schema|database)_to_xml\w*|ts_stat|ts_rewrite|dblink\w*|crosstab\w*|connectby)\b",
     re.IGNORECASE,
@@ -46,10 +47,10 @@ def touches(subject: Subject, function: Function) -> bool:
         return True
     if _DYNAMIC.search(function.source):
         return True
-    words = {word.lower() for word in re.findall(r'\w+|"[^"]+"', function.source)}
+    words = {_plain(word) for word in re.findall(_NAME, function.source)}
     names = {relation.name.lower() for relation, _ in subject.tenant_tables}
     names |= {view.name.lower() for view in subject.views}
-    return any(name in words or f'"{name}"' in words for name in names)
+    return not names.isdisjoint(words)
 
 
 def altered(function: Function) -> str:
@@ -64,5 +65,10 @@ def is_trigger(subject: Subject, function: Function) -> bool:
 
 def _calls(subject: Subject, function: Function) -> list[Function]:
     """The product's functions whose names stand before a parenthesis in the body; all that share a name."""
-    names = {name.strip('"').lower() for name in re.findall(r'(\w+|"[^"]+")\s*\(', function.source)}
+    names = {_plain(name) for name in re.findall(rf"({_NAME})\s*\(", function.source)}
     return [one for one in subject.catalog.functions.values() if one.name.lower() in names and one != function]
+
+
+def _plain(name: str) -> str:
+    """A name without its quotes, in lower case: names that differ in case alone are taken for one."""
+    return name.removeprefix('"').removesuffix('"').replace('""', '"').lower()

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Column, Policy, Relation
 from tenantry.isolation.facts import OBSERVE, Facts
-from tenantry.isolation.plan.step import Context, Step
-from tenantry.isolation.policy import POLICY, bound_tenant, policy_sql
+from tenantry.isolation.plan.step import Context, Step, choice
+from tenantry.isolation.policy import POLICY, bound_tenant, companion_sql, policy_sql
 from tenantry.isolation.policy_set import ACTIONS
+from tenantry.isolation.policy_verdict import Verdict
 from tenantry.runtime.sqltext import identifier, literal
 
 
@@ -90,7 +91,8 @@ def replacement(facts: Facts, relation: Relation, column: Column) -> tuple[str, 
     """The template in the place of every permissive policy: the fix for policies that open a
     table.
     """
-    gone = [p for p in facts.catalog.policies.get(relation.oid, ()) if p.permissive]
+    hides = facts.policy_set.hiding(relation.oid)
+    gone = [p for p in facts.catalog.policies.get(relation.oid, ()) if p.permissive or p == hides]
     table = f"ALTER TABLE {relation.sql}"
     return (
         *(_drop(policy.name, relation) for policy in gone),
@@ -101,25 +103,36 @@ def replacement(facts: Facts, relation: Relation, column: Column) -> tuple[str, 
 
 
 def _doubt(facts: Facts, relation: Relation, others: tuple[Policy, ...]) -> str | None:
+    hiding = facts.policy_set.hiding(relation.oid)
+    if hiding is not None:
+        return f"the policy {hiding.name!r} lets no row of the bound tenant through"
     openings = [o for action in ACTIONS for o in facts.policy_set.openings(relation.oid, action)]
     strange = [o for o in openings if o.policy.name not in (POLICY, OBSERVE)]
+    if strange and strange[0].verdict is Verdict.UNPROVEN:
+        return f"the policy {strange[0].policy.name!r} is not proven to keep to the bound tenant"
+    if strange and strange[0].verdict is Verdict.FOREIGN:
+        foreign = ", ".join(sorted(facts.foreign_settings(strange[0].policy)))
+        return f"the policy {strange[0].policy.name!r} reads {foreign}, not ours"
     if strange:
         return f"the policy {strange[0].policy.name!r} lets rows of other tenants through ({strange[0].action})"
-    for other in others:
-        if other.permissive and (foreign := facts.foreign_settings(other)):
-            return f"the policy {other.name!r} reads {', '.join(sorted(foreign))}, not ours"
     if facts.own_policy(relation.oid) is None and not facts.isolates(relation.oid):
         return "its policies fail on an unset or empty setting"
     return None
 
 
 def _undecided(facts: Facts, relation: Relation, column: Column, doubt: str) -> Undecided:
+    kept = [companion_sql(relation.schema, relation.name, column.name, facts.tenancy, column.type)]
+    kept += [] if relation.rls else [f"ALTER TABLE {relation.sql} ENABLE ROW LEVEL SECURITY"]
+    kept += [] if relation.forced else [f"ALTER TABLE {relation.sql} FORCE ROW LEVEL SECURITY"]
+    hidden = facts.policy_set.hiding(relation.oid) is not None
+    beside = () if hidden else (choice("keep it, and hold it to the bound tenant by another policy", kept),)
     return Undecided(
         relation.key,
         doubt,
         (
-            "put the template in its place: " + "; ".join(replacement(facts, relation, column)),
-            "fix it by hand, and plan again",
+            *beside,
+            choice("put the template in its place", replacement(facts, relation, column)),
+            "rewrite it by hand, and plan again",
         ),
         "policy",
     )

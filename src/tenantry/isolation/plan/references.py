@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Constraint, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.plan.step import Context, Step
+from tenantry.isolation.plan.step import Context, Step, choice
 from tenantry.isolation.policy import derived_name
 from tenantry.runtime.sqltext import identifier, qualified
 
@@ -113,7 +113,7 @@ def _question(facts: Facts, relation: Relation, key: Constraint, found: list[Ste
         f"{relation.key}.{key.name}",
         f"this foreign key to {facts.catalog.relations[key.target].key} does not compare the tenants",
         (
-            "plan with foreign keys: " + "; ".join(s for step in found for s in step.statements),
+            choice("plan with foreign keys", (s for step in found for s in step.statements)),
             "accept it: a row may then refer to another tenant's row",
         ),
         "foreign key",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -49,14 +50,20 @@ class Plan:
     def sql(self) -> str:
         """The plan as a script for psql."""
         lines = [f"-- {len(self.steps)} steps, {len(self.undecided)} decisions left to you"]
-        for item in self.undecided:
-            lines.append(f"\n-- DECIDE {item.object}: {_oneline(item.problem)}")
-            lines.extend(f"--     {_oneline(choice)}" for choice in item.choices)
+        lines += [f"-- {line}" if line else "" for line in self.decisions().splitlines()]
         for step in self.steps:
             lines.append(f"\n-- {step.object}: {step.why}")
             body = [f"{statement};" for statement in step.statements]
             lines.extend(body if step.alone else ["BEGIN;", *body, "COMMIT;"])
         return "\n".join(lines) + "\n"
+
+    def decisions(self) -> str:
+        """What is left to people: each question with its choices beneath it, a statement to a line."""
+        lines = []
+        for item in self.undecided:
+            lines += ["", f"DECIDE {item.object}: {_oneline(item.problem)}"]
+            lines += [f"    {line}" for text in item.choices for line in text.splitlines()]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,13 @@ class Context:
             for relation, _ in facts.tenant_tables
             if facts.own_policy(relation.oid) is None and facts.isolates(relation.oid)
         )
+
+
+def choice(what: str, statements: Iterable[str]) -> str:
+    """A choice that is made by running statements: one to a line, beneath what they do."""
+    return "\n".join(
+        [f"{what}:", *(f"    {statement.replace(chr(10) + '    ', ' ')};" for statement in statements)]
+    )
 
 
 def _oneline(text: str) -> str:

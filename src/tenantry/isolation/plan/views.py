@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.catalog.tables import Undecided
-from tenantry.catalog.values import Relation
+from tenantry.catalog.values import PUBLIC, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.plan.step import Context, Step
+from tenantry.isolation.plan.step import Context, Step, choice
 from tenantry.runtime.sqltext import identifier
 
 _INVOKER_SINCE = 150000
@@ -24,7 +24,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
                     "a materialized view holds every tenant's rows and takes no policy, and the "
                     "application role may read it",
                     (
-                        f"REVOKE ALL ON {view.sql} FROM {identifier(facts.role)}",
+                        choice("take it from who has it", [_revoke(facts, view)]),
                         "make it a table with the tenant column, filled by the operator's role",
                     ),
                     "view",
@@ -47,6 +47,20 @@ def readable(facts: Facts, view: Relation) -> bool:
     allowed = facts.catalog.allowed(facts.role, "relation", view.oid)
     columns = facts.catalog.allowed(facts.role, "column", view.oid)
     return "SELECT" in allowed | columns
+
+
+def _revoke(facts: Facts, view: Relation) -> str:
+    """From whoever holds the privilege: the role itself, a group of its, or everybody."""
+    assert facts.role is not None
+    who = {PUBLIC, *facts.catalog.acts_as(facts.role)} - {view.owner}
+    held = {
+        name
+        for kind in ("relation", "column")
+        for name, what in facts.catalog.privileges.get((kind, view.oid), {}).items()
+        if what and name in who
+    }
+    names = ", ".join("PUBLIC" if name == PUBLIC else identifier(name) for name in sorted(held))
+    return f"REVOKE ALL ON {view.sql} FROM {names}"
 
 
 def _invoke(facts: Facts, view: Relation) -> Step | Undecided:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.policy_verdict import Verdict
 
 RULE = Rule(
     "TN112",
@@ -19,7 +18,7 @@ def check(subject: Subject) -> Iterator[Found]:
     """Permissive policies that read settings, and not ours."""
     for relation, column, policy in subject.policies():
         others = subject.foreign_settings(policy) if policy.permissive else frozenset()
-        if others and subject.policy_set.verdict(policy, "select") is Verdict.FOREIGN:
+        if others:
             yield Found(
                 f"{relation.key}.{policy.name}",
                 f"reads {', '.join(sorted(others))}; the router sets {subject.tenancy.setting}",

@@ -17,11 +17,12 @@ RULE = Rule(
 
 def check(subject: Subject) -> Iterator[Found]:
     """Tables that hold rows and have no index with the tenant column."""
+    named: set[int] = set()
     for relation, column in subject.tenant_tables:
         indexes = subject.catalog.indexes.get(relation.oid, ())
         if subject.leaf(relation) and not any(column.number in index.keys for index in indexes):
-            yield Found(
-                relation.key,
-                f"no index holds {column.name!r}",
-                tenant_index(relation, column),
-            )
+            top = subject.planned(relation)
+            if top.oid not in named:
+                named.add(top.oid)
+                fix = tenant_index(relation, column) if top == relation else subject.steps(top, "index")
+                yield Found(top.key, f"no index holds {column.name!r}", fix)

@@ -21,17 +21,18 @@ RULE = Rule(
 
 def check(subject: Subject) -> Iterator[Found]:
     """Tables with the tenant column in some index, but leading no whole and valid one."""
+    named: set[int] = set()
     for relation, column in subject.tenant_tables:
         if not subject.leaf(relation) or subject.has_index(relation.oid, column):
             continue
         holding = [index for index in subject.catalog.indexes.get(relation.oid, ()) if column.number in index.keys]
         if holding:
             told = ", ".join(f"{index.name} {_why(index)}" for index in holding)
-            yield Found(
-                relation.key,
-                f"no index serves the policy: {told}",
-                tenant_index(relation, column, holding),
-            )
+            top = subject.planned(relation)
+            if top.oid not in named:
+                named.add(top.oid)
+                fix = tenant_index(relation, column, holding) if top == relation else subject.steps(top, "index")
+                yield Found(top.key, f"no index serves the policy: {told}", fix)
 
 
 def _why(index: Index) -> str:

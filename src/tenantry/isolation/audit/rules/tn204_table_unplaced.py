@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
-from tenantry.isolation.audit.fixes import through_parent
+from tenantry.isolation.audit.fixes import left_without, through_parent
 
 RULE = Rule(
     "TN204",
@@ -20,8 +20,9 @@ def check(subject: Subject) -> Iterator[Found]:
     for item in subject.tables.undecided:
         if item.topic == "table":
             relation = subject.catalog.by_key.get(item.object)
+            left = "" if relation is None else left_without(subject, relation)
             yield Found(
                 item.object,
-                f"{item.problem}; choices: {' | '.join(item.choices)}",
+                f"{item.problem}; choices: {' | '.join(item.choices)}" + (f"; {left}" if left else ""),
                 () if relation is None else through_parent(subject, relation),
             )
