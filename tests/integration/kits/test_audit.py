@@ -34,7 +34,7 @@ async def test_every_change_is_kept_with_who_what_and_from_what_to_what(shop: Sh
     assert [row["operation"] for row in (made, changed, gone)] == ["INSERT", "UPDATE", "DELETE"]
     for row in (made, changed, gone):
         assert (row["actor"], row["session_role"]) == ("ada@example.com", APP)
-        assert (row["relation"], row["tenant"], row["home"]) == ("public.students", str(shop.a), "shared")
+        assert (row["relation"], row["tenant"], row["database"]) == ("public.students", str(shop.a), "shared")
         assert json.loads(row["key"]) == {"tenant_id": str(shop.a), "id": 1}
     assert made["transaction"] == gone["transaction"]
     assert (made["old"], json.loads(made["new"])["name"]) == (None, "Ann")
@@ -123,7 +123,7 @@ ATTACKS = (
     "DELETE FROM tenantry.audit_log",
     "UPDATE tenantry.audit_log SET actor = 'somebody else'",
     "TRUNCATE tenantry.audit_log",
-    "INSERT INTO tenantry.audit_log (home, tenant, session_role, relation, operation) "
+    "INSERT INTO tenantry.audit_log (database, tenant, session_role, relation, operation) "
     "VALUES ('shared', '{b}', 'x', 'x', 'INSERT')",
     "DROP TABLE tenantry.audit_log",
     "ALTER TABLE tenantry.audit_log DISABLE ROW LEVEL SECURITY",

@@ -93,8 +93,8 @@ async def test_limits_and_entries_follow_a_tenant_to_another_database_once(shop:
             await target.execute("UPDATE tenantry.database_identity SET name = 'acme'")
             assert await kits.carry(source, target, shop.a) == 3
             assert await kits.carry(source, target, shop.a) == 0
-            assert [tuple(row) for row in await target.fetch("SELECT home, tenant FROM tenantry.audit_log")] == [
-                ("shared", str(shop.a))
-            ]
+            assert [
+                tuple(row) for row in await target.fetch("SELECT database, tenant FROM tenantry.audit_log")
+            ] == [("shared", str(shop.a))]
             assert await target.fetchval("SELECT tenantry.quota_of($1, 'students')", str(shop.a)) == 5
             assert await target.fetchval("SELECT tenantry.quota_of($1, 'students')", str(shop.b)) is None

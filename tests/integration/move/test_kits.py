@@ -53,7 +53,7 @@ async def balance(router: Router, estate: Estate) -> None:
 
 async def log(router: Router, estate: Estate) -> list[tuple[str, str, str]]:
     """The tenant's own view of its log."""
-    query = "SELECT home, relation, operation FROM tenantry.audit_log ORDER BY at"
+    query = "SELECT database, relation, operation FROM tenantry.audit_log ORDER BY at"
     return [tuple(row) for row in await router.fetch(estate.tenant, query)]
 
 
@@ -68,7 +68,7 @@ async def test_limits_and_audit_entries_go_with_the_tenant_and_come_back(kitted:
     await balance(router, kitted)  # recorded at its new home
     await router.execute(kitted.tenant, """UPDATE "Blob" SET body = '{"new": true}' WHERE "Key" = 'k1'""")
     hidden = await router.fetchval(
-        kitted.tenant, "SELECT new FROM tenantry.audit_log WHERE home = 'acme' AND relation LIKE '%Blob%'"
+        kitted.tenant, "SELECT new FROM tenantry.audit_log WHERE database = 'acme' AND relation LIKE '%Blob%'"
     )
     assert "***" in hidden
     assert "new" not in hidden

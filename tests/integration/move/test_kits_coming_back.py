@@ -264,5 +264,5 @@ async def test_a_database_made_anew_goes_on_numbering_its_entries(kitted: Estate
         for _ in range(2):
             await router.execute(kitted.tenant, BALANCE)
         await mover.rollback(record.id)
-        log = await router.fetch(kitted.tenant, "SELECT home, id FROM tenantry.audit_log ORDER BY at")
+        log = await router.fetch(kitted.tenant, "SELECT database, id FROM tenantry.audit_log ORDER BY at")
     assert [tuple(row) for row in log] == [("acme", number) for number in (1, 2, 3, 4, 5)]

@@ -4,8 +4,17 @@
 -- its tenant and can do nothing else to them: no policy lets it write, even where a careless GRANT does; it can't
 -- switch the trigger off, and it can't put the trigger on a table of its own.
 
+DO $$
+BEGIN
+    -- As the column was called before the first release.
+    IF EXISTS (SELECT FROM pg_attribute
+               WHERE attrelid = to_regclass('tenantry.audit_log') AND attname = 'home' AND NOT attisdropped) THEN
+        ALTER TABLE tenantry.audit_log RENAME COLUMN home TO database;
+    END IF;
+END
+$$;
 CREATE TABLE IF NOT EXISTS tenantry.audit_log (
-    home         text NOT NULL,                       -- the database where it was written
+    database     text NOT NULL,                       -- the database where it was written
     id           bigint GENERATED ALWAYS AS IDENTITY,
     tenant       text NOT NULL,                       -- '' for what concerns all: TRUNCATE
     at           timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -17,7 +26,7 @@ CREATE TABLE IF NOT EXISTS tenantry.audit_log (
     key          jsonb,                               -- the primary key; NULL: the table has none
     old          jsonb,                               -- UPDATE: only what changed
     new          jsonb,
-    PRIMARY KEY (home, id)
+    PRIMARY KEY (database, id)
 );
 COMMENT ON TABLE tenantry.audit_log IS 'Who changed what';
 CREATE INDEX IF NOT EXISTS audit_log_tenant ON tenantry.audit_log (tenant, at);
@@ -88,7 +97,7 @@ BEGIN
         SELECT jsonb_object_agg(e.key, CASE WHEN hidden ? e.key THEN '"***"' ELSE e.value END) INTO new
             FROM jsonb_each(new) AS e;
     END IF;
-    INSERT INTO tenantry.audit_log (home, tenant, actor, session_role, relation, operation, key, old, new)
+    INSERT INTO tenantry.audit_log (database, tenant, actor, session_role, relation, operation, key, old, new)
     VALUES ((SELECT l.name FROM tenantry.database_identity AS l), coalesce(whole ->> tenant_column, ''),
             nullif(current_setting('tenantry.actor', true), ''), session_user, relation::regclass::text, operation,
             key, old, new);
@@ -98,7 +107,7 @@ $fn$;
 CREATE OR REPLACE FUNCTION tenantry.audit_truncated() RETURNS trigger
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $fn$
 BEGIN
-    INSERT INTO tenantry.audit_log (home, tenant, actor, session_role, relation, operation)
+    INSERT INTO tenantry.audit_log (database, tenant, actor, session_role, relation, operation)
     VALUES ((SELECT l.name FROM tenantry.database_identity AS l), '', nullif(current_setting('tenantry.actor', true), ''),
             session_user, TG_RELID::regclass::text, 'TRUNCATE');
     RETURN NULL;
