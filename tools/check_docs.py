@@ -334,6 +334,10 @@ def every_path() -> Iterator[Finding | None]:
                 there = (ROOT / path).exists()
                 named = there and (not test or f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"))
                 yield None if named else Finding(where, f"there is no {found}")
+    for code in _CODE.findall(page("ARCHITECTURE.md")):
+        if re.fullmatch(r"[a-z_]+/[\w/]+\.(py|sql)", code) and not _PATH.fullmatch(code):
+            there = (ROOT / "src" / "tenantry" / code).exists()
+            yield None if there else Finding("ARCHITECTURE.md", f"there is no {code} in src/tenantry")
 
 
 GUARANTEES: Final = tuple(f"G{number}" for number in range(1, 25))

@@ -29,6 +29,7 @@ def test_documentation_that_is_not_there_is_a_failure(
         ("README.md", "```yaml\nrouter: {nothing: 1}\n```", "unknown key"),
         ("README.md", "`tests/nothing.py`", "there is no tests/nothing.py"),
         ("README.md", "tenantry_nothing_total", "nobody exports"),
+        ("ARCHITECTURE.md", "`move/nothing.py`", "there is no move/nothing.py"),
         ("docs/guarantees.md", "| G1 | x | |\n", "G1 names no test"),
         (
             "docs/guarantees.md",
