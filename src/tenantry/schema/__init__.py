@@ -5,8 +5,8 @@ psql shows them, filled in with what the database is called and how its tenants 
 again at every install, so that a change of one is a change of its file. `grants/` holds what roles get.
 """
 
-from tenantry.schema.functions import Form, Identity, checksum
 from tenantry.schema.install import grant_control, install_control, install_data
+from tenantry.schema.rendering import Form, Identity, checksum
 from tenantry.schema.versions import Migration, migrations
 
 __all__ = [

@@ -16,7 +16,7 @@ from tenantry.errors import DatabaseUnavailable
 from tenantry.ids import IdType, Kind
 from tenantry.proof import bind_proof, enroll_proof
 from tenantry.schema import Form, Identity, install, install_control, install_data
-from tenantry.schema.functions import functions
+from tenantry.schema.rendering import functions
 from tests.integration.schema.conftest import KEY, LEFT, NEW, ROLE, SECRET, SUSPENDED, A, made_by_release_0
 from tests.support.databases import drop_database, new_database
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from tenantry.ids import IdType
 from tenantry.schema import Form, Identity
-from tenantry.schema.functions import functions
+from tenantry.schema.rendering import functions
 
 FOLDER: Final = Path(__file__).parent / "golden"
 IDENTITY: Final = Identity("shared", "app.current_tenant", IdType.UUID)

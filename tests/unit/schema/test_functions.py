@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tenantry.ids import IdType
 from tenantry.schema import Form, Identity
-from tenantry.schema.functions import checksum, functions, script
+from tenantry.schema.rendering import checksum, functions, script
 from tests.unit.schema.golden import IDENTITY, found, rendered
 
 DATA = [Form.PLAIN, Form.HARDENED, Form.CITUS]
