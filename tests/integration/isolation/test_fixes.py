@@ -150,6 +150,14 @@ DECISIONS = {
     "a policy that hides all": ("policy", """DROP POLICY tenantry_tenant ON {orders};
         CREATE POLICY "Nobody's" ON {orders}"""),
     "an open policy on a partitioned table": ("policy", """CREATE POLICY "Open's" ON {days} USING (true)"""),
+    "rows of nobody that a policy shows": ("nulls", """
+        CREATE TABLE "it's"."Shared's" ({T} uuid, "Id" int PRIMARY KEY);
+        ALTER TABLE "it's"."Shared's" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        CREATE POLICY "Nobody's too" ON "it's"."Shared's" FOR SELECT
+            USING ({T} = {S} OR {T} IS NULL)"""),
+    "a tenant that is taken away": ("nulls", """CREATE TABLE "it's"."Tenant's" (id uuid PRIMARY KEY);
+        CREATE TABLE "it's"."Taken's" ("Id" int,
+            {T} uuid REFERENCES "it's"."Tenant's" (id) ON DELETE SET NULL)"""),
     "a foreign key": ("foreign key", """ALTER TABLE {lines} ADD CONSTRAINT "It's loose" FOREIGN KEY ("Was")
         REFERENCES {orders} ("No%s")"""),
     "a materialized view, through a group": ("view", "GRANT SELECT ON {sums} TO {group}"),

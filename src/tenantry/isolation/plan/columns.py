@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Column, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.plan.step import Context, Step
+from tenantry.isolation.plan.step import Context, Step, choice
 from tenantry.isolation.policy import derived_name
 from tenantry.runtime.sqltext import identifier
 
@@ -17,10 +18,13 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
     facts = context.facts
     for relation, column in facts.tenant_tables:
         if not column.not_null and not _covered(facts, relation):
-            if context.nulls.isdisjoint(_family(facts, relation)):
-                yield from not_null(facts, relation, column)
-            else:
+            meant = nobody_meant(facts, relation, column)
+            if not context.nulls.isdisjoint(_family(facts, relation)):
                 yield _with_nulls(relation, column)
+            elif meant is not None:
+                yield _meant_nullable(facts, relation, column, meant)
+            else:
+                yield from not_null(facts, relation, column)
         if lacks_default(facts, relation, column):
             yield Step(
                 relation.key,
@@ -68,6 +72,26 @@ def not_null(facts: Facts, relation: Relation, column: Column) -> Iterator[Step]
     )
 
 
+def nobody_meant(facts: Facts, relation: Relation, column: Column) -> str | None:
+    """What says that rows of nobody are meant, where no such row is there yet; None where nothing does."""
+    if column.not_null:
+        return None
+    null = re.compile(rf'(?<![\w"])"?{re.escape(column.name.replace(chr(34), chr(34) * 2))}"? IS NULL')
+    for policy in facts.other_policies(relation.oid):
+        if any(text is not None and null.search(text) for text in (policy.using, policy.check)):
+            return f"the policy {policy.name!r} asks for rows without a tenant"
+    for index in facts.catalog.indexes.get(relation.oid, ()):
+        if index.predicate is not None and null.search(index.predicate):
+            return f"the index {index.name!r} is for rows without a tenant"
+    for constraint in facts.catalog.constraints.get(relation.oid, ()):
+        if constraint.kind == "c" and null.search(constraint.definition):
+            return f"the constraint {constraint.name!r} speaks of rows without a tenant"
+        empties = "ON DELETE SET NULL" in constraint.definition
+        if constraint.kind == "f" and empties and column.number in constraint.columns:
+            return f"the foreign key {constraint.name!r} takes the tenant from rows"
+    return None
+
+
 def lacks_default(facts: Facts, relation: Relation, column: Column) -> bool:
     """True where a default is wanted: not for generated columns, nor where the column is the whole
     key.
@@ -90,6 +114,19 @@ def _family(facts: Facts, relation: Relation) -> set[int]:
             found.add(child)
             todo.append(child)
     return found
+
+
+def _meant_nullable(facts: Facts, relation: Relation, column: Column, why: str) -> Undecided:
+    statements = (text for step in not_null(facts, relation, column) for text in step.statements)
+    return Undecided(
+        relation.key,
+        f"takes rows without a tenant, and {why}",
+        (
+            choice("every row has a tenant", statements),
+            "keep it: every tenant may read such rows where a policy says so, and no move carries them",
+        ),
+        "nulls",
+    )
 
 
 def _with_nulls(relation: Relation, column: Column) -> Undecided:

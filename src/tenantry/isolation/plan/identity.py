@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Column, Relation
 from tenantry.isolation.facts import Facts
+from tenantry.isolation.plan.columns import nobody_meant
 from tenantry.isolation.plan.step import Context, Step
 from tenantry.runtime.sqltext import identifier
 
@@ -25,6 +26,8 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
             continue
         if not context.nulls.isdisjoint({relation.oid, *facts.catalog.ancestors(relation.oid)}):
             continue  # a nullable column can't be part of it; the plan asks about those rows first
+        if nobody_meant(facts, relation, column) is not None:
+            continue  # the same
         yield identity(facts, relation, column)
 
 
