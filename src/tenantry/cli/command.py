@@ -198,8 +198,11 @@ def _options_of(kind: Any) -> list[inspect.Parameter]:
 
 def _flag(annotation: Any) -> str | None:
     """How an option is written: "--to"; None: it is an argument."""
-    said = next((one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, OptionInfo)), None)
-    return next((flag for flag in said.param_decls or () if flag.startswith("--")), None) if said else None
+    for said in getattr(annotation, "__metadata__", ()):
+        if isinstance(said, OptionInfo):
+            written = (said.default, *(said.param_decls or ()))  # inside of Annotated the first stands as default
+            return next((one for one in written if isinstance(one, str) and one.startswith("--")), None)
+    return None
 
 
 def _words(error: Exception, flags: Mapping[str, str]) -> str:

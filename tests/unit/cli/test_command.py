@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
 
 from tenantry.cli import build, exit_codes, main
 from tenantry.cli.command import command, execute, root
 from tenantry.cli.session import Session
+from tenantry.errors import ConfigError
 
 seen: list[tuple[Path, bool]] = []
 
@@ -54,6 +57,27 @@ def test_every_option_has_a_variable_of_the_commands_name(monkeypatch: pytest.Mo
     monkeypatch.setenv("TENANTRY_CONFIG", str(missing))
     monkeypatch.setenv("TENANTRY_TENANTS_LIST_STATE", "nonsense")
     assert main(["tenants", "list"]) == exit_codes.USAGE
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("place", "error: --to: is wrong"), ("other", "error: other: is wrong")]
+)
+def test_what_an_operation_calls_by_its_parameter_is_told_by_the_options_name(
+    key: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = root()
+
+    @command(app, "go")
+    async def go(session: Session, place: Annotated[str, typer.Option("--to", help="Where to.")]) -> None:
+        """Go."""
+        raise ConfigError("is wrong", key=key)
+
+    @command(app, "other")
+    def other(session: Session) -> None:
+        """Another one, so that there are two."""
+
+    assert execute(app, ["go", "--to", "x"]) == exit_codes.USAGE
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
