@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
 from tenantry import UnsafeRole
-from tests.support.product import Product
+from tests.support.product import Product, product_on
 
 
 class Danger(NamedTuple):
@@ -96,6 +96,13 @@ DANGERS = {
     ),
 }
 ROLE, GROUP = '"Danger""ous"', '"the ""group"'
+
+
+@pytest.fixture(params=["pg15", "pg18"])
+def fresh(request: pytest.FixtureRequest) -> Iterator[Product]:
+    """On the oldest server, whose memberships have no options, and on the newest; the audit's tests add 16."""
+    with product_on(request.getfixturevalue(request.param)) as made:
+        yield made
 
 
 @pytest.fixture

@@ -57,6 +57,8 @@ class Selection(NamedTuple):
     """Tables that hold, or may hold, tenants' rows, it is not clear by which column."""
     unmatched: tuple[Undecided, ...] = ()
     """Overrides of tables that are not there."""
+    once: tuple[Table, ...] = ()
+    """A target whose schema the move brings gets their rows with it; nothing links them afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,8 @@ class MovePlan:
     """None: the target is there."""
     disk_space: DiskSpace | None = None
     estimate: Estimate | None = None
+    once: tuple[TablePlan, ...] = ()
+    """Tables that are copied with the schema, and not compared or followed: a migration tool's own."""
     version: int = plan_format.VERSION
     """Of the journal's form of the plan."""
 
@@ -231,7 +235,7 @@ def select(tables: Sequence[Table], placed: TenantTables) -> Selection:
     rest = {
         table.oid: table
         for table in tables
-        if not (table.oid in placed.tenants or table.oid in placed.unclear or table.oid in placed.reference)
+        if table.oid not in placed.suspects and table.oid not in placed.reference and table.oid not in placed.once
     }
     mine = [(table, placed.tenants[table.oid].name) for table in tables if table.oid in placed.tenants]
     listed = [table for table in tables if table.oid in placed.reference]
@@ -244,6 +248,7 @@ def select(tables: Sequence[Table], placed: TenantTables) -> Selection:
         tuple(table for oid, table in rest.items() if oid not in needed and oid not in placed.dependent),
         tuple((table, placed.unclear[table.oid]) for table in tables if table.oid in placed.unclear),
         placed.unmatched,
+        tuple(table for table in tables if table.oid in placed.once),
     )
 
 

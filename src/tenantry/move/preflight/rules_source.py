@@ -42,6 +42,8 @@ def tables(facts: Facts) -> Iterator[Finding]:
                 f"reference table {table.quoted} has no primary key",
                 f"ALTER TABLE {table.quoted} ADD PRIMARY KEY (…)",
             )
+    for table in facts.selection.once:
+        yield from _unowned(facts, table)
     for table in facts.selection.other:
         yield Finding(
             "not-carried",

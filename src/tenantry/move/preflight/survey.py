@@ -88,6 +88,7 @@ async def survey(
         references = tuple(table_plan(t, "", int(t.rows)) for t in selection.reference)
         if target.kind is Kind.SHARED:
             references = ()  # the shared database has its own
+        once = tuple(table_plan(t, "", int(t.rows)) for t in selection.once)
         block = await journal.peek_id_block()
         sequences, colliding = _sequences(ours, selection, target.kind, block)
         if target.kind is Kind.SHARED:
@@ -177,6 +178,7 @@ async def survey(
         id_type=ours.local.id_type if ours.local else "",
         tables=tables,
         references=references,
+        once=once if facts.load_schema else (),
         sequences=sequences,
         load_schema=facts.load_schema,
         shape=digest([*shape, *kin]),

@@ -97,7 +97,7 @@ async def drop_if_unused(context: MoveContext) -> bool:
 async def _is_used(context: MoveContext) -> bool:
     """Whether the database holds what the move did not bring."""
     plan = context.plan
-    carried = {table.quoted for table in (*plan.tables, *plan.references)}
+    carried = {table.quoted for table in (*plan.tables, *plan.references, *plan.once)}
     async with session(context.target, f"abort {plan.id}") as target:
         if await target.fetchval("SELECT to_regclass('tenantry.placement') IS NOT NULL"):
             query = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, Final, cast
 
 from tenantry.directory import placements
 from tenantry.errors import ConfigError, DatabaseUnavailable
@@ -15,6 +16,7 @@ from tenantry.schema import install_data
 
 PRE_DATA: Final = "pre-data"
 POST_DATA: Final = "post-data"
+_IN_MEMORY: Final = 8 * 2**20  # bytes of one table's rows; more goes by way of a file
 
 
 async def install(context: MoveContext) -> None:
@@ -79,10 +81,28 @@ async def load(context: MoveContext, section: str) -> None:
             await target.execute("SET LOCAL maintenance_work_mem = '256MB'")
             with blaming(context.target):
                 await target.execute(text)
+                if section == PRE_DATA:
+                    await _copy_once(context, target)
                 if section == POST_DATA:
                     await _refresh(context, target)
             await target.execute("SET search_path = pg_catalog; RESET check_function_bodies")
             await target.execute("INSERT INTO tenantry.move_loaded VALUES ($1, $2)", plan.id, section)
+
+
+async def _copy_once(context: MoveContext, target: Connection) -> None:
+    """Bring the rows of what a migration tool keeps: with the schema that they describe, in its transaction."""
+    async with session(context.source, f"schema {context.plan.id}") as source:
+        for table in context.plan.once:
+            name, schema, columns = table.name, table.schema, table.columns
+            with cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY)) as rows:
+                await source.copy_from_table(name, schema_name=schema, columns=columns, output=rows)
+                rows.seek(0)
+                await target.copy_to_table(name, schema_name=schema, columns=columns, source=rows)
+            for column in columns:
+                counter = await source.fetchval("SELECT pg_get_serial_sequence($1, $2)", table.quoted, column)
+                if counter is not None:  # so that the tool's next row gets the next number there too
+                    last, called = (await source.fetch(f"SELECT last_value, is_called FROM {counter}"))[0]  # noqa: S608  quoted
+                    await target.execute("SELECT setval($1::text::regclass, $2, $3)", counter, last, called)
 
 
 async def _refresh(context: MoveContext, target: Connection) -> None:
