@@ -120,7 +120,6 @@ class Grant(NamedTuple):
     """relation, column, schema, function or large object."""
     oid: int
     privilege: str
-    grantable: bool
     grantee: str
 
 
@@ -172,7 +171,6 @@ class Role(NamedTuple):
     name: str
     superuser: bool
     bypass: bool
-    login: bool
     replication: bool
     may_become: tuple[str, ...]
     """Roles that `SET ROLE` accepts."""

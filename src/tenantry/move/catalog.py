@@ -106,7 +106,6 @@ class Generator(NamedTuple):
     max: int
     """The largest value that it may give out, and that the columns which it feeds hold."""
     increment: int
-    cycles: bool
     feeds: tuple[tuple[int, str], ...]
     """The columns that it feeds: object id of the table, and name."""
     last: int

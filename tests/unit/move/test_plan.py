@@ -106,7 +106,7 @@ def test_ids_of_a_moved_tenant_have_a_range_of_their_own(
     maximum: int, last: int, key: tuple[str, ...], kind: Kind, rule: SequenceRule | None
 ) -> None:
     feeds = table(1, "t", "tenant_id", "id", keys=(Key("pk", True, False, key),))
-    sequence = Generator("public", "t_id_seq", maximum, 1, False, ((1, "id"),), last)
+    sequence = Generator("public", "t_id_seq", maximum, 1, ((1, "id"),), last)
     tables = {1: (feeds, "tenant_id")}
     planned = sequence_plan(sequence, tables, kind, 3)
     assert (planned.rule if planned else None) == rule

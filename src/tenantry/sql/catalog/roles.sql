@@ -1,7 +1,7 @@
 -- Every role, what it may bypass, and whose member it is. From 16 on a membership may withhold both INHERIT
 -- and SET; such a membership gives nothing but administration, and the query says so by its two flags.
 SELECT r.rolname::text AS name, r.rolsuper AS superuser, r.rolbypassrls AS bypass,
-       r.rolcanlogin AS login, r.rolreplication AS replication,
+       r.rolreplication AS replication,
        ARRAY(
            SELECT g.rolname::text FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid
            WHERE m.member = r.oid

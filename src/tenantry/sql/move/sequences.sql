@@ -1,7 +1,7 @@
 -- Every sequence of the application, with the columns that it feeds: those that own it, and those whose default uses it
 -- (tables without their partitions). The largest value that it may give out is what the smallest of them holds.
 SELECT n.nspname::text AS schema, c.relname::text AS name, least(s.seqmax, fed.max) AS max, s.seqincrement AS increment,
-       s.seqcycle AS cycles, coalesce(fed.feeds, '[]')::text AS feeds, coalesce(pg_sequence_last_value(c.oid), 0)::bigint AS last
+       coalesce(fed.feeds, '[]')::text AS feeds, coalesce(pg_sequence_last_value(c.oid), 0)::bigint AS last
 FROM pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
     SELECT json_agg(DISTINCT jsonb_build_array(a.attrelid::bigint, a.attname)) AS feeds,
