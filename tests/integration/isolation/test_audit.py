@@ -324,7 +324,7 @@ async def test_after_a_plan_is_applied_the_audit_is_clean(
 
 
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: f"{broken.code}-{BREAKS.index(broken)}")
-async def test_what_is_broken_is_found_and_nothing_else_and_our_fix_fixes_it(
+async def test_an_audit_rule_finds_what_is_broken_and_nothing_else_and_its_fix_fixes_it(
     connection: Connection, role: str, other_role: str, broken: Break
 ) -> None:
     names = {
