@@ -17,6 +17,8 @@ from tenantry.move.progress import Retrying
 from tenantry.move.session import Connection, Endpoint, connect, conninfo, publisher_options, session
 from tenantry.runtime.sqltext import identifier, literal
 
+#: How long the reader of a slot that is to go is waited for. Seconds.
+_SLOT_SECONDS: Final = 60.0
 #: What an open publication carries. TRUNCATE is not: it isn't filtered, so it would empty everybody's rows.
 #: That one happened is told by the tables' files (sql/move/storage.sql).
 ROWS: Final = "insert, update, delete"
@@ -237,16 +239,18 @@ async def drop_subscription(connection: Connection, name: str) -> None:
 async def drop_slot(connection: Connection, name: str) -> None:
     """Take a slot away, ending whoever streams from it."""
     state = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1"
-    for _ in range(200):
+    deadline = time.monotonic() + _SLOT_SECONDS
+    while True:
         rows = await connection.fetch(state, name)
         if not rows:
             return
+        if time.monotonic() > deadline:
+            raise MoveError(f"slot {name} is in use by pid {rows[0]['active_pid']}, which does not end; end it")
         if rows[0]["active_pid"] is not None:
             await connection.execute(f"SELECT pg_terminate_backend({rows[0]['active_pid']}, 2000)")
         with contextlib.suppress(asyncpg.ObjectInUseError, asyncpg.UndefinedObjectError):
             await connection.execute(f"SELECT pg_drop_replication_slot({literal(name)})")
         await asyncio.sleep(0.02)
-    raise TimeoutError(f"slot {name} would not go")
 
 
 async def drop_publication(connection: Connection, name: str) -> None:

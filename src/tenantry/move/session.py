@@ -32,7 +32,7 @@ CLOSE_SECONDS: Final = 5.0
 SETTINGS: Final[Mapping[str, str]] = {
     "search_path": "pg_catalog",
     "statement_timeout": "0",
-    "lock_timeout": "0",
+    "lock_timeout": "2min",  # no wait for somebody else is without an end; who it was for is told
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "default_transaction_read_only": "off",

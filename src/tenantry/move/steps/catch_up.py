@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Final
 
+from tenantry.move import worker
 from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import MoveStopped, SlotLost
 from tenantry.move.progress import Following
@@ -13,6 +14,7 @@ from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.shape import check_unchanged
 
 _POLL: Final = 0.002
+_CONFIRMED: Final = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1"
 LAG_POLL: Final = 0.2
 #: Closer than this a probe is worth sending. Bytes.
 NEAR: Final = 4 * 1024 * 1024
@@ -59,11 +61,38 @@ async def probe(context: MoveContext, direction: Direction, source: Connection, 
     return time.monotonic() - started
 
 
+class _Applied:
+    """Tells a worker that fails on one change for ever from one whose connection breaks now and then."""
+
+    # Mutable state: the position that the other side confirmed last, and its worker's errors until then.
+
+    def __init__(self, context: MoveContext, direction: Direction) -> None:
+        self._move = context.plan.id
+        self._name = context.replication_name(direction)
+        self._database = direction.target.name
+        self._position: str | None = None
+        self._errors = 0
+
+    async def check(self, source: Connection, target: Connection) -> None:
+        """Look again.
+
+        Raises:
+            MoveStopped: the worker has failed several times at one position, so waiting on is no use.
+        """
+        position = await source.fetchval(_CONFIRMED, self._name)
+        errors = await worker.errors(target, self._name)
+        if position != self._position:
+            self._position, self._errors = position, errors
+        elif errors >= self._errors + worker.PERSISTENT:
+            raise MoveStopped(self._move, await worker.explain(target, self._database, self._name))
+
+
 async def wait_until_close(context: MoveContext, direction: Direction) -> float:
     """Wait until the other side is so close behind that a fence would be short. Returns the probes' worst.
 
     Raises:
-        MoveStopped: it does not come close, the slot is lost, or the schema changed.
+        MoveStopped: it does not come close, the slot is lost, the worker that applies the changes fails again and
+            again, or the schema changed.
     """
     deadline = time.monotonic() + context.limits.catch_up
     async with (
@@ -71,6 +100,7 @@ async def wait_until_close(context: MoveContext, direction: Direction) -> float:
         session(direction.target, f"follow {context.plan.id}") as target,
     ):
         latencies: list[float] = []
+        applied = _Applied(context, direction)
         while len(latencies) < context.limits.probes:
             if time.monotonic() > deadline:
                 worst = f"{latencies[-1]:.3f} s" if latencies else "none"
@@ -80,18 +110,24 @@ async def wait_until_close(context: MoveContext, direction: Direction) -> float:
             if direction.name == "out":
                 await check_unchanged(context.plan, source)
             lag = await slot_lag(context, direction, source)
+            await applied.check(source, target)
             context.tell(Following(context.plan.id, lag, None))
             if lag > NEAR:
                 await asyncio.sleep(LAG_POLL)
                 continue
-            latency = await _probe_within(context, direction, source, target, deadline)
+            latency = await _probe_within(context, direction, source, target, deadline, applied)
             context.tell(Following(context.plan.id, lag, latency))
             latencies = [*latencies, latency] if latency <= context.limits.latency else []
         return max(latencies)
 
 
 async def _probe_within(
-    context: MoveContext, direction: Direction, source: Connection, target: Connection, deadline: float
+    context: MoveContext,
+    direction: Direction,
+    source: Connection,
+    target: Connection,
+    deadline: float,
+    applied: _Applied,
 ) -> float:
     """A probe that looks now and then whether it can arrive at all."""
     task = asyncio.create_task(probe(context, direction, source, target))
@@ -100,10 +136,14 @@ async def _probe_within(
             await asyncio.wait({task}, timeout=2.0)
             if task.done():
                 break
-            async with session(direction.source, f"watch {context.plan.id}") as source_side:
+            async with (
+                session(direction.source, f"watch {context.plan.id}") as source_side,
+                session(direction.target, f"watch {context.plan.id}") as target_side,
+            ):
                 await slot_lag(context, direction, source_side)
                 if direction.name == "out":
                     await check_unchanged(context.plan, source_side)
+                await applied.check(source_side, target_side)
             if time.monotonic() > deadline:
                 raise MoveStopped(
                     context.plan.id, f"{direction.target.name} does not apply the changes; see its log"

@@ -46,6 +46,8 @@ from tenantry.runtime.sqltext import literal
 
 T = TypeVar("T")
 
+#: Seconds that a fence waits beforehand for a marker of its own to be seen at the other side.
+_WARM_UP: Final = 30.0
 #: Milliseconds that the fence's other statements wait for locks.
 LOCK: Final = 50
 #: Statements that the sessions beside the fence keep prepared: under it each then costs one flight.
@@ -123,7 +125,12 @@ async def _attempt(context: MoveContext, direction: Direction) -> float:
         session(direction.source, purpose, statements=STATEMENTS) as catalog,
         session(direction.target, purpose, statements=STATEMENTS) as target,
     ):
-        await _warm_up(context, direction, source_side, catalog, target)
+        try:
+            async with asyncio.timeout(_WARM_UP):
+                await _warm_up(context, direction, source_side, catalog, target)
+        except TimeoutError:
+            name = direction.target.name
+            raise FenceMissed(f"{name} did not show a marker within {_WARM_UP:g} s, before the fence") from None
         started = time.monotonic()
         try:
             async with asyncio.timeout(fence_timeout.cap(context.limits)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from typing import Any, Final, Generic, TypeVar
 
 import asyncpg
 
+from tenantry import sql
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import DataDiffers, MoveError, MoveStopped
 from tenantry.move.interrupt import Interrupted
 from tenantry.move.limits import Limits
 from tenantry.move.progress import Retrying
+from tenantry.move.session import session
 from tenantry.runtime.connection_errors import TRANSIENT
 
 T = TypeVar("T")
@@ -100,10 +103,27 @@ async def persist(context: MoveContext, step: Step[T]) -> T:
             # A full disk is no broken connection: it is not tried again until somebody has made room.
             lasting = not isinstance(cause, TRANSIENT) or isinstance(cause, asyncpg.DiskFullError)
             if lasting or time.monotonic() + wait > deadline:
-                raise MoveStopped(context.plan.id, f"step {step.name}: {describe(cause)}") from error
+                why = f"step {step.name}: {describe(cause)}"
+                if isinstance(cause, asyncpg.LockNotAvailableError):
+                    why += await _holders(context)
+                raise MoveStopped(context.plan.id, why) from error
             context.tell(Retrying(context.plan.id, step.name, describe(cause), wait))
             await context.interrupt.run(asyncio.sleep(wait))
             wait = min(wait * 2, _LONGEST_WAIT)
+
+
+async def _holders(context: MoveContext) -> str:
+    """What a lock was waited for: who has had the tables that travel, or tenantry's own, longer than a second."""
+    tables = (*context.plan.names(), "tenantry.placement", "tenantry.move_gate", "tenantry.move_marker")
+    found: dict[str, None] = {}
+    for place in (context.source, context.target):
+        with contextlib.suppress(asyncpg.PostgresError, *TRANSIENT):
+            async with session(place, f"holders {context.plan.id}") as connection:
+                for table in tables:
+                    for row in await connection.fetch(sql.query("move/users"), table):
+                        if row["long"]:
+                            found[f"{row['who']} in {place.name}"] = None
+    return f"; in use by {', '.join(list(found)[:5])}: end what is idle there" if found else ""
 
 
 def first_cause(error: BaseException) -> BaseException:

@@ -30,6 +30,7 @@ from typing import Final, cast
 import asyncpg
 
 from tenantry import sql
+from tenantry.move import worker
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import DataDiffers, MoveStopped
 from tenantry.move.progress import Following, Retrying
@@ -122,8 +123,7 @@ async def _compare(context: MoveContext) -> int:
 async def _errors(context: MoveContext) -> int:
     """How often the target could not apply a change of a reference table."""
     async with session(context.target, f"verify {context.plan.id}") as target:
-        count = "SELECT coalesce(sum(apply_error_count), 0) FROM pg_stat_subscription_stats WHERE subname = $1"
-        return int(await target.fetchval(count, context.reference_name))
+        return await worker.errors(target, context.reference_name)
 
 
 async def _close_behind(context: MoveContext, source: Connection) -> None:
