@@ -161,6 +161,8 @@ class Semantics:
         below = function.definer and any(isinstance(part, Select) and part.value is None for part in walk(body))
         if isinstance(body, Opaque) or below:  # a sub-select of a definer's is held by other policies
             return None
+        if any(isinstance(part, Name) and len(part.path) > 1 for part in walk(body)):
+            return None  # a part of a parameter, whatever it is called: no row of the policy's table
         values = {f"${number}": arg for number, arg in enumerate(call.args, 1)}
         values |= dict(zip(_parameters(function), call.args, strict=False))
         return substituted(body, values)

@@ -70,12 +70,16 @@ CREATE FUNCTION x.over(a bigint) RETURNS boolean LANGUAGE sql STABLE AS $$ SELEC
 CREATE FUNCTION x.looked_up() RETURNS uuid LANGUAGE sql STABLE AS $$ SELECT tenant_id FROM x.members LIMIT 1 $$;
 CREATE FUNCTION x.branching() RETURNS uuid LANGUAGE plpgsql STABLE AS
     $$ DECLARE found uuid; BEGIN found := '{B}'; RETURN found; END $$;
+CREATE TYPE x.thing AS (tenant_id uuid);
+CREATE FUNCTION x.own_part(t{{part}} x.thing) RETURNS boolean LANGUAGE plpgsql STABLE
+    AS $$ BEGIN RETURN t{{part}}.tenant_id = x.tenant(); END $$;
 CREATE FUNCTION x.staff() RETURNS boolean LANGUAGE sql STABLE
     AS $$ SELECT current_setting('app.staff', true) = 'on' $$;
 CREATE TABLE x.parents (tenant_id uuid NOT NULL, id bigint);
 ALTER TABLE x.parents ENABLE ROW LEVEL SECURITY; ALTER TABLE x.parents FORCE ROW LEVEL SECURITY;
 CREATE POLICY p ON x.parents USING (tenant_id = {T});
 """
+PART = "{part}"
 STAFF = "SET LOCAL app.staff = 'on'"
 IMPERSONATE = f"SET LOCAL app.impersonate = '{B}'"
 
@@ -197,6 +201,7 @@ CASES = {
     "function that looks up": Case("tenant_id = x.looked_up()", UNPROVEN, leaks=True, own=False),
     "function with a variable": Case("tenant_id = x.branching()", UNPROVEN, leaks=True, own=False),
     "function of the row": Case("tenant_id = x.twice(tenant_id)", UNPROVEN, leaks=True),
+    "part of a parameter called as the table": Case(f"x.own_part(ROW({T})::x.thing)", GATED, leaks=True),
     "frozen at planning": Case("tenant_id = x.frozen()", UNPROVEN),
     "overloaded function": Case("x.over(id)", UNPROVEN, leaks=True),
     "exists somebody else": Case(
@@ -318,7 +323,8 @@ async def test_the_audit_passes_only_what_isolates_in_postgresql(
     await install(connection, IdType.UUID)
     await connection.execute("SELECT tenantry.grant_application($1)", role)
     await enroll(connection, A, B)
-    await connection.execute(f"CREATE SCHEMA x; {HELPERS}")
+    part = str(list(CASES).index("part of a parameter called as the table"))
+    await connection.execute(f"CREATE SCHEMA x; {HELPERS.replace(PART, part)}")
     await connection.execute(
         f"INSERT INTO x.members VALUES ('{B}', '{A}', {literal(role)}), ('{A}', '{A}', {literal(role)}),"
         f" ('{B}', '{B}', 'x'); INSERT INTO x.parents VALUES ('{A}', 1), ('{B}', 2);"
