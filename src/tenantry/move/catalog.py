@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tenantry.runtime.sqltext import identifier
+
 
 class Column(NamedTuple):
     """A column of a table."""
@@ -140,8 +142,3 @@ class Side:
     sequences: tuple[Generator, ...]
     local: Local | None
     """None: tenantry's schema is not installed, or the database was not named."""
-
-
-def identifier(name: str) -> str:
-    """Quote `name` as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
