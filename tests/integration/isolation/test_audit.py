@@ -261,6 +261,11 @@ BREAKS = [
     Break(
         "TN410", "{plain_role} UPDATE tenantry.placement", "GRANT SELECT, UPDATE ON tenantry.placement TO PUBLIC"
     ),
+    Break(
+        "TN410",
+        "{plain_role} INSERT tenantry.database_identity",
+        "GRANT INSERT ON tenantry.database_identity TO {role}",
+    ),
     Break("TN410", "{plain_role} CREATE tenantry", "GRANT CREATE ON SCHEMA tenantry TO {role}"),
     Break("TN410", "{plain_role} SCHEMA tenantry", "ALTER SCHEMA tenantry OWNER TO {role}"),
     Break("TN410", "{plain_role} TABLE tenantry.placement", "ALTER TABLE tenantry.placement OWNER TO {role}"),

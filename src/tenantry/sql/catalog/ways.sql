@@ -34,7 +34,7 @@ WITH RECURSIVE who AS (
     SELECT c.oid, c.relowner, coalesce(c.relacl, acldefault('r', c.relowner)) AS acl, n.nspname, c.relname,
            CASE WHEN n.nspname = 'pg_catalog' THEN 'statistics' WHEN c.relname = 'secret' THEN 'secret' ELSE 'placement' END AS way
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = 'tenantry' AND c.relname IN ('secret', 'placement', 'local') AND c.relkind = 'r'
+    WHERE n.nspname = 'tenantry' AND c.relname IN ('secret', 'placement', 'database_identity', 'move_gate') AND c.relkind = 'r'
        OR n.nspname = 'pg_catalog'
           AND c.relname IN ('pg_statistic', 'pg_statistic_ext_data', 'pg_authid', 'pg_largeobject', 'pg_user_mapping')
 ), relation_grant AS (
