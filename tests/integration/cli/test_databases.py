@@ -57,7 +57,7 @@ def test_databases_set_changes_what_is_given_and_leaves_the_rest(installed: Flee
 
 def test_a_reference_that_leads_nowhere_here_is_a_warning(installed: Fleet) -> None:
     ran = installed.ok("databases", "add", "eu", "--kind", "shared", "--dsn-env", "NOT_SET_HERE")
-    assert "leads nowhere" in ran.err
+    assert "env:NOT_SET_HERE: the environment variable is not set on this machine" in ran.err
 
 
 def test_a_name_that_can_not_be_one_is_refused(installed: Fleet) -> None:
