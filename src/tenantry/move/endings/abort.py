@@ -65,7 +65,7 @@ async def _empty(context: MoveContext) -> None:
     completed, so that the next move finds it whole."""
     plan = context.plan
     async with session(context.target, f"abort {plan.id}") as target:
-        # A copy under the fence that died may have left the target's row pointing at itself; see consented.py.
+        # A copy under the fence that died may have left the target's row pointing at itself; see steps/offline.py.
         await placements.point(target, plan.tenant, plan.source, plan.epoch)
         placed = await placements.read(target, plan.tenant)
         loaded = await target.fetchval("SELECT count(*) FROM tenantry.move_loaded WHERE move = $1", plan.id)

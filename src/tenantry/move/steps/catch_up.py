@@ -159,7 +159,7 @@ async def slot_lag(context: MoveContext, direction: Direction, source: Connectio
 
 
 async def lag_of(context: MoveContext, source: Connection, place: Endpoint, slot: str) -> int:
-    """Bytes of log that the reader of a slot has not confirmed. `here`: a session with `place`, where the slot is.
+    """Bytes of log that the reader of a slot has not confirmed. `source`: a session with `place`, its database.
 
     Raises:
         SlotLost: it is lost or gone: what it kept can't be had again.
