@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tenantry.config import Config
     from tenantry.errors import (
+        CommitUnknown,
         ConfigError,
         DatabaseExists,
         DatabaseUnavailable,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CommitUnknown",
     "Config",
     "ConfigError",
     "DatabaseExists",

@@ -254,6 +254,23 @@ class ScopeLost(TenantryError):
         super().__init__(f"scope of tenant {tenant} lost: {message}")
 
 
+class CommitUnknown(TenantryError):
+    """The connection went away before PostgreSQL had answered the COMMIT: it is committed, or it is not.
+
+    The cause (`__cause__`) is what became of the connection.
+
+    Attributes:
+        tenant: whose scope it was.
+    """
+
+    def __init__(self, tenant: object) -> None:
+        self.tenant = tenant
+        super().__init__(
+            f"the connection of a scope of tenant {tenant} went away before its COMMIT was answered: it is "
+            "committed or not; look for what it has written before you repeat it"
+        )
+
+
 class UnsafeRole(TenantryError):
     """The role in a database's DSN could bypass row-level security, so the router refuses to serve.
 

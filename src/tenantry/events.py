@@ -70,7 +70,8 @@ class ConnectionClosed(NamedTuple):
 
     database: str
     reason: str
-    """"idle", "budget", "broken", "closing" or "tainted"."""
+    """"idle", "budget", "broken", "closing", "leftovers" (a scope has changed what is prepared on it) or
+    "read-only"."""
 
 
 class DatabaseDown(NamedTuple):

@@ -126,6 +126,10 @@ ATTACKS = (
     _sets("bind without proof", "SELECT tenantry.bind('{B}')", READ),
     _sets("enter without proof", "CALL tenantry.enter('{B}')", READ),
     _sets("enter with the accomplice's proof", "CALL tenantry.enter('{B}', '{proof}')", READ),
+    _sets("enter as the router does, without proof", "CALL tenantry.enter('{B}', NULL, -1)", READ),
+    _sets(
+        "enter as the router does, with the accomplice's proof", "CALL tenantry.enter('{B}', '{proof}', -1)", READ
+    ),
     _sets(
         "forge the mark",
         "SELECT set_config('tenantry.bound', '{B}', true), set_config('app.current_tenant', '{B}', true)",

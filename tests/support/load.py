@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from tenantry import DatabaseUnavailable, Router
+from tenantry import CommitUnknown, DatabaseUnavailable, Router
 from tests.support.clients import PLAIN, READERS, STYLES, Perform, Plain, Task
 from tests.support.estate import Estate
 
@@ -33,6 +33,7 @@ THINK_LONG: Final = 0.003
 REMEMBERED: Final = 20
 #: What a lost connection raises: nobody knows what became of the operation.
 LOST: Final = (
+    CommitUnknown,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,

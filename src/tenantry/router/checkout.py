@@ -50,6 +50,7 @@ class Checkout:
         "_tenant",
         "_timeout",
         "_waiter",
+        "worth_repeating",
     )
 
     def __init__(self, parts: RouterParts, tenant: TenantId, mode: scope.Mode, timeout: float) -> None:
@@ -58,6 +59,8 @@ class Checkout:
         self._mode = mode
         self._timeout = timeout
         self._connection: ScopedConnection | None = None
+        self.worth_repeating = False
+        """Its work failed for a reason that another scope may not meet, and nothing of it is committed."""
 
     async def __aenter__(self) -> ScopedConnection:
         if self._connection is not None:
@@ -82,7 +85,7 @@ class Checkout:
         driver.begin_scope(pooled.connection, self._mode.isolation)
         self._pooled = pooled
         self._opened = perf_counter()
-        self._connection = ScopedConnection(pooled.connection, parts.origin)
+        self._connection = ScopedConnection(pooled.connection, parts.origin, self._heal)
         return self._connection
 
     async def _bound(self, entry: Entry, deadline: float) -> PooledConnection:
@@ -158,6 +161,25 @@ class Checkout:
                 raise TenantMoving(tenant, perf_counter() - self._arrived) from refusal
             await asyncio.sleep(min(0.2, 0.01 * 2.0 ** min(redirects, 6)))
 
+    async def _heal(self, error: Exception, cached: bool, first: bool) -> bool:
+        """A statement of the scope has failed. See `connection.Heal`.
+
+        What the failure tells of the database is told to the pool, so that it is every connection's last one.
+        """
+        pooled, pool = self._pooled, self._pool
+        if driver.is_outdated(error, cached=cached):
+            pool.learned(pooled)
+            self.worth_repeating = True
+            return first and await pool.reopen(pooled, self._waiter)
+        if first and cached and driver.is_unsuitable(error):
+            pooled.outdated()  # it may have been prepared where the names meant other tables: by this session only
+            return await pool.reopen(pooled, self._waiter)
+        refused = isinstance(error, asyncpg.ReadOnlySQLTransactionError) and not self._mode.readonly
+        if refused and (driver.is_standby(pooled.connection) or pooled.proof_context.pooled):
+            pool.lost_writability()
+            self.worth_repeating = True
+        return False
+
     # -- the way out -------------------------------------------------------------------------------
 
     async def __aexit__(
@@ -177,7 +199,6 @@ class Checkout:
         pooled = self._pooled
         driver.end_scope(pooled.connection)
         connection.detach()
-        pooled.tainted = pooled.tainted or connection.tainted
         outcome = "error"
         try:
             if kind is None:
@@ -204,26 +225,22 @@ class Checkout:
         try:
             if not driver.intact(pooled.connection, self._waiter.opening.tag):
                 await self._verify_transaction(pooled)
-            answer = await self._pool.finish(pooled, self._waiter, "COMMIT", doubtful=connection.doubtful)
+            outcome = await self._pool.finish(pooled, self._waiter, "COMMIT")
         except asyncpg.InterfaceError as error:
             if driver.is_busy(error):
                 raise ScopeLost(
                     self._tenant,
                     "busy",
-                    "a statement was still running on its connection at its end, so it was cut off and "
-                    "nothing was committed. Await every statement before the scope ends",
+                    "a statement was still running on its connection at its end, so its transaction was cut off "
+                    "and rolled back. Await every statement before the scope ends",
                 ) from error
-            raise
-        except asyncpg.InternalClientError as error:
-            if driver.closed_before_send(error):
-                raise self._gone() from error
-            raise
-        if answer is scope.Answer.WAS_FAILED:
+            raise self._closed() from error
+        if outcome is scope.Outcome.ROLLED_BACK:
             raise ScopeLost(
                 self._tenant,
                 "failed",
-                "a statement in it had failed, so PostgreSQL rolled it back and nothing was written. "
-                "Let the error leave the scope, or wrap the statement in conn.transaction()",
+                "a statement in it had failed, so PostgreSQL rolled its transaction back instead of committing "
+                "it. Let the error leave the scope, or wrap the statement in conn.transaction()",
             )
 
     async def _verify_transaction(self, pooled: PooledConnection) -> None:
@@ -235,15 +252,16 @@ class Checkout:
         raw = pooled.connection
         if raw.is_closed():
             self._pool.release_broken(pooled, self._waiter)
-            raise self._gone()
+            raise self._closed()
         if raw.is_in_transaction() and await self._still_bound(pooled):
             return
-        assert self._connection is not None
-        await self._pool.finish(pooled, self._waiter, "ROLLBACK", doubtful=self._connection.doubtful)
+        await self._pool.finish(pooled, self._waiter, "ROLLBACK")
         raise self._ended()
 
-    def _gone(self) -> ScopeLost:
-        return ScopeLost(self._tenant, "closed", "its connection is gone; nothing of it was committed. Try again")
+    def _closed(self) -> ScopeLost:
+        return ScopeLost(
+            self._tenant, "closed", "its connection is gone, and what was not committed with it. Try again"
+        )
 
     def _ended(self) -> ScopeLost:
         return ScopeLost(
@@ -268,6 +286,7 @@ class Checkout:
     async def _roll_back(self, pooled: PooledConnection) -> None:
         """The block failed: its error is what the caller must see, so nothing here may hide it."""
         if pooled.connection.is_closed():
+            self.worth_repeating = True
             self._pool.release_broken(pooled, self._waiter)
             return
         # On an error the connection is cut by then, and PostgreSQL has rolled back.
@@ -275,9 +294,8 @@ class Checkout:
             await self._recover(pooled)
 
     async def _recover(self, pooled: PooledConnection) -> None:
-        assert self._connection is not None
         await run_shielded(
-            self._pool.finish(pooled, self._waiter, "ROLLBACK", doubtful=self._connection.doubtful),
+            self._pool.finish(pooled, self._waiter, "ROLLBACK"),
             seconds=CLEANUP,
             name="tenantry rollback",
         )

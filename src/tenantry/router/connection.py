@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import asyncpg
 from asyncpg.connection import _ConnectionProxy  # makes isinstance(conn, asyncpg.Connection) true
 
+from tenantry.router import driver
 from tenantry.router.bulk_load import load
 from tenantry.router.driver import Connection
 from tenantry.router.origin import Origin
@@ -29,9 +29,12 @@ _NOT_HERE = {
 }
 
 
-# SQL's own PREPARE lives as long as the connection, and DEALLOCATE ALL would take asyncpg's statements too:
-# a connection on which it was used is not used again. (`PREPARE TRANSACTION` ends the scope anyway.)
-_PREPARE = re.compile(r"\bprepare\b", re.IGNORECASE)
+#: What may be sent again: its arguments are as they were.
+_REPEATABLE = frozenset({"execute", "prepare"})
+
+#: Decides what a failed statement means. Takes the error, whether the statement was prepared before the scope, and
+#: whether it is the scope's first; returns whether the scope is open anew, and the statement is to be sent again.
+Heal = Callable[[Exception, bool, bool], Awaitable[bool]]
 
 
 class ScopedConnection(_ConnectionProxy):
@@ -42,18 +45,30 @@ class ScopedConnection(_ConnectionProxy):
     cursors and transactions made through it.
     """
 
-    # Mutable state: _con (None once the scope is over), busy and statements (what the meter gets), doubtful
-    # (a statement may have failed), tainted (the connection must not be used again).
+    # Mutable state: _con (None once the scope is over), busy and statements (what the meter gets), prepared (how
+    # many statements asyncpg had on the server when the scope was opened).
 
-    __slots__ = ("_con", "_origin", "busy", "doubtful", "statements", "tainted")
+    __slots__ = ("_con", "_heal", "_origin", "_prepared", "busy", "statements")
 
-    def __init__(self, connection: Connection, origin: Origin) -> None:
+    def __init__(self, connection: Connection, origin: Origin, heal: Heal) -> None:
+        """Args:
+        heal: told of a failed statement; see `Heal`.
+        """
         self._con: Connection | None = connection
         self._origin = origin
+        self._heal = heal
+        self._prepared = driver.statements(connection, pooled=False)
         self.busy = 0.0
         self.statements = 0
-        self.doubtful = False
-        self.tainted = False
+
+    async def _healed(self, connection: Connection, error: BaseException) -> bool:
+        """A statement failed: is it worth sending again? Only the first one of a scope ever is."""
+        if connection.is_closed() or not isinstance(error, Exception):
+            return False
+        cached = driver.keeps_statements(connection) and (
+            driver.statements(connection, pooled=False) == self._prepared  # none was prepared since
+        )
+        return await self._heal(error, cached, self.statements == 0)
 
     def _live(self) -> Connection:
         self._origin.check()
@@ -61,21 +76,16 @@ class ScopedConnection(_ConnectionProxy):
             raise asyncpg.InterfaceError("this scope is over: ask the router for a new one")
         return self._con
 
-    def _look_for_prepare(self, query: object) -> None:
-        if isinstance(query, str) and "prepare" in query.lower() and _PREPARE.search(query) is not None:
-            self.tainted = True
-
     async def fetch(self, query: str, *args: Any, **options: Any) -> list[Any]:
         """As `asyncpg.Connection.fetch`."""
         connection = self._live()
-        self._look_for_prepare(query)
         started = perf_counter()
         try:
-            rows: list[Any] = await connection.fetch(query, *args, **options)
-            return rows
-        except BaseException:
-            self.doubtful = True
-            raise
+            return cast(list[Any], await connection.fetch(query, *args, **options))
+        except BaseException as error:
+            if not await self._healed(connection, error):
+                raise
+            return cast(list[Any], await connection.fetch(query, *args, **options))
         finally:
             self.busy += perf_counter() - started
             self.statements += 1
@@ -83,13 +93,13 @@ class ScopedConnection(_ConnectionProxy):
     async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
         """As `asyncpg.Connection.fetchrow`."""
         connection = self._live()
-        self._look_for_prepare(query)
         started = perf_counter()
         try:
             return await connection.fetchrow(query, *args, **options)
-        except BaseException:
-            self.doubtful = True
-            raise
+        except BaseException as error:
+            if not await self._healed(connection, error):
+                raise
+            return await connection.fetchrow(query, *args, **options)
         finally:
             self.busy += perf_counter() - started
             self.statements += 1
@@ -97,25 +107,23 @@ class ScopedConnection(_ConnectionProxy):
     async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
         """As `asyncpg.Connection.fetchval`."""
         connection = self._live()
-        self._look_for_prepare(query)
         started = perf_counter()
         try:
             return await connection.fetchval(query, *args, **options)
-        except BaseException:
-            self.doubtful = True
-            raise
+        except BaseException as error:
+            if not await self._healed(connection, error):
+                raise
+            return await connection.fetchval(query, *args, **options)
         finally:
             self.busy += perf_counter() - started
             self.statements += 1
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
         """As `asyncpg.Connection.execute`."""
-        self._look_for_prepare(query)
         return str(await self._timed("execute", query, *args, **options))
 
     async def executemany(self, command: str, args: Iterable[Sequence[Any]], **options: Any) -> None:
         """As `asyncpg.Connection.executemany`."""
-        self._look_for_prepare(command)
         await self._timed("executemany", command, args, **options)
 
     async def copy_from_query(self, query: str, *args: Any, **options: Any) -> str:
@@ -153,16 +161,17 @@ class ScopedConnection(_ConnectionProxy):
         started = perf_counter()
         try:
             return await getattr(connection, method)(*args, **options)
-        except BaseException:
-            self.doubtful = True
-            raise
+        except BaseException as error:
+            simple = method == "execute" and not args[1:]  # may hold several statements, and some have run
+            if simple or not await self._healed(connection, error) or method not in _REPEATABLE:
+                raise
+            return await getattr(connection, method)(*args, **options)
         finally:
             self.busy += perf_counter() - started
             self.statements += 1
 
     async def prepare(self, query: str, **options: Any) -> ScopedStatement:
         """As `asyncpg.Connection.prepare`; the statement ends with the scope."""
-        self._look_for_prepare(query)
         return ScopedStatement(self, await self._timed("prepare", query, **options))
 
     def terminate(self) -> None:
@@ -175,13 +184,11 @@ class ScopedConnection(_ConnectionProxy):
         if name.startswith("_"):
             raise AttributeError(name)
         # What is left may run statements that this class does not see: cursors, transactions, COPY.
-        self.doubtful = True
         attribute = getattr(self._live(), name)
         if not callable(attribute):
             return attribute
 
         def method(*args: Any, **options: Any) -> Any:
-            self._look_for_prepare(args[0] if args else options.get("query"))
             return getattr(self._live(), name)(*args, **options)  # asked again: it may have been kept
 
         return method
@@ -204,7 +211,6 @@ class ScopedStatement:
 
     def __getattr__(self, name: str) -> Any:
         self._scope._live()
-        self._scope.doubtful = True
         attribute = getattr(self._statement, name)
         if name not in {"fetch", "fetchrow", "fetchval", "fetchmany", "executemany", "explain"}:
             return attribute

@@ -61,11 +61,23 @@ async def cancel_and_close(connection: Connection) -> None:
 
     Waiting keeps the count of connections exact.
     """
+    if driver.awaits_answer(connection):  # to a unit of ours, a COMMIT that does not end
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await _cancel_unit(connection)
     resending = asyncio.create_task(_resend_cancel(connection))
     try:
         await driver.close(connection, CLOSE_TIMEOUT)
     finally:
         await stop(resending)
+
+
+async def _cancel_unit(connection: Connection) -> None:
+    while driver.awaits_answer(connection):
+        with contextlib.suppress(*DATABASE_ERRORS):
+            async with asyncio.timeout(_ATTEMPT):
+                await driver.cancel(connection)
+        await driver.answered(connection, _AGAIN)
 
 
 async def _resend_cancel(connection: Connection) -> None:

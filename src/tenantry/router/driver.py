@@ -18,6 +18,7 @@ from asyncpg import connect_utils
 
 from tenantry.router import wire
 from tenantry.router.origin import Origin
+from tenantry.router.wire import Answer
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.runtime.fork_safety import ForkSafeConnection
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 OnConnect = Callable[[Connection], Awaitable[None]]
+
+
+#: What a statement that was prepared before the schema changed may fail with: a type, function, column or table is
+#: gone or another one, or a parameter's type no longer fits. PostgreSQL documentation, "PostgreSQL Error Codes".
+_OUTDATED = frozenset({"42703", "42704", "42883", "42804", "42P01", "42846"})
 
 
 class TopTransaction:
@@ -105,6 +111,84 @@ def is_busy(error: BaseException) -> bool:
 def closed_before_send(error: BaseException) -> bool:
     """asyncpg sent nothing: the server had ended the session, and the connection's end was on its way."""
     return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
+
+
+def send(connection: Connection, data: bytes, units: int = 1) -> list[asyncio.Future[Answer]]:
+    """Send units of our own. See `ScopeProtocol.send`; after `ensure_quiet`."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    transport = connection._transport  # type: ignore[attr-defined]
+    answers: list[asyncio.Future[Answer]] = protocol.send(transport, data, units)
+    return answers
+
+
+def keeps_statements(connection: Connection) -> bool:
+    """asyncpg keeps prepared statements on the session; behind a pooler it does not."""
+    return bool(connection._stmt_cache_enabled)  # type: ignore[attr-defined]
+
+
+def awaits_answer(connection: Connection) -> bool:
+    """A unit of ours has not been answered yet."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return protocol is not None and bool(protocol.filter.units)
+
+
+async def answered(connection: Connection, seconds: float) -> None:
+    """Wait until all units are answered, at most so long."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    if protocol is not None and protocol.filter.units:
+        await asyncio.wait(list(protocol.filter.units), timeout=seconds)
+
+
+def ensure_quiet(connection: Connection) -> None:
+    """Make sure that no statement of asyncpg's is under way.
+
+    Raises:
+        asyncpg.InterfaceError: one is, or the connection is closed.
+    """
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    if protocol is None or protocol.is_closed() or protocol.said_goodbye:
+        raise asyncpg.InterfaceError("connection is closed")
+    if protocol.running or is_cancelling(connection):
+        raise asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
+
+
+def statements(connection: Connection, pooled: bool) -> int:
+    """How many named statements asyncpg has on the server; -1: nobody knows, or a pooler is in between."""
+    counted: int | None = None if pooled else connection._protocol.statements  # type: ignore[attr-defined]
+    return -1 if counted is None else counted
+
+
+def is_outdated(error: BaseException, *, cached: bool) -> bool:
+    """The session's view of the schema is older than the schema: a kept statement or a kept type no longer fits.
+
+    Args:
+        cached: the statement was prepared before. Only then may an error that bad SQL gives too mean that.
+    """
+    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        return True
+    if isinstance(error, asyncpg.InvalidSQLStatementNameError):  # somebody has deallocated it
+        return "__asyncpg_" in str(error)
+    state = getattr(error, "sqlstate", None)
+    return cached and (state in _OUTDATED or (state == "XX000" and "cache lookup failed" in str(error)))
+
+
+def is_unsuitable(error: BaseException) -> bool:
+    """asyncpg finds that the arguments don't fit the statement's parameters, and has sent nothing."""
+    return isinstance(error, asyncpg.DataError) and error.severity is None
+
+
+def forget(connection: Connection) -> None:
+    """Forget every statement and type that asyncpg keeps; the server's side goes by `scope.FORGET`."""
+    connection._stmt_cache.clear()  # type: ignore[attr-defined]
+    connection._stmts_to_close.clear()  # type: ignore[attr-defined]
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    protocol.get_settings().clear_type_cache()
+    protocol.statements = 0
+
+
+def is_standby(connection: Connection) -> bool:
+    """The server reports itself a hot standby. (PostgreSQL tells changes unasked; a pooler may not.)"""
+    return getattr(connection.get_settings(), "in_hot_standby", "off") == "on"
 
 
 def is_cancelling(connection: Connection) -> bool:

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final
 
-import asyncpg
-
 from tenantry.errors import DatabaseUnavailable, NestedScope, RouterClosed, TenantBusy, TenantryError
 from tenantry.events import ConnectionClosed, Events
 from tenantry.ids import Terms
-from tenantry.router import disconnect, driver, scope
+from tenantry.router import disconnect, driver, handoff, scope
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.deadlines import Deadlines
 from tenantry.router.driver import Connection
 from tenantry.router.opener import Dial, Opener
 from tenantry.router.waiter import PooledConnection, Waiter
-from tenantry.runtime import sqlstates
-from tenantry.runtime.connection_errors import LOST
+from tenantry.router.wire import Answer
 from tenantry.runtime.shielded import run_shielded
+from tenantry.runtime.sqlstates import CANCELLED, LEFTOVERS
 
 #: Seconds that bringing a connection of unknown state back to a clean one may take; then it is cut.
 CLEANUP: Final = 5.0
+
+logger = logging.getLogger("tenantry")
+
+#: How often an opening is sent again that somebody else's cancel request has interrupted.
+RETRIES: Final = 5
 
 #: How often, and for how many seconds, a connection goes from hand to hand without being idle for a moment. Only
 #: then can a pooler behind it give the server's process to somebody else: another router would wait for ever.
@@ -50,9 +54,9 @@ class Pool:
 
     # Mutable state: _idle (clean connections, oldest use first), _busy (connections in somebody's hand),
     # _openings (by tenant), _holders (how many scopes a task has open here), _nested (who waits although its
-    # task is one of them), _tasks (cleanup in the background), _closing, and _vacant (closing, and no
-    # connection is busy any more). Who waits is in `admission`, until when in `_deadlines`, how many
-    # connections there are in `_opener`.
+    # task is one of them), _tasks (cleanup in the background), _schema (how many schema changes were learned
+    # of; _learned_at: when the last one), _closing, and _vacant (closing, and no connection is busy any more).
+    # Who waits is in `admission`, until when in `_deadlines`, how many connections there are in `_opener`.
 
     def __init__(
         self,
@@ -84,6 +88,8 @@ class Pool:
         self._openings: dict[str, scope.ScopeOpener] = {}
         self._holders: dict[asyncio.Task[Any] | None, int] = {}
         self._nested: set[Waiter] = set()
+        self._schema = 0
+        self._learned_at = float("-inf")
         self._deadlines = Deadlines(waits=Waiter.waits, late=self._too_late)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
@@ -213,21 +219,27 @@ class Pool:
             turn.exception()  # retrieved: the cancellation is what the caller sees
         if not self.admission.withdraw(waiter, waiter.tenant_key) and waiter.pooled is not None:
             self._leave(waiter.pooled, waiter)
-            self._put(waiter.pooled)
+            self.take_back(waiter.pooled)
 
     async def _bind(self, pooled: PooledConnection, waiter: Waiter) -> bool:
-        """Open the waiter's scope on a connection of ours. False: the connection was dead; try another."""
+        """Open the waiter's scope on a connection of ours. False: the connection is of no use; try another.
+
+        Raises:
+            DatabaseUnavailable: no answer within the deadline.
+            asyncpg.PostgresError: the opening was refused.
+        """
         pooled.rested, pooled.handed = self._loop.time(), 0
-        opening = waiter.opening
-        message = (
-            opening.message_after("ROLLBACK", pooled.proof_context)
-            if pooled.dirty
-            else opening.message(pooled.proof_context)
+        context = pooled.proof_context
+        message = waiter.opening.message(
+            context,
+            driver.statements(pooled.connection, context.pooled),
+            scope.Before.OPEN if pooled.dirty else scope.Before.CLEAN,
         )
         pooled.dirty = True
-        left = waiter.deadline - pooled.rested
+        (opened,) = driver.send(pooled.connection, message)
         try:
-            await pooled.connection.execute(message, timeout=max(left, 0.001))
+            async with asyncio.timeout_at(max(waiter.deadline, pooled.rested + 0.001)):
+                answer = await opened
         except asyncio.CancelledError:
             self._leave(pooled, waiter)
             await run_shielded(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
@@ -236,105 +248,77 @@ class Pool:
             self._leave(pooled, waiter)
             self._spawn(self._clean(pooled))
             raise DatabaseUnavailable(self.database, "no answer within the deadline") from None
-        except LOST:
-            self._leave(pooled, waiter)
-            self._drop(pooled, "broken")
+        if answer.error is None:
+            return True
+        self._leave(pooled, waiter)
+        if answer.lost or answer.error.sqlstate == LEFTOVERS:
+            self.drop(pooled, "broken" if answer.lost else "leftovers")
             return False
-        except asyncpg.PostgresError:
-            self._leave(pooled, waiter)
-            self._put(pooled)
-            raise
-        return True
+        self.take_back(pooled)
+        if answer.error.sqlstate == CANCELLED and waiter.retried < RETRIES:
+            waiter.retried += 1  # by an operator, or a cancel request that came late: nothing has run
+            return False
+        raise answer.error
 
-    async def finish(self, pooled: PooledConnection, waiter: Waiter, verb: str, *, doubtful: bool) -> scope.Answer:
-        """End the waiter's scope by `verb`, and open the next caller's in the same message.
-
-        The connection is no longer the caller's afterwards, whatever happens. `doubtful`: one of its
-        statements failed.
-
-        Returns:
-            DONE or WAS_FAILED.
-
-        Raises:
-            asyncpg.PostgresError, OSError: why the COMMIT failed, or that nobody knows.
-        """
+    async def finish(self, pooled: PooledConnection, waiter: Waiter, command: str) -> scope.Outcome:
+        """End the waiter's scope, and open the next caller's in the same flight. See `handoff.finish`."""
         self._let_go(pooled)
-        next_waiter = self._next_waiter(pooled, waiter)
-        message = scope.end_message(
-            verb,
-            next_waiter.opening if next_waiter else None,
-            pooled.proof_context,
-            check_failed=doubtful,
-            deallocate=pooled.tainted,
-        )
-        pooled.dirty = True
-        try:
-            if doubtful:
-                await disconnect.wait_cancelled(pooled.connection)
-            await pooled.connection.execute(message)
-        except asyncio.CancelledError:
-            if next_waiter is not None:
-                self.admission.restore(next_waiter, next_waiter.tenant_key, next_waiter.terms, self._loop.time())
-            await run_shielded(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
-            raise
-        except BaseException as error:
-            answer = self._read(pooled, error, next_waiter)
-            self._after_failed_handoff(pooled, next_waiter, answer, error)
-            if answer is not scope.Answer.WAS_FAILED and answer is not scope.Answer.ENDED_NEXT_REFUSED:
-                raise
-            return scope.Answer.DONE if answer is scope.Answer.ENDED_NEXT_REFUSED else answer
-        if next_waiter is None:
-            pooled.dirty = False
-            self._put(pooled)
-        elif next_waiter.waits():
-            self._grant(pooled, next_waiter, bound=True)
-        else:  # it was cancelled meanwhile
-            self._leave(pooled, next_waiter)
-            self._put(pooled)
-        return scope.Answer.DONE
+        return await handoff.finish(self, pooled, waiter, command)
 
-    def _next_waiter(self, pooled: PooledConnection, waiter: Waiter) -> Waiter | None:
-        """Give the waiter's place up, and choose who gets its connection."""
+    def learned(self, pooled: PooledConnection) -> None:
+        """A statement has failed because the schema had changed: every connection forgets what it keeps.
+
+        At most once a second, so that an application whose mistakes look the same does not empty all caches
+        for ever.
+        """
+        now = self._loop.time()
+        pooled.outdated()
+        if now < self._learned_at + 1.0:
+            return
+        self._learned_at = now
+        self._schema += 1
+        idle, self._idle = list(self._idle), deque()
+        for other in idle:
+            self._spawn(self._clean(other))
+            self._busy.add(other)
+        logger.info(
+            "database %s: its schema has changed; prepared statements and types are read anew", self.database
+        )
+
+    async def reopen(self, pooled: PooledConnection, waiter: Waiter) -> bool:
+        """Open a scope of which nothing has run once more, on its connection, which has forgotten everything.
+
+        False: it did not work.
+        """
+        connection = pooled.connection
+        if connection.is_closed() or driver.is_cancelling(connection):
+            return False
+        driver.forget(connection)
+        message = waiter.opening.message(
+            pooled.proof_context, driver.statements(connection, pooled.proof_context.pooled), scope.Before.ENDED
+        )
+        _, opened = driver.send(connection, scope.FORGET + message, 2)
+        answer = await opened
+        return answer.error is None
+
+    def lost_writability(self) -> None:
+        """The server has become, or always was, read-only: no connection to it is used again."""
+        for pooled in (*self._idle, *self._busy):
+            pooled.read_only = True
+        while self._idle:
+            self.drop(self._idle.pop(), "read-only")
+
+    def next_waiter(self, pooled: PooledConnection, waiter: Waiter) -> Waiter | None:
+        """See `handoff.Owner`."""
         now = self._loop.time()
         self.admission.leave(waiter.tenant_key, now - pooled.since, now)
         pooled.since = now
-        if pooled.tainted or self._closing or self._must_yield():
+        if self._closing or self._must_yield() or pooled.read_only or pooled.schema != self._schema:
             return None
         if pooled.handed >= HANDS or now - pooled.rested > LONGEST:
             return None
         pooled.handed += 1
         return self._next(now)
-
-    def _read(self, pooled: PooledConnection, error: BaseException, next_waiter: Waiter | None) -> scope.Answer:
-        closed = pooled.connection.is_closed()
-        return scope.read_answer(
-            sqlstate=error.sqlstate if isinstance(error, asyncpg.PostgresError) else None,
-            closed=closed,
-            in_transaction=not closed and pooled.connection.is_in_transaction(),
-            next_sent=next_waiter is not None,
-        )
-
-    def _after_failed_handoff(
-        self, pooled: PooledConnection, next_waiter: Waiter | None, answer: scope.Answer, error: BaseException
-    ) -> None:
-        """The end message failed in one of its parts: give the connection to the next waiter, or take it back."""
-        if answer is scope.Answer.UNKNOWN:
-            if next_waiter is not None:
-                self.admission.restore(next_waiter, next_waiter.tenant_key, next_waiter.terms, self._loop.time())
-            self._drop(pooled, "broken")
-        elif next_waiter is None:
-            self._put(pooled)
-        elif answer is scope.Answer.ENDED_NEXT_REFUSED and getattr(error, "sqlstate", None) in sqlstates.REFUSALS:
-            self._leave(pooled, next_waiter)
-            if next_waiter.waits():
-                assert next_waiter.future is not None
-                next_waiter.future.set_exception(error)
-            self._put(pooled)
-        elif next_waiter.waits():
-            self._grant(pooled, next_waiter, bound=False)
-        else:
-            self._leave(pooled, next_waiter)
-            self._put(pooled)
 
     # -- connections change hands ------------------------------------------------------------------------
 
@@ -346,26 +330,50 @@ class Pool:
             self.admission.leave(waiter.tenant_key, 0.0, now)
         return None
 
-    def _grant(self, pooled: PooledConnection, waiter: Waiter, *, bound: bool) -> None:
+    def grant(self, pooled: PooledConnection, waiter: Waiter, *, bound: bool) -> None:
+        """See `handoff.Owner`."""
         pooled.since = self._loop.time()
         waiter.pooled, waiter.bound = pooled, bound
         assert waiter.future is not None
         waiter.future.set_result(None)
 
-    def _put(self, pooled: PooledConnection) -> None:
-        """Take a connection back: to the next caller, to cleanup, or to the idle ones."""
+    def withdraw(self, pooled: PooledConnection, waiter: Waiter) -> None:
+        """See `handoff.Owner`."""
+        self._leave(pooled, waiter)
+
+    def put_back(self, waiter: Waiter) -> None:
+        """See `handoff.Owner`."""
+        self.admission.restore(waiter, waiter.tenant_key, waiter.terms, self._loop.time())
+
+    def watch(self, pooled: PooledConnection, answer: asyncio.Future[Answer], seconds: float) -> None:
+        """See `handoff.Owner`."""
+
+        async def watching() -> None:
+            await asyncio.wait([answer], timeout=seconds)
+            if not answer.done():
+                self.drop(pooled, "broken")
+
+        self._spawn(watching())
+
+    def take_back(self, pooled: PooledConnection) -> None:
+        """See `handoff.Owner`."""
+        if pooled.dropped:
+            return
         now = pooled.since = self._loop.time()
         if pooled.connection.is_closed():
-            self._drop(pooled, "broken")
+            self.drop(pooled, "broken")
             return
-        if pooled.tainted or self._closing or self._must_yield():
-            reason = "tainted" if pooled.tainted else "closing" if self._closing else "budget"
-            self._drop(pooled, reason)
+        if self._closing or pooled.read_only or self._must_yield():
+            self.drop(pooled, "closing" if self._closing else "read-only" if pooled.read_only else "budget")
+            return
+        if pooled.schema != self._schema:
+            self._busy.add(pooled)
+            self._spawn(self._clean(pooled))
             return
         waiter = self._next(now)
         if waiter is not None:
             self._busy.add(pooled)
-            self._grant(pooled, waiter, bound=False)
+            self.grant(pooled, waiter, bound=False)
         elif pooled.dirty:
             self._spawn(self._clean(pooled))
         else:
@@ -377,7 +385,7 @@ class Pool:
         while self._idle and (waiter := self._next(now)) is not None:
             pooled = self._idle.pop()
             self._busy.add(pooled)
-            self._grant(pooled, waiter, bound=False)
+            self.grant(pooled, waiter, bound=False)
 
     def _leave(self, pooled: PooledConnection, waiter: Waiter) -> None:
         now = self._loop.time()
@@ -387,7 +395,7 @@ class Pool:
         """The scope's connection is of no more use: cut it."""
         self._let_go(pooled)
         self._leave(pooled, waiter)
-        self._drop(pooled, "broken")
+        self.drop(pooled, "broken")
 
     async def _clean(self, pooled: PooledConnection) -> None:
         """Bring a connection of any state back, or cut it. Bounded."""
@@ -395,18 +403,25 @@ class Pool:
         try:
             async with asyncio.timeout(CLEANUP):
                 await disconnect.wait_cancelled(pooled.connection)
-                await pooled.connection.execute(scope.ROLLBACK_AND_RESET)
-                if pooled.tainted:
-                    await pooled.connection.execute(scope.FORGET_PREPARED)
+                driver.ensure_quiet(pooled.connection)
+                schema, first = self._schema, b""
+                if pooled.schema != schema:
+                    driver.forget(pooled.connection)
+                    first = scope.FORGET
+                answers = driver.send(pooled.connection, first + scope.reset(rollback=True), 2 if first else 1)
+                for answer in answers:
+                    if (error := (await answer).error) is not None:
+                        raise error
+                pooled.schema = schema
         except BaseException as error:
-            self._drop(pooled, "broken")
+            self.drop(pooled, "broken")
             if not isinstance(error, Exception):
                 raise
             return
         pooled.dirty = False
-        self._put(pooled)
+        self.take_back(pooled)
 
-    def _drop(self, pooled: PooledConnection, reason: str) -> None:
+    def drop(self, pooled: PooledConnection, reason: str) -> None:
         """Part with a connection and with what runs on it, once; its permit comes back when it is gone."""
         if pooled.dropped:
             return
@@ -418,10 +433,15 @@ class Pool:
         if pooled.connection.is_closed():
             self._opener.on_closed()
         else:
-            self._spawn(self._close_connection(pooled.connection))
+            end_session = reason == "leftovers" and pooled.proof_context.pooled
+            self._spawn(self._close_connection(pooled.connection, end_session=end_session))
 
-    async def _close_connection(self, connection: Connection) -> None:
+    async def _close_connection(self, connection: Connection, *, end_session: bool) -> None:
+        """Close it; `end_session`: at the server too, where a pooler would give the process to somebody else."""
         try:
+            if end_session:
+                (ended,) = driver.send(connection, scope.END_SESSION)
+                await asyncio.wait([ended], timeout=CLEANUP)
             await disconnect.cancel_and_close(connection)
         finally:
             self._opener.on_closed()
@@ -442,7 +462,7 @@ class Pool:
 
     def opened(self, connection: Connection, proof_context: scope.ProofContext) -> None:
         """See `Owner`."""
-        self._put(PooledConnection(connection, proof_context, self._loop.time()))
+        self.take_back(PooledConnection(connection, proof_context, self._loop.time(), self._schema))
 
     def on_connect_failed(self, error: TenantryError) -> None:
         """See `Owner`."""
@@ -494,13 +514,13 @@ class Pool:
         """See `Spender`."""
         if not self._idle:
             return False
-        self._drop(self._idle.popleft(), "budget")
+        self.drop(self._idle.popleft(), "budget")
         return True
 
     def reap(self, now: float) -> None:
         """Close what has been idle for too long."""
         while self._idle and now - self._idle[0].since >= self._idle_seconds:
-            self._drop(self._idle.popleft(), "idle")
+            self.drop(self._idle.popleft(), "idle")
 
     def state(self) -> dict[str, int]:
         """Connections by state: "idle", "busy" (in a scope or being cleaned), "opening"."""
@@ -528,7 +548,7 @@ class Pool:
                     await self._vacant.wait()
         cut = len(self._busy)
         for pooled in list(self._busy):
-            self._drop(pooled, "closing")
+            self.drop(pooled, "closing")
         await driver.wait_closed(self._tasks, CLEANUP)
         self._budget.part(self)
         return cut

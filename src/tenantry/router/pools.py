@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import asyncpg
+
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.errors import ConfigError, DatabaseUnavailable, RouterClosed
+from tenantry.errors import ConfigError, DatabaseUnavailable, RouterClosed, TenantryError
 from tenantry.events import Events
 from tenantry.ids import Kind
 from tenantry.router import driver, roles
@@ -20,6 +23,7 @@ from tenantry.router.origin import Origin
 from tenantry.router.pool import Pool
 from tenantry.router.scope import ProofContext
 from tenantry.router.waiter import Waiter
+from tenantry.runtime.connection_errors import NOT_CONNECTED
 from tenantry.runtime.durations import seconds
 from tenantry.runtime.shielded import stop
 
@@ -67,6 +71,9 @@ class Limits:
         seconds("timeout", self.timeout)
         seconds("connect_timeout", self.connect_timeout)
 
+
+#: A DSN that asks for a standby, in a libpq parameter.
+_STANDBY_WANTED = re.compile(r"target_session_attrs=(standby|prefer-standby|read-only)\b")
 
 Resolve = Callable[[str], Awaitable[DatabaseSpec | None]]
 
@@ -161,11 +168,28 @@ class Pools:
         )
 
     async def dial(self, spec: DatabaseSpec) -> tuple[Connection, ProofContext]:
-        """Open a connection that is fit for scopes: its role is safe, its session prepared.
+        """Open a connection that is fit for scopes: its role is safe, its session prepared, its server writable.
+
+        Where the database does not let us in, its DSN is read again: a password that was rotated stands there.
 
         Raises:
             UnsafeRole, ConfigError, DatabaseUnavailable, or what asyncpg raises.
         """
+        known = self._specs.get(spec.name, spec)
+        try:
+            return await self._dial(known)
+        except (*NOT_CONNECTED, DatabaseUnavailable) as error:
+            try:
+                fresh = known if known.reread is None else known.reread()
+            except TenantryError:
+                fresh = known  # what was read before is all there is
+            # Cut off after it was let in: a pooler has given it a server's process that was ending. Once more.
+            if fresh.dsn == known.dsn and not isinstance(error, asyncpg.ConnectionDoesNotExistError):
+                raise
+        self._specs[spec.name] = fresh
+        return await self._dial(fresh)
+
+    async def _dial(self, spec: DatabaseSpec) -> tuple[Connection, ProofContext]:
         cached = spec.prepared_statements is not False
         connection = await self._connect(spec, cached)
         try:
@@ -182,13 +206,19 @@ class Pools:
                     f"tenancy.hardened to {str(session.hardened).lower()}, or run `tenantry init`",
                     key="tenancy.hardened",
                 )
+            if driver.is_standby(connection) and not _STANDBY_WANTED.search(spec.dsn):
+                raise DatabaseUnavailable(
+                    spec.name,
+                    "its DSN leads to a hot standby, which takes no writes; if that is meant, say "
+                    "target_session_attrs=standby in the DSN",
+                )
             if self._on_connect is not None:
                 await self._on_connect(connection)
         except BaseException:
             connection.terminate()
             raise
         backend = 0 if session.pooled else session.backend
-        return connection, ProofContext(backend, " " * session.activity_size if spec.key else "")
+        return connection, ProofContext(backend, session.pooled)
 
     @asynccontextmanager
     async def permit(self, database: str) -> AsyncIterator[None]:

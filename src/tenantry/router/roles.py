@@ -51,8 +51,6 @@ class Session(NamedTuple):
     """Process id of the server process."""
     hardened: bool
     """The database wants proofs."""
-    activity_size: int
-    """Bytes of a statement that `pg_stat_activity` shows."""
 
 
 async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, timeout: float) -> Session:
@@ -82,5 +80,7 @@ async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, ti
             [fix for _, fix in found],
         )
     if not facts["installed"]:
-        raise DatabaseUnavailable(database, "the tenantry schema is not installed; run `tenantry init`")
-    return Session(pooled, facts["backend"], facts["hardened"], facts["activity_size"])
+        raise DatabaseUnavailable(
+            database, "the tenantry schema is not installed, or older than this router; run `tenantry init`"
+        )
+    return Session(pooled, facts["backend"], facts["hardened"])

@@ -119,27 +119,41 @@ class TenantRouter:
     async def fetch(
         self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None
     ) -> list[asyncpg.Record]:
-        """One query in a scope of its own: its rows. `timeout` as in `tenant`."""
-        async with self.tenant(tenant_id, timeout=timeout) as connection:
-            return await connection.fetch(query, *args)
+        """One query in a scope of its own: its rows. `timeout` as in `tenant`.
+
+        This and its kin send the query once more where it failed because the schema had changed, the connection
+        broke or its server had become read-only: nothing is committed then.
+        """
+        rows: list[asyncpg.Record] = await self._once("fetch", tenant_id, query, args, timeout)
+        return rows
 
     async def fetchrow(
         self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None
     ) -> asyncpg.Record | None:
         """One query in a scope of its own: its first row, or None."""
-        async with self.tenant(tenant_id, timeout=timeout) as connection:
-            row: asyncpg.Record | None = await connection.fetchrow(query, *args)
-            return row
+        row: asyncpg.Record | None = await self._once("fetchrow", tenant_id, query, args, timeout)
+        return row
 
     async def fetchval(self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None) -> Any:
         """One query in a scope of its own: the first value of its first row, or None."""
-        async with self.tenant(tenant_id, timeout=timeout) as connection:
-            return await connection.fetchval(query, *args)
+        return await self._once("fetchval", tenant_id, query, args, timeout)
 
     async def execute(self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None) -> str:
         """One command in a scope of its own, committed: its status, as "INSERT 0 1"."""
+        return str(await self._once("execute", tenant_id, query, args, timeout))
+
+    async def _once(
+        self, method: str, tenant_id: TenantId, query: str, args: tuple[Any, ...], timeout: float | None
+    ) -> Any:
+        checkout = self.tenant(tenant_id, timeout=timeout)
+        try:
+            async with checkout as connection:
+                return await getattr(connection, method)(query, *args)
+        except Exception:
+            if not checkout.worth_repeating or _may_commit(query, args):
+                raise
         async with self.tenant(tenant_id, timeout=timeout) as connection:
-            return await connection.execute(query, *args)
+            return await getattr(connection, method)(query, *args)
 
     async def run(
         self,
@@ -154,8 +168,9 @@ class TenantRouter:
     ) -> T:
         """Run `work(conn)` in a scope, and again when PostgreSQL says "try again".
 
-        That is a serialization failure (40001) or a deadlock (40P01), in the work or at COMMIT: nothing was
-        written then. The work may run several times, so it must do nothing outside the database that can't
+        That is a serialization failure (40001) or a deadlock (40P01), in the work or at COMMIT; or the schema had
+        changed, the connection broke before COMMIT, or its server had become read-only. Nothing was written then.
+        The work may run several times, so it must do nothing outside the database that can't
         be repeated. An error whose outcome is unknown, like a lost connection, is never retried.
 
         Args:
@@ -165,17 +180,19 @@ class TenantRouter:
         loop = self.loop
         deadline = loop.time() + (self._limits.timeout if timeout is None else seconds("timeout", timeout))
         for attempt in range(1, attempts + 1):
+            checkout = self.tenant(
+                tenant_id,
+                readonly=readonly,
+                isolation=isolation,
+                deferrable=deferrable,
+                timeout=max(0.0, deadline - loop.time()),
+            )
             try:
-                async with self.tenant(
-                    tenant_id,
-                    readonly=readonly,
-                    isolation=isolation,
-                    deferrable=deferrable,
-                    timeout=max(0.0, deadline - loop.time()),
-                ) as connection:
+                async with checkout as connection:
                     return await work(connection)
-            except TRANSIENT:
-                if attempt == attempts or loop.time() >= deadline:
+            except Exception as error:
+                again = isinstance(error, TRANSIENT) or checkout.worth_repeating
+                if not again or attempt == attempts or loop.time() >= deadline:
                     raise
                 await asyncio.sleep(self._dice.random() * 0.002 * 2.0 ** min(attempt, 7))
         raise ValueError("attempts must be at least 1")
@@ -329,3 +346,8 @@ class TenantRouter:
     def __repr__(self) -> str:
         pools = ", ".join(repr(pool) for pool in self.pools.open_pools().values())
         return f"<Router {self._state}, {len(self.directory)} tenants cached, {pools or 'no pools'}>"
+
+
+def _may_commit(query: str, args: tuple[Any, ...]) -> bool:
+    """The query goes by the simple protocol and may hold several statements, a COMMIT among them."""
+    return not args and ";" in query.strip().rstrip(";")

@@ -1,66 +1,73 @@
-"""The scope protocol: the only code that binds a tenant.
+"""The scope protocol: the only code that binds a tenant. Pure: messages, and what their answers mean.
 
 A scope is one transaction for one tenant. A hand-written wrapper pays five flights (network round trips)
 for one query: BEGIN, set_config, the query, COMMIT, the pool's reset. A scope pays three:
 
-    1.  BEGIN; CALL tenantry.enter('<tenant>')         one message
+    1.  [BEGIN, CALL tenantry.enter(tenant, proof, statements)]         one unit
     2.  the query
-    3.  COMMIT; <reset>                                 one message
+    3.  [COMMIT] [reset]                                                two units, sent together
 
-and two when somebody is waiting for the database, because then the third message goes on:
+and two when somebody is waiting for the database, because then the third goes on with the next caller's opening:
 
-    3.  COMMIT; <reset>; BEGIN; CALL tenantry.enter('<next tenant>')
+    3.  [COMMIT] [BEGIN, reset, COMMIT, BEGIN, CALL tenantry.enter(next)]
 
-`tenantry.enter` is `tenantry.bind` as a procedure: CALL costs the server half of what SELECT does.
+A *unit* is what the server answers as a whole: after an error it skips the rest of the unit, and nothing of the
+next. So COMMIT's answer is its own caller's alone, a reset that fails takes nothing back of what is committed, and
+what follows a failed reset in its unit, the next caller's opening, is not run.
 
-PostgreSQL runs the statements of a message in order and skips the rest after an error, so one answer has to
-be read for two callers. `read_answer` does that from what the connection says of itself afterwards:
+The opening goes by the extended protocol. `current_query()`, `pg_stat_activity`, `pg_stat_statements` and code
+that an earlier scope has left for its COMMIT show `CALL tenantry.enter($1, $2, $3)`: a proof never stands in a
+text. Its statements are parsed anew each time, as the unnamed one: one with a name could have been replaced.
 
-    no error                         the first is committed, the next one bound
-    error, no transaction open       the COMMIT failed; the rest never ran
-    error, a transaction open        the first is committed; the bind of the next one was refused
-    connection gone, or cancelled    nobody knows; the first is told so, nothing of the next one ran
+`enter` is `tenantry.bind` as a procedure (CALL costs the server half of what SELECT does), and it looks at the
+session's prepared statements: a scope may have replaced or deallocated what asyncpg keeps, or left its own. Then
+it refuses with TN005, and the connection is given up before anything of the caller has run.
 
-The first caller gets its own answer either way, never the other's.
+Behind a pooler each opening begins with a reset: the server's process may come from any client, and from a scope
+that is still open where its application has ended the transaction by hand.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from itertools import cycle
+from random import SystemRandom
 from typing import Final, NamedTuple
 
 from tenantry.ids import tag
 from tenantry.proof import bind_proof
-from tenantry.runtime.sqlstates import IN_FAILED_TRANSACTION
-from tenantry.runtime.sqltext import literal
+from tenantry.router.messages import SYNC, bound, parsed, simple, statement
+from tenantry.router.wire import Answer
 
-_UNLOCK: Final = "pg_catalog.pg_advisory_unlock_all()"  # a scope may have put its own before it
-_RESET_ALL_BUT_LOCKS: Final = (
-    "CLOSE ALL; UNLISTEN *; RESET SESSION AUTHORIZATION; RESET ALL; DISCARD SEQUENCES; DISCARD TEMP"
+#: Undoes all that a scope may leave on its connection, except prepared statements, which asyncpg caches, and
+#: session locks. Giving back the session's authorization gives back its role, one that ALTER ROLE … SET role has
+#: set included. asyncpg's default reset leaves temporary tables, `lastval()`, and roles behind.
+_RESET: Final = (
+    "CLOSE ALL",
+    "UNLISTEN *",
+    "RESET SESSION AUTHORIZATION",
+    "RESET ALL",
+    "DISCARD SEQUENCES",
+    "DISCARD TEMP",
 )
+_UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock_all()"  # a scope may have put its own before it
 
-#: Undoes all that a scope may leave on its connection, except prepared statements, which asyncpg caches. Giving
-#: back the session's authorization gives back its role, one that ALTER ROLE … SET role has set included.
-#: asyncpg's default reset leaves temporary tables, `lastval()`, and roles behind.
-RESET: Final = f"SELECT {_UNLOCK}; {_RESET_ALL_BUT_LOCKS}"
+_dice = SystemRandom()
 
-#: Between the end of one scope and the beginning of the next in one message.
-_RESET_BETWEEN: Final = f"; BEGIN; {_RESET_ALL_BUT_LOCKS}; COMMIT; "
+#: `random()` must not go on from where a scope's setseed() has left it, and RESET leaves it there.
+_SEEDS: Final = tuple(f"SET seed TO {_dice.uniform(-1, 1):.9f}" for _ in range(64))
 
-#: Brings a connection in any state back to a clean one. ROLLBACK outside a transaction only warns.
-ROLLBACK_AND_RESET: Final = f"ROLLBACK; {RESET}"
+#: The same as units of the simple protocol: an implicit transaction each.
+_RESET_UNITS: Final = cycle("; ".join((_UNLOCK, *_RESET, seed)) for seed in _SEEDS)
 
-#: Forgets what SQL's own PREPARE has left, and spares asyncpg's statements. The connection is closed as well,
-#: but a pooler in between keeps the server process, and gives it to the next tenant.
-FORGET_PREPARED: Final = (
-    "DO $$ DECLARE left_over text; BEGIN FOR left_over IN SELECT name FROM pg_catalog.pg_prepared_statements "
-    "WHERE from_sql LOOP EXECUTE pg_catalog.format('DEALLOCATE %I', left_over); END LOOP; END $$"
+#: In front of an opening, in its unit. A transaction of its own: a BEGIN that follows statements of the same unit
+#: goes on with their transaction, so the scope would run at the isolation level that the last one has set for
+#: the session, and its ROLLBACK would bring back what the reset has undone. Session locks are given back by
+#: `enter`: a SELECT of its own costs more than the rest of the reset together.
+_RESETS_FIRST: Final = cycle(
+    b"".join(statement(sql) for sql in ("BEGIN", *_RESET, seed, "COMMIT")) for seed in _SEEDS
 )
-
-#: In a transaction that has failed, fails with 25P02 and so keeps PostgreSQL from answering COMMIT with a
-#: silent rollback. Sent only when some statement of the scope has failed: it is then the first statement of
-#: the message, and nothing else in the message can fail with that code.
-ASSERT_ALIVE: Final = "SELECT 1; "
+_ROLLBACK_FIRST: Final = statement("ROLLBACK")
 
 _LEVELS: Final = {
     "read_committed": "READ COMMITTED",
@@ -100,20 +107,28 @@ PLAIN: Final = Mode()
 
 
 class ProofContext(NamedTuple):
-    """Hardened mode: what the router puts into a bind on one connection."""
+    """What an opening depends on of its connection."""
 
     backend: int
-    """The server process that the proof is for; 0 for any, behind a pooler."""
-    padding: str
-    """Blanks in front of the message, as many as `pg_stat_activity` shows: nobody reads a proof there."""
+    """The server process that a proof is for; 0 for any, behind a pooler."""
+    pooled: bool = False
+    """A pooler stands in between."""
+
+
+class Before(Enum):
+    """What a connection's session is in before an opening."""
+
+    CLEAN = "nothing of an earlier scope is there"
+    ENDED = "an earlier scope has ended, and is not reset"
+    OPEN = "a transaction may be open"
 
 
 class ScopeOpener:
     """How scopes of one tenant are opened on one database. Made once and used again."""
 
-    # Immutable.
+    # Mutable state: _last, the message that was made last without a proof, with what it depends on.
 
-    __slots__ = ("_after", "_begin", "_key", "_plain", "_plain_after_reset", "statement_timeout", "tag", "tenant")
+    __slots__ = ("_head", "_key", "_last", "_tail", "statement_timeout", "tag", "tenant")
 
     def __init__(self, begin: str, tenant: str, statement_timeout: int | None = None, key: bytes | None = None):
         """Args:
@@ -126,80 +141,76 @@ class ScopeOpener:
         self.tag = tag(tenant)
         """What the scope leaves in `application_name`."""
         self.statement_timeout = statement_timeout
-        self._begin = begin
-        self._after = "" if statement_timeout is None else f"; SET LOCAL statement_timeout = {statement_timeout:d}"
+        self._head = statement(begin) + parsed("CALL tenantry.enter($1, $2, $3)")
+        after = (
+            b"" if statement_timeout is None else statement(f"SET LOCAL statement_timeout = {statement_timeout:d}")
+        )
+        self._tail = after + SYNC
         self._key = key
-        self._plain = f"{begin}; CALL tenantry.enter({literal(tenant)}){self._after}"
-        self._plain_after_reset = _RESET_BETWEEN + self._plain
+        self._last: tuple[int, bytes] | None = None
 
-    def message(self, context: ProofContext) -> str:
-        """Opens the scope on a clean connection."""
-        return self._plain if self._key is None else context.padding + self._proven(self._key, context)
+    def message(self, context: ProofContext, statements: int, before: Before = Before.CLEAN) -> bytes:
+        """The unit that opens the scope.
 
-    def message_after(self, ending: str, context: ProofContext) -> str:
-        """Ends what is open by `ending`, resets, and opens this scope.
-
-        Session locks are given back by `enter`: a SELECT of its own costs more than the rest of the reset
-        together. The reset is a transaction of its own: a BEGIN that follows statements of
-        the same message goes on with their transaction, so this scope would run at the isolation level that
-        the last one has set for the session, and its ROLLBACK would bring back what the reset has undone.
+        Args:
+            statements: how many named ones asyncpg has on the session; -1: any number.
+            before: what must be undone first. Behind a pooler the session is never clean.
         """
+        opening = self._opening(context, statements)
+        if before is Before.CLEAN and not context.pooled:
+            return opening
+        reset = next(_RESETS_FIRST) + opening
+        return _ROLLBACK_FIRST + reset if before is Before.OPEN else reset
+
+    def _opening(self, context: ProofContext, statements: int) -> bytes:
+        if self._key is None and self._last is not None and self._last[0] == statements:
+            return self._last[1]
+        proof = None if self._key is None else bind_proof(self._key, context.backend, self.tenant)
+        message = self._head + bound((self.tenant, proof, str(statements))) + self._tail
         if self._key is None:
-            return ending + self._plain_after_reset
-        return f"{context.padding}{ending}{_RESET_BETWEEN}{self._proven(self._key, context)}"
-
-    def _proven(self, key: bytes, context: ProofContext) -> str:
-        proof = bind_proof(key, context.backend, self.tenant)
-        return f"{self._begin}; CALL tenantry.enter({literal(self.tenant)}, '{proof}'){self._after}"
+            self._last = (statements, message)
+        return message
 
 
-def end_message(
-    command: str,
-    next: ScopeOpener | None,
-    context: ProofContext,
-    *,
-    check_failed: bool = False,
-    deallocate: bool = False,
-) -> str:
-    """The message that ends a scope, and opens the next one when somebody is waiting.
+def end(command: str, context: ProofContext) -> bytes:
+    """The unit that ends a scope by `command`, "COMMIT" or "ROLLBACK".
 
-    Args:
-        command: "COMMIT" or "ROLLBACK".
-        next: how the next caller's scope is opened, or None.
-        context: the connection's.
-        check_failed: a statement of the scope has failed; make sure that the transaction is alive.
-        deallocate: the scope has used SQL's PREPARE, and the connection will be closed. A pooler behind it keeps
-            the server's side, which must not keep the statements.
+    Behind a pooler the reset stands in it, after the COMMIT: with the answer to COMMIT the pooler may give the
+    server's process to somebody else. The reset is a transaction of its own there too, and the tags tell how far
+    the unit came.
     """
-    ending = ASSERT_ALIVE + command if check_failed and command == "COMMIT" else command
-    if deallocate:
-        return f"{ending}; {RESET}; {FORGET_PREPARED}"
-    return f"{ending}; {RESET}" if next is None else next.message_after(ending, context)
+    if context.pooled:
+        return simple(f"{command}; {next(_RESET_UNITS)}")
+    return simple(command)
 
 
-class Answer(Enum):
-    """What the answer to a closing message means for the two callers in it."""
-
-    DONE = "the first ended as it asked, the next one (if any) is bound"
-    ENDED_NEXT_REFUSED = "the first ended as it asked, the bind of the next one was refused"
-    NOT_ENDED = "the first one's COMMIT failed, nothing after it ran"
-    WAS_FAILED = "the first one's transaction had failed before; nothing was committed"
-    UNKNOWN = "the connection went away, or the message was cut short"
+def reset(*, rollback: bool = False) -> bytes:
+    """The unit that brings a session back to a clean state. ROLLBACK outside a transaction only warns."""
+    return simple(("ROLLBACK; " if rollback else "") + next(_RESET_UNITS))
 
 
-def read_answer(*, sqlstate: str | None, closed: bool, in_transaction: bool, next_sent: bool) -> Answer:
-    """Tell what a closing message did that raised an error.
+#: In front of an opening, as a unit: rolls back and forgets every prepared statement. `driver.forget` is the
+#: client's side of it.
+FORGET: Final = simple("ROLLBACK; DEALLOCATE ALL")
 
-    Args:
-        sqlstate: of the error that PostgreSQL answered, None when there was none of its own.
-        closed: the connection is gone.
-        in_transaction: a transaction, alive or failed, is open now.
-        next_sent: the message went on with the next caller's opening.
+#: Ends the server's process, whose state is beyond repair; the transaction that was refused is still open.
+END_SESSION: Final = simple("ROLLBACK; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")
+
+
+class Outcome(Enum):
+    """What became of a scope's transaction: what its caller is told is true (guarantee G23)."""
+
+    COMMITTED = "it is committed"
+    ROLLED_BACK = "it is rolled back, as asked or because a statement had failed"
+    REFUSED = "the COMMIT failed, nothing of it is committed"
+    UNKNOWN = "the connection went away before the answer: committed or not, nobody knows"
+
+
+def outcome(answer: Answer) -> Outcome:
+    """Read the answer to the unit that ends a scope.
+
+    A COMMIT in a transaction that has failed is no error to PostgreSQL: it answers ROLLBACK.
     """
-    if closed or sqlstate is None:
-        return Answer.UNKNOWN
-    if not in_transaction:
-        return Answer.NOT_ENDED
-    if sqlstate == IN_FAILED_TRANSACTION:
-        return Answer.WAS_FAILED
-    return Answer.ENDED_NEXT_REFUSED if next_sent else Answer.UNKNOWN
+    if answer.completed:
+        return Outcome.COMMITTED if answer.completed[0] == "COMMIT" else Outcome.ROLLED_BACK
+    return Outcome.UNKNOWN if answer.lost else Outcome.REFUSED

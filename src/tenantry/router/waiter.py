@@ -19,6 +19,7 @@ class Waiter:
         "future",
         "opening",
         "pooled",
+        "retried",
         "task",
         "tenant",
         "tenant_key",
@@ -42,6 +43,8 @@ class Waiter:
         self.bound = False
         """The connection was handed over already bound."""
         self.task = asyncio.current_task()
+        self.retried = 0
+        """How often its opening was interrupted by somebody else."""
 
     def waits(self) -> bool:
         """It is in a line, and its caller has not gone."""
@@ -64,12 +67,15 @@ class PooledConnection:
         "handed",
         "holder",
         "proof_context",
+        "read_only",
         "rested",
+        "schema",
         "since",
-        "tainted",
     )
 
-    def __init__(self, connection: Connection, proof_context: scope.ProofContext, now: float) -> None:
+    def __init__(
+        self, connection: Connection, proof_context: scope.ProofContext, now: float, schema: int = 0
+    ) -> None:
         self.connection = connection
         self.proof_context = proof_context
         self.since = now
@@ -80,9 +86,15 @@ class PooledConnection:
         """How often it has been handed on since."""
         self.holder: Waiter | None = None
         """Whose scope is open on it."""
+        self.schema = schema
+        """How many schema changes it has learned of; not as many as the pool: it must forget what it keeps."""
         self.dirty = False
         """It is in a transaction, or keeps what a scope left: to be rolled back and reset before use."""
+        self.read_only = False
+        """It leads to a server that takes no writes: not to be used again."""
         self.dropped = False
         """The pool has parted with it; whoever still has it in hand must not bring it back."""
-        self.tainted = False
-        """It holds what no reset undoes: to be closed when the scope ends, not handed on."""
+
+    def outdated(self) -> None:
+        """What asyncpg keeps of it no longer fits: it forgets that when its scope has ended."""
+        self.schema = -1

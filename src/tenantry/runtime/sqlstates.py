@@ -12,11 +12,15 @@ FENCED: Final = "TN002"
 SUSPENDED: Final = "TN003"
 #: `bind`: the proof does not fit (hardened mode).
 UNPROVEN: Final = "TN004"
+#: `enter`: the session holds prepared statements that an earlier scope has left, replaced or deallocated.
+LEFTOVERS: Final = "TN005"
 #: A plan's limit is reached (`tenantry.kits`).
 QUOTA_EXCEEDED: Final = "TN010"
 
 #: PostgreSQL: serialization_failure. `bind` raises it too, where its snapshot is older than the placement.
 SERIALIZATION_FAILURE: Final = "40001"
+#: PostgreSQL: query_canceled.
+CANCELLED: Final = "57014"
 #: PostgreSQL: in_failed_sql_transaction.
 IN_FAILED_TRANSACTION: Final = "25P02"
 #: PostgreSQL: insufficient_privilege; row-level security refuses a new row with it.

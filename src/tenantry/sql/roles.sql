@@ -34,8 +34,7 @@ SELECT
      FROM lineage JOIN pg_class AS c ON c.oid = lineage.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace)::text
         AS unforced,
     coalesce(current_setting($2::text, true), '') <> '' AS bound,     -- $2: the setting that says who is bound
-    (SELECT setting::int FROM pg_settings WHERE name = 'track_activity_query_size') AS activity_size,
-    to_regprocedure('tenantry.bind(text)') IS NOT NULL AS installed,
+    to_regprocedure('tenantry.enter(text, text, integer)') IS NOT NULL AS installed,
     -- the body tells; the table tenantry.database_identity is not ours to read
     coalesce((SELECT p.prosrc LIKE '%this database is hardened%' FROM pg_proc AS p
               WHERE p.oid = to_regprocedure('tenantry.bind(text)')), false) AS hardened

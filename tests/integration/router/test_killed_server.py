@@ -8,7 +8,7 @@ from collections.abc import Callable
 import asyncpg
 import pytest
 
-from tenantry import Router
+from tenantry import CommitUnknown, Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import DatabaseUnavailable, ScopeLost
 from tenantry.ids import TenantId
@@ -17,7 +17,7 @@ from tests.support.product import product_on
 from tests.support.quiet import nothing_leaked
 from tests.support.until import until
 
-LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, asyncpg.PostgresError, ScopeLost)
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, CommitUnknown, ScopeLost)
 
 
 async def test_a_server_killed_in_a_scope_is_told_and_served_again_when_it_is_back() -> None:

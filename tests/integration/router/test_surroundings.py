@@ -35,7 +35,7 @@ async def test_a_role_that_the_login_role_takes_by_default_is_back_in_every_scop
 async def test_where_citus_is_installed_the_tenant_is_set_as_citus_propagates_it(pg18: EmbeddedServer) -> None:
     """Citus itself isn't here; a row in the catalog says that it is, so this is about what is generated."""
     body = "SELECT prosrc FROM pg_proc WHERE oid IN ('tenantry.bind(text)'::regprocedure, {enter})"
-    bodies = body.format(enter="'tenantry.enter(text)'::regprocedure")
+    bodies = body.format(enter="'tenantry.enter(text, text, integer)'::regprocedure")
     with product_on(pg18) as product:
         async with product.admin() as admin:
             assert not (await admin.fetchrow(sql.query("check/local")))["citus_came_later"]

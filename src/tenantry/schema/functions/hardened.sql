@@ -61,13 +61,20 @@ $$;
 
 -- bind as a procedure, for the hot path: lock, then proof and check in one statement. Whatever is uncommon is left to
 -- bind.
-CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text, proof text)
+CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text, proof text, statements integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     done text;
 BEGIN
     IF pg_advisory_unlock_all() IS NULL THEN END IF;
+    -- One look at what an earlier scope may have done to the session's prepared statements. SQL's own PREPARE weighs
+    -- so much that nothing that was deallocated makes up for it.
+    IF greatest(statements, 0) <> (SELECT CASE WHEN statements < 0 THEN 0 ELSE count(*) END
+                                          + 1000000 * count(*) FILTER (WHERE p.from_sql)
+                                   FROM pg_prepared_statement() AS p) THEN
+        RAISE EXCEPTION 'this session holds prepared statements that are not the router''s' USING ERRCODE = 'TN005';
+    END IF;
     IF pg_try_advisory_xact_lock_shared(1415071060, hashtext(tenant))
        AND current_setting('transaction_isolation') = 'read committed' THEN
         SELECT set_config('tenantry.proof', encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(
@@ -84,6 +91,15 @@ BEGIN
             RETURN;
         END IF;
     END IF;
+    PERFORM tenantry.bind(tenant, proof);
+END
+$$;
+
+-- For routers that don't count their statements.
+CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text, proof text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_advisory_unlock_all() IS NULL THEN END IF;
     PERFORM tenantry.bind(tenant, proof);
 END
 $$;

@@ -54,14 +54,25 @@ $$;
 
 -- bind as a procedure, for the hot path: CALL costs the server half of what SELECT does. A scope begins
 -- without session locks, and giving them back costs less here than as a statement of the reset. As few steps
--- as the common case needs: lock, then check. Whatever is uncommon is left to bind.
-CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text)
+-- as the common case needs: look, lock, then check. Whatever is uncommon is left to bind.
+--
+-- statements: how many prepared statements the router's driver has on the session; -1: any number. A scope could have
+-- deallocated one and prepared its own under the name, and the next tenant's query would run that text: a session
+-- that is not as the router left it is refused.
+CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text, proof text, statements integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
     done text;
 BEGIN
     IF pg_advisory_unlock_all() IS NULL THEN END IF;
+    -- One look at what an earlier scope may have done to the session's prepared statements. SQL's own PREPARE weighs
+    -- so much that nothing that was deallocated makes up for it.
+    IF greatest(statements, 0) <> (SELECT CASE WHEN statements < 0 THEN 0 ELSE count(*) END
+                                          + 1000000 * count(*) FILTER (WHERE p.from_sql)
+                                   FROM pg_prepared_statement() AS p) THEN
+        RAISE EXCEPTION 'this session holds prepared statements that are not the router''s' USING ERRCODE = 'TN005';
+    END IF;
     IF pg_try_advisory_xact_lock_shared(1415071060, hashtext(tenant))
        AND current_setting('transaction_isolation') = 'read committed' THEN
         IF EXISTS (SELECT FROM tenantry.placement AS p
@@ -72,6 +83,15 @@ BEGIN
             RETURN;
         END IF;
     END IF;
+    PERFORM tenantry.bind(tenant);
+END
+$$;
+
+-- For routers that don't count their statements.
+CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_advisory_unlock_all() IS NULL THEN END IF;
     PERFORM tenantry.bind(tenant);
 END
 $$;
