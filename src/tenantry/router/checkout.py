@@ -197,8 +197,9 @@ class Checkout:
                 raise
             return  # the block's own error is what the caller must see
         pooled = self._pooled
-        driver.end_scope(pooled.connection)
         connection.detach()
+        driver.end_scope(pooled.connection)
+        left = perf_counter()
         outcome = "error"
         try:
             if kind is None:
@@ -214,7 +215,7 @@ class Checkout:
                     self._tenant,
                     self._pool.database,
                     outcome,
-                    connection.busy,
+                    connection.busy + (ended - left),  # what the scope has left for its COMMIT is its own work
                     ended - self._opened,
                     self._opened - self._arrived,
                     connection.statements,

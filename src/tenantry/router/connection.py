@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from time import perf_counter
 from typing import Any, NoReturn, cast
 
 import asyncpg
@@ -45,8 +44,8 @@ class ScopedConnection(_ConnectionProxy):
     cursors and transactions made through it.
     """
 
-    # Mutable state: _con (None once the scope is over), busy and statements (what the meter gets), prepared (how
-    # many statements asyncpg had on the server when the scope was opened).
+    # Mutable state: _con (None once the scope is over), busy and statements (what the meter gets, once it is
+    # over), _prepared (how many statements asyncpg had on the server when the scope was opened).
 
     __slots__ = ("_con", "_heal", "_origin", "_prepared", "busy", "statements")
 
@@ -61,14 +60,18 @@ class ScopedConnection(_ConnectionProxy):
         self.busy = 0.0
         self.statements = 0
 
-    async def _healed(self, connection: Connection, error: BaseException) -> bool:
-        """A statement failed: is it worth sending again? Only the first one of a scope ever is."""
+    async def _healed(self, connection: Connection, error: BaseException, calls: int) -> bool:
+        """A statement failed: is it worth sending again? Only the first one of a scope ever is.
+
+        Args:
+            calls: how often the server had run something of the scope, by whatever method, before it was sent.
+        """
         if connection.is_closed() or not isinstance(error, Exception):
             return False
         cached = driver.keeps_statements(connection) and (
             driver.statements(connection, pooled=False) == self._prepared  # none was prepared since
         )
-        return await self._heal(error, cached, self.statements == 0)
+        return await self._heal(error, cached, calls == 0)
 
     def _live(self) -> Connection:
         self._origin.check()
@@ -79,44 +82,35 @@ class ScopedConnection(_ConnectionProxy):
     async def fetch(self, query: str, *args: Any, **options: Any) -> list[Any]:
         """As `asyncpg.Connection.fetch`."""
         connection = self._live()
-        started = perf_counter()
+        calls = driver.calls(connection)
         try:
             return cast(list[Any], await connection.fetch(query, *args, **options))
         except BaseException as error:
-            if not await self._healed(connection, error):
+            if not await self._healed(connection, error, calls):
                 raise
             return cast(list[Any], await connection.fetch(query, *args, **options))
-        finally:
-            self.busy += perf_counter() - started
-            self.statements += 1
 
     async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
         """As `asyncpg.Connection.fetchrow`."""
         connection = self._live()
-        started = perf_counter()
+        calls = driver.calls(connection)
         try:
             return await connection.fetchrow(query, *args, **options)
         except BaseException as error:
-            if not await self._healed(connection, error):
+            if not await self._healed(connection, error, calls):
                 raise
             return await connection.fetchrow(query, *args, **options)
-        finally:
-            self.busy += perf_counter() - started
-            self.statements += 1
 
     async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
         """As `asyncpg.Connection.fetchval`."""
         connection = self._live()
-        started = perf_counter()
+        calls = driver.calls(connection)
         try:
             return await connection.fetchval(query, *args, **options)
         except BaseException as error:
-            if not await self._healed(connection, error):
+            if not await self._healed(connection, error, calls):
                 raise
             return await connection.fetchval(query, *args, **options)
-        finally:
-            self.busy += perf_counter() - started
-            self.statements += 1
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
         """As `asyncpg.Connection.execute`."""
@@ -158,17 +152,14 @@ class ScopedConnection(_ConnectionProxy):
 
     async def _timed(self, method: str, *args: Any, **options: Any) -> Any:
         connection = self._live()
-        started = perf_counter()
+        calls = driver.calls(connection)
         try:
             return await getattr(connection, method)(*args, **options)
         except BaseException as error:
             simple = method == "execute" and not args[1:]  # may hold several statements, and some have run
-            if simple or not await self._healed(connection, error) or method not in _REPEATABLE:
+            if simple or not await self._healed(connection, error, calls) or method not in _REPEATABLE:
                 raise
             return await getattr(connection, method)(*args, **options)
-        finally:
-            self.busy += perf_counter() - started
-            self.statements += 1
 
     async def prepare(self, query: str, **options: Any) -> ScopedStatement:
         """As `asyncpg.Connection.prepare`; the statement ends with the scope."""
@@ -195,15 +186,19 @@ class ScopedConnection(_ConnectionProxy):
 
     def detach(self) -> None:
         """The scope is over. Idempotent."""
+        if self._con is not None:
+            self.busy, self.statements = driver.metered(self._con)
         self._con = None
 
     def __repr__(self) -> str:
-        state = "over" if self._con is None else f"backend {self._con.get_server_pid()}"
-        return f"<ScopedConnection {state}, {self.statements} statements, {self.busy:.6f} s>"
+        if self._con is None:
+            return f"<ScopedConnection over, {self.statements} statements, {self.busy:.6f} s>"
+        busy, statements = driver.metered(self._con)
+        return f"<ScopedConnection backend {self._con.get_server_pid()}, {statements} statements, {busy:.6f} s>"
 
 
 class ScopedStatement:
-    """An `asyncpg` prepared statement whose running time is metered."""
+    """An `asyncpg` prepared statement that ends with the scope."""
 
     def __init__(self, scope: ScopedConnection, statement: Any) -> None:
         self._scope = scope
@@ -211,19 +206,7 @@ class ScopedStatement:
 
     def __getattr__(self, name: str) -> Any:
         self._scope._live()
-        attribute = getattr(self._statement, name)
-        if name not in {"fetch", "fetchrow", "fetchval", "fetchmany", "executemany", "explain"}:
-            return attribute
-
-        async def timed(*args: Any, **options: Any) -> Any:
-            started = perf_counter()
-            try:
-                return await attribute(*args, **options)
-            finally:
-                self._scope.busy += perf_counter() - started
-                self._scope.statements += 1
-
-        return timed
+        return getattr(self._statement, name)
 
 
 def _refusal(name: str) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
@@ -79,8 +80,21 @@ async def connect(
 
 
 def begin_scope(connection: Connection, isolation: str | None) -> None:
-    """Let `connection.transaction()` know that a transaction is open."""
+    """Let `connection.transaction()` know that a transaction is open, and begin to meter."""
     connection._top_xact = _TOP[isolation]  # type: ignore[attr-defined]
+    connection._protocol.reset_meter()  # type: ignore[attr-defined]
+
+
+def calls(connection: Connection) -> int:
+    """How often the scope has made the server run something, by whatever method."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return 1 if protocol is None else int(protocol.calls)
+
+
+def metered(connection: Connection) -> tuple[float, int]:
+    """The scope's use so far: seconds that its statements ran, and how many calls of the server they were."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return (0.0, 0) if protocol is None else (protocol.busy_until(perf_counter()), protocol.calls)
 
 
 def end_scope(connection: Connection) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -120,13 +121,18 @@ class ScopeProtocol(protocol.Protocol):
 
     # Mutable state, beside asyncpg's: filter; running (calls of asyncpg's that are under way); statements (named
     # ones that asyncpg has on the server; None: nobody knows); said_goodbye (the server has ended the session
-    # while nothing was asked of it; the end of the connection may be on its way).
+    # while nothing was asked of it; the end of the connection may be on its way); and the meter of the present
+    # scope: calls (that make the server run something), busy (seconds that asyncpg's calls took), began
+    # (perf_counter seconds at which the last of them was sent).
 
     origin: Origin
     filter: AnswerFilter
     running: int
     said_goodbye: bool
     statements: int | None
+    calls: int
+    busy: float
+    began: float
 
     def start(self, origin: Origin) -> None:
         """From now on the connection can be used at `origin` only."""
@@ -135,6 +141,20 @@ class ScopeProtocol(protocol.Protocol):
         self.running = 0
         self.said_goodbye = False
         self.statements = 0
+        self.reset_meter()
+
+    # -- the meter ---------------------------------------------------------------------------------
+
+    # Everything that asyncpg's objects ask of the server goes through the methods below (connections, statements,
+    # cursors, transactions, COPY), so a way of using a scope that is not metered would have to go past them.
+
+    def reset_meter(self) -> None:
+        """A scope begins."""
+        self.calls, self.busy, self.began = 0, 0.0, 0.0
+
+    def busy_until(self, now: float) -> float:
+        """Seconds that the server worked at this scope's statements, one that is still running included."""
+        return self.busy + (now - self.began if self.running else 0.0)
 
     # -- the application's statements, sent by asyncpg ---------------------------------------------
 
@@ -143,6 +163,7 @@ class ScopeProtocol(protocol.Protocol):
         self.origin.check()
         counted, self.statements = self.statements, None  # if this is cut short, nobody knows
         self.running += 1
+        self.began = began = perf_counter()
         try:
             state = await super().prepare(stmt_name, *args, **options)
         except asyncpg.PostgresError:
@@ -150,6 +171,7 @@ class ScopeProtocol(protocol.Protocol):
             raise
         finally:
             self.running -= 1
+            self.busy += perf_counter() - began
         self.statements = counted if counted is None or not stmt_name else counted + 1
         return state
 
@@ -158,10 +180,12 @@ class ScopeProtocol(protocol.Protocol):
         self.origin.check()
         counted, self.statements = self.statements, None
         self.running += 1
+        self.began = began = perf_counter()
         try:
             done = await super().close_statement(state, *args, **options)
         finally:
             self.running -= 1
+            self.busy += perf_counter() - began
         self.statements = None if counted is None else counted - bool(state.name)
         return done
 
@@ -232,10 +256,13 @@ def _error(body: bytes) -> asyncpg.PostgresError:
 
 def _guarded(name: str) -> Callable[..., Any]:
     send = getattr(protocol.Protocol, name)
+    runs = name != "close_portal"
 
     async def guarded(self: ScopeProtocol, *args: Any, **options: Any) -> Any:
         self.origin.check()
+        self.calls += runs
         self.running += 1
+        self.began = began = perf_counter()
         try:
             answer = await send(self, *args, **options)
         except asyncpg.PostgresError as error:
@@ -244,6 +271,7 @@ def _guarded(name: str) -> Callable[..., Any]:
             raise
         finally:
             self.running -= 1
+            self.busy += perf_counter() - began
         self.filter.status = None
         return answer
 
