@@ -20,6 +20,7 @@ from asyncpg import connect_utils
 from tenantry.router import wire
 from tenantry.router.origin import Origin
 from tenantry.router.wire import Answer
+from tenantry.runtime.cancel_requests import let_end
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.runtime.fork_safety import ForkSafeConnection
 
@@ -219,16 +220,24 @@ async def cancellation(connection: Connection) -> None:
 
 
 async def cancel(connection: Connection) -> None:
-    """Send a cancel request, as asyncpg does for a statement that is cancelled, and wait for its end."""
+    """Send a cancel request, as asyncpg does for a statement that is cancelled, and wait for its end.
+
+    Who stops waiting does not stop the request: see `runtime.cancel_requests`.
+    """
     protocol = connection._protocol  # type: ignore[attr-defined]
-    if protocol is not None:
-        await connect_utils._cancel(  # type: ignore[attr-defined]
+    if protocol is None:
+        return
+    request = asyncio.ensure_future(
+        connect_utils._cancel(  # type: ignore[attr-defined]
             loop=connection._loop,  # type: ignore[attr-defined]
             addr=connection._addr,  # type: ignore[attr-defined]
             params=connection._params,  # type: ignore[attr-defined]
             backend_pid=protocol.backend_pid,
             backend_secret=protocol.backend_secret,
         )
+    )
+    let_end(request)
+    await asyncio.shield(request)
 
 
 async def close(connection: Connection, seconds: float = 2.0) -> None:

@@ -9,6 +9,7 @@ application runs in it, each is replaced by one whose other end is closed.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -16,6 +17,8 @@ import weakref
 from typing import Any
 
 import asyncpg
+
+from tenantry.runtime.cancel_requests import let_end
 
 _open: weakref.WeakSet[ForkSafeConnection] = weakref.WeakSet()
 
@@ -28,6 +31,14 @@ class ForkSafeConnection(asyncpg.Connection):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         _open.add(self)
+
+    def _clean_tasks(self) -> None:
+        """asyncpg's own name: called when the connection goes, it would cut cancel requests short."""
+        mine: Any = self  # the stubs leave private names out
+        for request in mine._cancellations:
+            if request is not asyncio.current_task(mine._loop):
+                let_end(request)
+        mine._cancellations.clear()
 
 
 def _cut_in_child() -> None:
