@@ -288,4 +288,5 @@ def adopt(connection: Any, origin: Origin) -> None:
     spoken = connection._protocol
     spoken.__class__ = ScopeProtocol
     spoken.start(origin)
+    connection._transport.set_protocol(spoken)  # uvloop keeps the protocol's bound methods: let it look again
     spoken.statements = len(connection._stmt_cache)  # choosing among several hosts asks them something
