@@ -79,6 +79,10 @@ FAULTS = {
     "TN406": "ALTER TABLE {orders} OWNER TO {group}",
     "TN407": "GRANT UPDATE ON SEQUENCE {sequence} TO {group}",
     "TN408": "SELECT lo_create(4242); ALTER LARGE OBJECT 4242 OWNER TO {group}",
+    "TN409": "GRANT SELECT ON pg_catalog.pg_statistic TO {group}",
+    "TN410": "GRANT SELECT, UPDATE ON tenantry.placement TO {group}",
+    "TN411": """GRANT CREATE ON SCHEMA "it's" TO {group}; GRANT CREATE ON SCHEMA public TO {group}""",
+    "TN412": "ALTER ROLE {role} SET app.current_tenant = 'x'",
     "TN501": "ALTER TABLE {orders} REPLICA IDENTITY DEFAULT",
 }
 
@@ -98,7 +102,8 @@ class World(NamedTuple):
         return {one.key: one.fix for one in report.findings if one.rule.code != "TN502"}
 
     async def run(self, statements: str) -> None:
-        for name, value in {**NAMES, "{group}": identifier(self.group)}.items():
+        roles = {"{group}": identifier(self.group), "{role}": identifier(self.role)}
+        for name, value in {**NAMES, **roles}.items():
             statements = statements.replace(name, value)
         await self.connection.execute(statements)
 
