@@ -5,7 +5,7 @@ EXTRAS := cli,server,speed,embedded,fastapi,jwt,sqlalchemy,alembic,dev
 BIN := .venv/bin
 READY := .venv/.ready
 # One more than two cores: tests wait for servers and for deadlines, too. Who is done early takes tests of the others.
-WORKERS ?= 3
+WORKERS ?= 2
 # More of pytest's options: make test OPTIONS=--durations=25
 OPTIONS ?=
 

@@ -23,13 +23,16 @@ async def test_a_job_visits_every_active_tenant_once_and_one_failure_is_nobody_e
         async with fresh.admin() as admin:
             await admin.execute("UPDATE tenantry.tenant SET state = 'suspended' WHERE id = $1", str(tenants[0]))
         broken = tenants[5]
-        running = most = 0
+        running = most = started = 0
+        together = asyncio.Barrier(3)
         told: list[Any] = []
 
         async def work(conn: Any, tenant: Any) -> None:
-            nonlocal running, most
-            running, most = running + 1, max(most, running + 1)
+            nonlocal running, most, started
+            running, most, started = running + 1, max(most, running + 1), started + 1
             try:
+                if started <= 3:
+                    await together.wait()
                 assert await conn.fetchval("SELECT tenantry.current_tenant()") == tenant
                 await conn.execute("INSERT INTO students (name) VALUES ('nightly')")
                 if tenant == broken:
@@ -39,7 +42,7 @@ async def test_a_job_visits_every_active_tenant_once_and_one_failure_is_nobody_e
 
         report = await each_tenant(router, work, concurrency=3, on_error=lambda tenant, error: told.append(tenant))
         assert (report.done, list(report.failed), told) == (10, [broken], [broken])
-        assert 1 < most <= 3
+        assert most == 3
         async with fresh.admin() as admin:
             rows = await admin.fetch("SELECT tenant_id FROM students WHERE name = 'nightly'")
         assert sorted(row["tenant_id"] for row in rows) == sorted(set(tenants[1:]) - {broken})
