@@ -114,15 +114,15 @@ class ScopedConnection(_ConnectionProxy):
 
     async def execute(self, query: str, *args: Any, **options: Any) -> str:
         """As `asyncpg.Connection.execute`."""
-        return str(await self._timed("execute", query, *args, **options))
+        return str(await self._run("execute", query, *args, **options))
 
     async def executemany(self, command: str, args: Iterable[Sequence[Any]], **options: Any) -> None:
         """As `asyncpg.Connection.executemany`."""
-        await self._timed("executemany", command, args, **options)
+        await self._run("executemany", command, args, **options)
 
     async def copy_from_query(self, query: str, *args: Any, **options: Any) -> str:
         """As `asyncpg.Connection.copy_from_query`."""
-        return str(await self._timed("copy_from_query", query, *args, **options))
+        return str(await self._run("copy_from_query", query, *args, **options))
 
     async def copy_records_to_table(
         self,
@@ -134,7 +134,7 @@ class ScopedConnection(_ConnectionProxy):
     ) -> str:
         """As asyncpg's, under row-level security too: staged and then inserted, see `bulk_load`."""
         return await load(
-            self._timed, "copy_records_to_table", table_name, columns=columns, schema_name=schema_name, **options
+            self._run, "copy_records_to_table", table_name, columns=columns, schema_name=schema_name, **options
         )
 
     async def copy_to_table(
@@ -147,10 +147,10 @@ class ScopedConnection(_ConnectionProxy):
     ) -> str:
         """As asyncpg's, under row-level security too: staged and then inserted, see `bulk_load`."""
         return await load(
-            self._timed, "copy_to_table", table_name, columns=columns, schema_name=schema_name, **options
+            self._run, "copy_to_table", table_name, columns=columns, schema_name=schema_name, **options
         )
 
-    async def _timed(self, method: str, *args: Any, **options: Any) -> Any:
+    async def _run(self, method: str, *args: Any, **options: Any) -> Any:
         connection = self._live()
         calls = driver.calls(connection)
         try:
@@ -163,7 +163,7 @@ class ScopedConnection(_ConnectionProxy):
 
     async def prepare(self, query: str, **options: Any) -> ScopedStatement:
         """As `asyncpg.Connection.prepare`; the statement ends with the scope."""
-        return ScopedStatement(self, await self._timed("prepare", query, **options))
+        return ScopedStatement(self, await self._run("prepare", query, **options))
 
     def terminate(self) -> None:
         """As `asyncpg.Connection.terminate`: cuts the connection, and the scope with it."""
