@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import asyncpg
 
@@ -25,7 +26,7 @@ from tenantry.router.scope import ProofContext
 from tenantry.router.waiter import Waiter
 from tenantry.runtime.connection_errors import NOT_CONNECTED
 from tenantry.runtime.durations import seconds
-from tenantry.runtime.shielded import stop
+from tenantry.runtime.periodic import Periodic
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,9 @@ class Limits:
         seconds("connect_timeout", self.connect_timeout)
 
 
+#: Seconds, at most, between two looks for connections that have been idle for too long.
+REAPED_EVERY: Final = 10.0
+
 #: A DSN that asks for a standby, in a libpq parameter.
 _STANDBY_WANTED = re.compile(r"target_session_attrs=(standby|prefer-standby|read-only)\b")
 
@@ -81,7 +85,7 @@ Resolve = Callable[[str], Awaitable[DatabaseSpec | None]]
 class Pools:
     """One pool per database, made on first use."""
 
-    # Mutable state: _specs (known databases), _pools (by name), _reaper (the task), _closed.
+    # Mutable state: _specs (known databases), _pools (by name), _closed.
 
     def __init__(
         self,
@@ -108,7 +112,9 @@ class Pools:
         self._on_connect = on_connect
         self._dice = dice or random.Random()  # noqa: S311  (jitter, not a secret)
         self._pools: dict[str, Pool] = {}
-        self._reaper: asyncio.Task[None] | None = None
+        self._reaping = Periodic(
+            self._reap, REAPED_EVERY, lambda _error, _failures: self._until_next_look(), name="tenantry reaper"
+        )
         self._closed = False
         self.origin = Origin()
         self.budget = Budget(limits.connections)
@@ -129,8 +135,7 @@ class Pools:
         pool = self._pools.get(name)  # somebody may have been faster
         if pool is None:
             pool = self._pools[name] = self._make(spec)
-            if self._reaper is None:
-                self._reaper = asyncio.create_task(self._reap(), name="tenantry reaper")
+            self._reaping.start()
         return pool
 
     async def spec(self, name: str) -> DatabaseSpec:
@@ -249,19 +254,20 @@ class Pools:
             origin=self.origin,
         )
 
-    async def _reap(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            shortest = min((spec.idle for spec in self._specs.values()), default=600.0)
-            await asyncio.sleep(min(10.0, max(0.05, shortest / 4)))
-            now = loop.time()
-            for pool in self._pools.values():
-                pool.reap(now)
+    async def _reap(self) -> float:
+        now = asyncio.get_running_loop().time()
+        for pool in self._pools.values():
+            pool.reap(now)
+        return self._until_next_look()
+
+    def _until_next_look(self) -> float:
+        shortest = min(spec.idle for spec in self._specs.values())
+        return min(REAPED_EVERY, max(0.05, shortest / 4))
 
     async def close(self, seconds: float) -> dict[str, int]:
         """Close every pool; returns how many scopes had to be cut, by database. Idempotent."""
         self._closed = True
-        await stop(self._reaper)
+        await self._reaping.close()
         pools = list(self._pools.values())
         cut = await asyncio.gather(*(pool.close(seconds) for pool in pools))
         return {pool.database: n for pool, n in zip(pools, cut, strict=True) if n}
