@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,7 +15,8 @@ import yaml
 
 from tenantry import Config, ConfigError
 from tenantry.cli import COMMANDS, build
-from tenantry.config import MetricsSection, PromotionSection, RouterSection, TenancySection
+from tenantry.config import MetricsSection, PromotionSection, RouterSection, TenancySection, role_of
+from tenantry.demo.world import World
 from tenantry.ids import Kind
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,24 @@ def test_the_configuration_names_services_databases_and_roles_that_are_made(
         assert f"CREATE DATABASE {name}" in made[str(host)]
         role = f"CREATE ROLE {parts.username} LOGIN PASSWORD '{parts.password}'"
         assert parts.username == "postgres" or role in made[str(host)]
+
+
+def test_compose_and_demo_part_the_scopes_role_from_the_directorys() -> None:
+    demo = World(cast(Any, Server("shared")), cast(Any, Server("other"))).config()
+    for config in (Config.load(ROOT / "config/compose.yaml", environment={}), demo):
+        control = {role_of(config.control.dsn.get_secret_value()), role_of(config.control.listen_dsn)}
+        scopes = {role_of(database.dsn.get_secret_value()) for database in config.databases.values()}
+        assert scopes == {"app"}
+        assert control == {"control"}
+
+
+class Server(NamedTuple):
+    """As much of a server as a configuration asks for."""
+
+    name: str
+
+    def dsn(self, database: str, user: str) -> str:
+        return f"postgresql://{user}@{self.name}/{database}"
 
 
 def test_pgbouncer_runs_in_transaction_mode(pgbouncer: configparser.ConfigParser) -> None:

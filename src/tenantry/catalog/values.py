@@ -183,8 +183,8 @@ class Way(NamedTuple):
 
     role: str
     way: str
-    """superuser, bypassrls, replication, createrole, files, everything, secret, placement, ours, statistics,
-    function, preset, shadow or database.
+    """superuser, bypassrls, replication, createrole, files, everything, secret, placement, directory, ours,
+    statistics, function, preset, shadow or database.
     """
     object: str
     """To what; quoted, but for roles and settings."""

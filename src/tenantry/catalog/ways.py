@@ -11,7 +11,8 @@ from typing import Final
 from tenantry.catalog.values import PUBLIC, Way
 from tenantry.runtime.sqltext import identifier, literal
 
-#: Ways that step past the policies at once. The others (`shadow`, `database`) prepare it: the audit's matter.
+#: Ways that step past the policies at once. The others are the audit's matter: `shadow` and
+#: `database` prepare it, `directory` reaches the control tables (see docs/roles.md), not the rows.
 PAST: Final = frozenset(
     {
         "superuser",
@@ -41,6 +42,7 @@ _WHY: Final = {
     "placement": "which says who is let in",
     "statistics": "which no policy guards",
     "function": "which reaches past every policy",
+    "directory": "from where every tenant is listed, moved and suspended",
     "ours": "on which the policies lean",
     "shadow": "where names are looked up: what it makes there runs in the place of others",
     "database": "so schemas of its own may come to stand before others",
@@ -61,6 +63,10 @@ def problem(way: Way) -> str:
     if way.way == "preset":
         return f"has connections that begin with {way.object} set, without any tenant bound"
     by = "" if way.holder == way.role else f", as {'everybody' if way.holder == PUBLIC else way.holder}"
+    if way.way == "directory":
+        first, *others = way.object.split(", ")
+        rest = f" and {len(others)} more control tables" if others else ""
+        return f"may {way.privilege} {first}{rest}{by}, {_WHY[way.way]}"
     where = {"CREATE": f"in {_on(way).lower()}", "EXECUTE": ""}.get(way.privilege, "")
     verb = "owns" if _owned(way) else f"may {way.privilege}"
     return f"{verb} {where}{way.object}{by}, {_WHY[way.way]}"
@@ -72,6 +78,10 @@ def fix(way: Way) -> str:
     if way.way in _HAS:
         if way.through is None:
             return f"ALTER ROLE {role} {_HAS[way.way][1]}"
+        return f"REVOKE {identifier(way.through)} FROM {role}"
+    if (
+        way.way == "directory" and way.through is not None
+    ):  # the holder may be the routers' control role: it keeps them
         return f"REVOKE {identifier(way.through)} FROM {role}"
     if way.way == "preset":
         name = ".".join(identifier(part) for part in way.object.split("."))

@@ -43,6 +43,9 @@ async def init(session: Session, wanted: WithOption = "") -> None:
     session.out.rows(COLUMNS, [one._asdict() for one in done])
     if any(one.error for one in done):
         raise typer.Exit(exit_codes.UNAVAILABLE)
+    for one in done:
+        if one.warning is not None:
+            session.out.warn(f"{one.database}: {one.warning}")
     session.out.say("installed; `tenantry check` looks at the rest")
 
 

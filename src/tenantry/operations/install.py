@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 import asyncpg
 
-from tenantry import kits, schema
+from tenantry import kits, schema, sql
+from tenantry.catalog.values import Way
+from tenantry.catalog.ways import problem
 from tenantry.config import ResolvedDatabase, role_of
 from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.operations import apply_config
 from tenantry.operations.context import Context
+from tenantry.router.driver import Connection
 
 
 class Installed(NamedTuple):
@@ -28,6 +31,8 @@ class Installed(NamedTuple):
     """Was granted what a router needs."""
     error: str | None = None
     """Why it could not be done; None: it was."""
+    warning: str | None = None
+    """What is not as it should be, and works all the same."""
 
 
 async def install(context: Context, wanted: Collection[str] = ()) -> AsyncIterator[Installed]:
@@ -75,13 +80,21 @@ async def _install_data(context: Context, database: ResolvedDatabase, wanted: Co
             had = await kits.installed(connection)
             await kits.install(connection, {*had, *wanted}, application_role=role)
             applied += [f"kit {kit}" for kit in wanted if kit not in had]
+            warning = await _one_role(connection, role)
     except (DatabaseUnavailable, ConfigError) as error:  # the configuration's were looked at before
         if database.reference.startswith("server:") and isinstance(
             error.__context__, asyncpg.InvalidCatalogNameError
         ):
             return _done(database.name, "data", ["not there yet: a move creates it"], role)
         return Installed(database.name, "data", None, (), role, str(error))
-    return _done(database.name, "data", applied, role)
+    return _done(database.name, "data", applied, role)._replace(warning=warning)
+
+
+async def _one_role(connection: Connection, role: str) -> str | None:
+    """Says so where the role of the scopes may use the control tables too."""
+    rows = await connection.fetch(sql.query("catalog/ways"), None)
+    found = [way for way in map(Way._make, rows) if (way.role, way.way) == (role, "directory")]
+    return f"role {role} {problem(found[0])}; docs/roles.md says how to part the two roles" if found else None
 
 
 def _done(database: str, side: str, applied: list[str], role: str) -> Installed:

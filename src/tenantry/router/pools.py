@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -27,6 +28,8 @@ from tenantry.router.waiter import Waiter
 from tenantry.runtime.connection_errors import NOT_CONNECTED
 from tenantry.runtime.durations import seconds
 from tenantry.runtime.periodic import Periodic
+
+logger = logging.getLogger("tenantry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ Resolve = Callable[[str], Awaitable[DatabaseSpec | None]]
 class Pools:
     """One pool per database, made on first use."""
 
-    # Mutable state: _specs (known databases), _pools (by name), _closed.
+    # Mutable state: _specs (known databases), _pools (by name), _warned (by name, of a role), _closed.
 
     def __init__(
         self,
@@ -115,6 +118,7 @@ class Pools:
         self._reaping = Periodic(
             self._reap, REAPED_EVERY, lambda _error, _failures: self._until_next_look(), name="tenantry reaper"
         )
+        self._warned: set[str] = set()
         self._closed = False
         self.origin = Origin()
         self.budget = Budget(limits.connections)
@@ -205,6 +209,9 @@ class Pools:
                 # PgBouncer before 1.21 breaks named statements, and nothing tells its version here.
                 await driver.close(connection)
                 connection = await self._connect(spec, cached_statements=False)
+            if session.control_access and spec.name not in self._warned:
+                self._warned.add(spec.name)
+                logger.warning("database %s: the scopes' role %s", spec.name, "; ".join(session.control_access))
             if session.hardened != (spec.key is not None):
                 raise ConfigError(
                     f"database {spec.name} is {'' if session.hardened else 'not '}hardened; set "

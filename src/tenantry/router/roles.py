@@ -30,6 +30,12 @@ def problems(facts: Mapping[str, Any], tenancy: Tenancy) -> list[tuple[str, str]
     return found
 
 
+def control_access(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the role may do with control tables in this database: no way to rows, but to the directory."""
+    ways = map(Way._make, json.loads(facts["ways"]))
+    return tuple(problem(way) for way in ways if way.way == "directory")
+
+
 def _owned(unforced: str, tenancy: Tenancy) -> list[str]:
     """The tables of roles.sql's `unforced` that hold, or may hold, tenants' rows; quoted."""
     rows = json.loads(unforced)
@@ -51,6 +57,8 @@ class Session(NamedTuple):
     """Process id of the server process."""
     hardened: bool
     """The database wants proofs."""
+    control_access: tuple[str, ...] = ()
+    """What the role may do with control tables."""
 
 
 async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, timeout: float) -> Session:
@@ -83,4 +91,4 @@ async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, ti
         raise DatabaseUnavailable(
             database, "the tenantry schema is not installed, or older than this router; run `tenantry init`"
         )
-    return Session(pooled, facts["backend"], facts["hardened"])
+    return Session(pooled, facts["backend"], facts["hardened"], control_access(dict(facts)))

@@ -32,6 +32,8 @@ class Break(NamedTuple):
     """True where the fix makes a tenant table, which is then planned like any other."""
 
 
+CONTROL_TABLE = "CREATE TABLE tenantry.tenant (id text, state text)"
+
 BREAKS = [
     Break("TN101", "public.orders", "ALTER TABLE orders DISABLE ROW LEVEL SECURITY"),
     Break("TN102", "public.orders", "ALTER TABLE orders NO FORCE ROW LEVEL SECURITY"),
@@ -297,6 +299,15 @@ BREAKS = [
         "DO $$ BEGIN EXECUTE format('ALTER ROLE {role} IN DATABASE %I SET app.current_tenant = %L', "
         "current_database(), 'x'); END $$",
     ),
+    Break(
+        "TN413", "{plain_role} as {plain_role}", f"{CONTROL_TABLE}; GRANT SELECT ON tenantry.tenant TO {{role}}"
+    ),
+    Break(
+        "TN413",
+        "{plain_role} as {plain_other}",
+        f"{CONTROL_TABLE}; GRANT UPDATE (state) ON tenantry.tenant TO {{other}}; GRANT {{other}} TO {{role}}",
+    ),
+    Break("TN413", "{plain_role} as public", f"{CONTROL_TABLE}; GRANT DELETE ON tenantry.tenant TO PUBLIC"),
     Break("TN501", "public.orders", "ALTER TABLE orders REPLICA IDENTITY DEFAULT"),
 ]
 

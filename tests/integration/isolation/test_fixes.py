@@ -83,6 +83,8 @@ FAULTS = {
     "TN410": "GRANT SELECT, UPDATE ON tenantry.placement TO {group}",
     "TN411": """GRANT CREATE ON SCHEMA "it's" TO {group}; GRANT CREATE ON SCHEMA public TO {group}""",
     "TN412": "ALTER ROLE {role} SET app.current_tenant = 'x'",
+    "TN413": """CREATE TABLE tenantry.tenant (id text, state text);
+        GRANT SELECT, INSERT ON tenantry.tenant TO {group}""",
     "TN501": "ALTER TABLE {orders} REPLICA IDENTITY DEFAULT",
 }
 

@@ -25,7 +25,7 @@ HEALTHY = Reached(
     installed=True,
     schema=schema.migrations("data")[-1].number,
 )
-CONTROL = replace(HEALTHY, schema=schema.migrations("control")[-1].number)
+CONTROL = replace(HEALTHY, role="control", schema=schema.migrations("control")[-1].number)
 LOCAL_DSN = "postgresql://app@localhost/shop"
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry import sql
+from tenantry.catalog.values import Way
 from tenantry.config import ResolvedDatabase
 from tenantry.directory import DatabaseRow
 from tenantry.errors import DatabaseUnavailable, DsnUnreadable, TenantryError
@@ -19,7 +20,7 @@ from tenantry.move.journal import Journal
 from tenantry.operations.backups import measure, policies
 from tenantry.operations.context import Context
 from tenantry.router.driver import Connection
-from tenantry.router.roles import problems
+from tenantry.router.roles import control_access, problems
 from tenantry.router.roles import query as role_query
 from tenantry.runtime.connection_errors import ANY_FAILURE, BROKEN
 from tenantry.wiring import tenancy_of
@@ -63,6 +64,10 @@ class Reached:
     """The row of tenantry.database_identity; None: not readable, or not there."""
     functions: tuple[str, str] | None = None
     """Form and checksum of the schema's functions; None: not readable, or not there."""
+    control_access: tuple[str, ...] = ()
+    """What the role may do with the control tables, where they stand in this database."""
+    directory_roles: tuple[str, ...] = ()
+    """Of the control database: all roles but superusers that may read or write its tables."""
     stuck: tuple[str, ...] = ()
     """Subscriptions of moves that can't apply what they are sent."""
 
@@ -159,6 +164,7 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
     known = await _schema(connection, side, installed=server["installed"])
     counted = side == "data" and server["version"] >= OLDEST_COUNTED
     stuck = await connection.fetch(sql.query("check/links")) if counted else ()
+    directory_roles = await _directory_roles(connection) if side == "control" and server["installed"] else ()
     await connection.execute("ROLLBACK")
     middle, half = (sent + received) / 2, (received - sent) / 2
     off = server["clock"] - middle
@@ -175,11 +181,20 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
         tls=_tls(connection),
         installed=installed,
         role_problems=tuple(problems(dict(roles), tenancy_of(context.config))),
+        control_access=control_access(dict(roles)),
+        directory_roles=directory_roles,
         schema=known.number,
         local=known.local,
         functions=known.functions,
         stuck=tuple(row["name"] for row in stuck),
     )
+
+
+async def _directory_roles(connection: Connection) -> tuple[str, ...]:
+    """Who may use the control tables: by a grant, as their owner, or as a member of such a role."""
+    ways = [Way._make(row) for row in await connection.fetch(sql.query("catalog/ways"), None)]
+    owners = {one.role for one in ways if one.way == "ours" and one.privilege in ("SCHEMA", "TABLE")}
+    return tuple(sorted({one.role for one in ways if one.way == "directory"} | owners))
 
 
 class _Schema(NamedTuple):

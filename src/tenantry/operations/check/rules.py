@@ -56,6 +56,7 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
     for one in facts.databases:
         found += _reachable(one)
         found += _role(one)
+        found += _two_roles(one, facts)
         found += _schema(one, config)
         found += _tls(one)
         found += _links(one)
@@ -129,6 +130,24 @@ def _poolers(name: str, reached: Reached, what: str) -> Iterator[Finding]:
 def _role(one: DatabaseFacts) -> Iterator[Finding]:
     for problem, fix in one.router.role_problems:
         yield Finding(one.database.name, ERROR, "unsafe-role", f"role {one.router.role}: {problem}", fix)
+
+
+def _two_roles(one: DatabaseFacts, facts: FleetFacts) -> Iterator[Finding]:
+    """The scopes' role and the directory's are apart."""
+    role, name, control = one.router.role, one.database.name, facts.control
+    fix = f"give control.dsn a role of its own, run `tenantry init`, restart the routers; then take from {role} "
+    for access in one.router.control_access:
+        problem = f"role {role} {access}"
+        yield Finding(name, ERROR, "one-role", problem, f"{fix}what `tenantry rls audit` names (TN413)")
+    if one.router.control_access or control.cluster is None or control.cluster != one.router.cluster:
+        return
+    if role == control.role or role in control.directory_roles:
+        problem = (
+            f"role {role} serves scopes and may use the control tables: who has its password has every tenant"
+        )
+        yield Finding(
+            name, WARNING, "one-role", problem, f"{fix}its rights in the control database (docs/roles.md)"
+        )
 
 
 def _schema(one: DatabaseFacts, config: Config) -> Iterator[Finding]:

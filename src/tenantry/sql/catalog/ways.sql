@@ -32,9 +32,15 @@ WITH RECURSIVE who AS (
     WHERE v.held AND (NOT w.rolsuper OR v.way = 'superuser' AND g.oid = w.oid)
 ), relation AS (        -- whose contents no policy guards
     SELECT c.oid, c.relowner, coalesce(c.relacl, acldefault('r', c.relowner)) AS acl, n.nspname, c.relname,
-           CASE WHEN n.nspname = 'pg_catalog' THEN 'statistics' WHEN c.relname = 'secret' THEN 'secret' ELSE 'placement' END AS way
+           CASE WHEN n.nspname = 'pg_catalog' THEN 'statistics' WHEN c.relname = 'secret' THEN 'secret'
+                WHEN c.relname IN ('placement', 'database_identity', 'move_gate') THEN 'placement' ELSE 'directory' END AS way
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = 'tenantry' AND c.relname IN ('secret', 'placement', 'database_identity', 'move_gate') AND c.relkind = 'r'
+    WHERE n.nspname = 'tenantry' AND c.relkind = 'r'
+          AND c.relname IN ('secret', 'placement', 'database_identity', 'move_gate',
+                            -- those of a control database: schema/grants/control.sql
+                            'database', 'tenant', 'usage', 'usage_day', 'reporter', 'reported', 'database_usage',
+                            'database_usage_day', 'database_reading', 'sample', 'sampled', 'storage', 'waiting', 'move',
+                            'move_object', 'event')
        OR n.nspname = 'pg_catalog'
           AND c.relname IN ('pg_statistic', 'pg_statistic_ext_data', 'pg_authid', 'pg_largeobject', 'pg_user_mapping')
 ), relation_grant AS (
@@ -72,8 +78,15 @@ WITH RECURSIVE who AS (
     SELECT h.member, g.way, format('%I.%I', g.nspname, g.relname), h.role, h.through,
            string_agg(DISTINCT g.privilege_type, ', ' ORDER BY g.privilege_type)
     FROM holder AS h JOIN relation_grant AS g ON g.grantee = h.role
-    WHERE g.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE') OR g.privilege_type = 'SELECT' AND g.way <> 'placement'
+    WHERE g.way <> 'directory' AND (g.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+                                    OR g.privilege_type = 'SELECT' AND g.way <> 'placement')
     GROUP BY h.member, g.way, g.nspname, g.relname, h.role, h.through
+    UNION ALL                                   -- the control tables are granted together: one way, not one a table
+    SELECT h.member, g.way, string_agg(DISTINCT format('%I.%I', g.nspname, g.relname), ', '), h.role, h.through,
+           string_agg(DISTINCT g.privilege_type, ', ')
+    FROM holder AS h JOIN relation_grant AS g ON g.grantee = h.role
+    WHERE g.way = 'directory' AND g.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+    GROUP BY h.member, g.way, h.role, h.through
     UNION ALL
     SELECT h.member, 'ours', o.object, h.role, h.through, o.kind FROM holder AS h JOIN owned AS o ON o.owner = h.role
     UNION ALL
