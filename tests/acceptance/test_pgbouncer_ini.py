@@ -15,12 +15,11 @@ import asyncpg
 import pytest
 
 from tenantry import Config, Router
-from tenantry.directory.store import Store
 from tenantry.embedded import EmbeddedServer, process
 from tenantry.embedded.folder import Folder
 from tenantry.embedded.server import free_port
-from tenantry.ids import IdType, Kind
-from tenantry.schema import install_control, install_data
+from tenantry.ids import Kind
+from tests.support.installing import make_control, make_data
 from tests.support.programs import require_program
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -79,19 +78,9 @@ def _wait(running: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 async def test_scopes_work_through_our_pgbouncer(pg18: EmbeddedServer, shared: str, port: int) -> None:
     connection = await asyncpg.connect(pg18.dsn(shared))
-    await install_control(connection)
-    await install_data(
-        connection,
-        name="shared",
-        kind=Kind.SHARED,
-        setting="app.current_tenant",
-        id_type=IdType.UUID,
-        application_role=USER,
-    )
+    await make_control(connection, shared=Kind.SHARED)
+    await make_data(connection, USER)
     await connection.close()
-    store = Store(pg18.dsn(shared))
-    await store.put_database("shared", Kind.SHARED, "config")
-    await store.close()
     through = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/shared"
     config = Config.parse(
         {"control": {"dsn": pg18.dsn(shared)}, "databases": {"shared": {"kind": "shared", "dsn": through}}}

@@ -14,51 +14,22 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tenantry import Config, Router
-from tenantry.catalog.tenancy import Tenancy
+from tenantry import Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import ConfigError, ScopeLost
-from tenantry.ids import IdType, Kind
-from tenantry.isolation.policy import table_sql
+from tenantry.ids import IdType
 from tenantry.proof import database_key
-from tenantry.schema import install_data
 from tests.conformance.attacks import ATTACKS, Attack
-from tests.support.product import APP, TABLES, Product, product_on
+from tests.support.installing import HARDENED, SECRET
+from tests.support.product import APP, Product, product_on
 
-SECRET = "a secret for the tests, longer than thirty-two bytes"
 ROWS = 3
 
 
-async def harden(product: Product) -> None:
-    """Bring a product's database to hardened mode, as `tenantry init` and `rls apply` do."""
-    async with product.admin() as admin:
-        await install_data(
-            admin,
-            name="shared",
-            kind=Kind.SHARED,
-            setting="app.current_tenant",
-            id_type=product.ids,
-            application_role=APP,
-            key=database_key(SECRET, "shared"),
-        )
-        tenancy = Tenancy(id_type=product.ids, hardened=True)
-        for table in TABLES:
-            await admin.execute(f"DROP POLICY tenantry_tenant ON {table}")
-            for statement in table_sql("public", table, "tenant_id", tenancy, role=APP):
-                await admin.execute(statement)
-
-
-def config(product: Product, hardened: bool) -> Config:
-    extra = {"hardened": True, "secret": SECRET} if hardened else {}
-    return product.config(tenancy=extra, pool={"max": 4})
-
-
 @asynccontextmanager
-async def two_tenants(product: Product, hardened: bool) -> AsyncIterator[tuple[Router, Any, Any]]:
+async def two_tenants(product: Product) -> AsyncIterator[tuple[Router, Any, Any]]:
     """A router, and two tenants with rows under the same keys."""
-    if hardened:
-        await harden(product)
-    async with Router.open(config(product, hardened), metrics=False) as router:
+    async with product.open() as router:
         a, b = await product.signed_up(router, 2)
         for tenant, name in ((a, "mine"), (b, "secret of B")):
             async with router.tenant(tenant) as conn:
@@ -126,8 +97,8 @@ async def rows_of(product: Product, tenant: Any) -> list[Any]:
 
 @pytest.mark.parametrize("hardened", [False, True], ids=["plain", "hardened"])
 async def test_every_attack_ends_as_the_threat_model_says(pg: EmbeddedServer, hardened: bool) -> None:
-    with product_on(pg) as product:
-        async with two_tenants(product, hardened) as (router, a, b):
+    with product_on(pg, hardened=hardened) as product:
+        async with two_tenants(product) as (router, a, b):
             before = await rows_of(product, b)
             got_through = set()
             async with router.tenant(b) as accomplice:
@@ -150,15 +121,15 @@ async def test_the_injection_harness_sees_a_row_of_the_other_tenant_when_one_is_
 ) -> None:
     """The harness sees a row of B when one is shown to it."""
     with product_on(pg18) as product:
-        async with two_tenants(product, hardened=False) as (router, a, b):
+        async with two_tenants(product) as (router, a, b):
             shown = Attack("shown", ("SELECT '{B}'::text AS tenant_id, 'secret of B' AS name",))
             assert await reached(router, a, b, shown, "")
 
 
 async def test_no_proof_is_ever_shown_by_pg_stat_activity(pg: EmbeddedServer) -> None:
-    with product_on(pg) as product:
+    with product_on(pg, hardened=True) as product:
         async with (
-            two_tenants(product, hardened=True) as (router, a, b),
+            two_tenants(product) as (router, a, b),
             router.tenant(a),
             router.tenant(b),
             product.admin() as admin,
@@ -171,8 +142,8 @@ async def test_no_proof_is_ever_shown_by_pg_stat_activity(pg: EmbeddedServer) ->
 async def test_a_bind_proof_is_good_for_its_tenant_and_its_connection_only(pg: EmbeddedServer) -> None:
     from tenantry.proof import bind_proof
 
-    with product_on(pg) as product:
-        async with two_tenants(product, hardened=True) as (_, a, b):
+    with product_on(pg, hardened=True) as product:
+        async with two_tenants(product) as (_, a, b):
             key = database_key(SECRET, "shared")
             first = await asyncpg.connect(product.dsn())
             second = await asyncpg.connect(product.dsn())
@@ -192,18 +163,18 @@ async def test_a_bind_proof_is_good_for_its_tenant_and_its_connection_only(pg: E
 async def test_a_router_and_a_database_that_disagree_on_hardening_refuse_at_open(pg18: EmbeddedServer) -> None:
     with product_on(pg18) as product:
         with pytest.raises(ConfigError, match=r"tenancy\.hardened"):
-            async with Router.open(config(product, hardened=True), metrics=False):
+            async with product.open(tenancy=HARDENED):
                 pass
-        await harden(product)
+        await product.harden()
         with pytest.raises(ConfigError, match=r"tenancy\.hardened"):
-            async with Router.open(config(product, hardened=False), metrics=False):
+            async with product.open(tenancy={"hardened": False}):
                 pass
 
 
 @pytest.mark.parametrize("ids", list(IdType))
 async def test_hardened_scopes_work_for_every_type_of_id(pg18: EmbeddedServer, ids: IdType) -> None:
-    with product_on(pg18, ids) as product:
-        async with two_tenants(product, hardened=True) as (router, a, b):
+    with product_on(pg18, ids, hardened=True) as product:
+        async with two_tenants(product) as (router, a, b):
             assert await router.fetchval(a, "SELECT count(*) FROM students") == ROWS
             names = await router.fetch(b, "SELECT name FROM students")
             assert {row["name"].startswith("secret of B") for row in names} == {True}

@@ -16,7 +16,6 @@ import pytest
 
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
-from tests.conformance.test_g01_injection import SECRET, harden
 from tests.support.pgbouncer import PgBouncer
 from tests.support.product import Product, product_on
 from tests.support.quiet import nothing_leaked
@@ -61,12 +60,10 @@ LEFTOVERS = {
 
 
 @pytest.fixture(params=["plain", "hardened"])
-def served(request: pytest.FixtureRequest, pg18: EmbeddedServer) -> Iterator[tuple[Product, dict[str, Any]]]:
-    """A product, and what its configuration says of tenancy."""
-    with product_on(pg18) as product:
-        if request.param == "hardened":
-            asyncio.run(harden(product))
-        yield product, {"hardened": True, "secret": SECRET} if request.param == "hardened" else {}
+def served(request: pytest.FixtureRequest, pg18: EmbeddedServer) -> Iterator[Product]:
+    """A product in either mode."""
+    with product_on(pg18, hardened=request.param == "hardened") as product:
+        yield product
 
 
 async def two_tenants(product: Product, router: Router) -> tuple[Any, Any]:
@@ -78,14 +75,10 @@ async def two_tenants(product: Product, router: Router) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("name", sorted(LEFTOVERS))
 async def test_what_a_scope_does_to_the_session_changes_and_fails_nothing_of_the_next_one(
-    served: tuple[Product, dict[str, Any]], name: str
+    served: Product, name: str
 ) -> None:
-    product, tenancy = served
-    async with (
-        Router.open(product.config(tenancy=tenancy, pool={"max": 1}), metrics=False) as router,
-        product.admin() as admin,
-    ):
-        a, b = await two_tenants(product, router)
+    async with served.open(pool={"max": 1}) as router, served.admin() as admin:
+        a, b = await two_tenants(served, router)
         one, several = "SELECT name FROM students WHERE id = $1", "SELECT * FROM students ORDER BY id"
 
         async def use(tenant: Any, expected: str) -> None:
@@ -137,10 +130,8 @@ async def test_no_proof_stands_in_any_text_that_other_code_can_see(
     request: pytest.FixtureRequest, server: str
 ) -> None:
     pg = request.getfixturevalue(server)
-    with product_on(pg) as product:
-        await harden(product)
-        config = product.config(tenancy={"hardened": True, "secret": SECRET}, pool={"max": 1})
-        async with Router.open(config, metrics=False) as router, product.admin() as admin:
+    with product_on(pg, hardened=True) as product:
+        async with product.open(pool={"max": 1}) as router, product.admin() as admin:
             a, b = await two_tenants(product, router)
             await admin.execute("CREATE TABLE seen (what text)")
             await admin.execute("GRANT INSERT ON seen TO PUBLIC")
@@ -176,15 +167,11 @@ async def test_no_proof_stands_in_any_text_that_other_code_can_see(
 async def test_behind_a_pooler_a_scope_that_ended_its_transaction_reaches_no_other_tenant(
     pg18: EmbeddedServer, hardened: bool
 ) -> None:
-    with product_on(pg18) as direct, PgBouncer.start(pg18, "transaction", pool_size=1) as bouncer:
-        if hardened:
-            await harden(direct)
-        product = direct.behind(bouncer.instead)
-        tenancy = {"hardened": True, "secret": SECRET} if hardened else {}
-        async with (
-            Router.open(product.config(tenancy=tenancy, pool={"max": 2}), metrics=False) as router,
-            direct.admin() as admin,
-        ):
+    with (
+        PgBouncer.start(pg18, "transaction", pool_size=1) as bouncer,
+        product_on(pg18, via=bouncer.instead, hardened=hardened) as product,
+    ):
+        async with product.open(pool={"max": 2}) as router, product.admin() as admin:
             a, b = await two_tenants(product, router)
             with pytest.raises(Exception, match="ended its transaction"):
                 async with router.tenant(a) as conn:

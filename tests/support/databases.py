@@ -13,7 +13,7 @@ from functools import partial
 import asyncpg
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.schema import install_control
+from tests.support.installing import make_control
 
 _numbers = itertools.count(1)
 
@@ -91,7 +91,7 @@ async def prepare_control(server: EmbeddedServer, database: str) -> None:
     """Makes the control database's tables: a `prepare` of `new_database_like`."""
     connection = await asyncpg.connect(server.dsn(database))
     try:
-        await install_control(connection)
+        await make_control(connection)
     finally:
         await connection.close()
 

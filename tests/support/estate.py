@@ -13,13 +13,12 @@ import asyncpg
 
 from tenantry import Config
 from tenantry.embedded import EmbeddedServer
-from tenantry.ids import IdType, Kind
+from tenantry.ids import Kind
 from tenantry.move import Endpoint, Limits, Mover
-from tenantry.schema import install_control, install_data
 from tests.support.databases import drop_database, new_database, new_database_like
+from tests.support.installing import SETTING, make_control, make_data
 
 SCHEMA = Path(__file__).with_name("estate.sql")
-SETTING = "app.current_tenant"
 #: Quick for tests: a missed fence is tried again soon.
 _END_SUBSCRIPTIONS = """
 SELECT format('ALTER SUBSCRIPTION %1$I DISABLE; ALTER SUBSCRIPTION %1$I SET (slot_name = NONE);'
@@ -173,20 +172,14 @@ class Estate:
 
 async def _shared(server: EmbeddedServer, database: str) -> None:
     connection = await asyncpg.connect(server.dsn(database))
-    await install_data(
-        connection, name="shared", kind=Kind.SHARED, setting=SETTING, id_type=IdType.UUID, application_role="app"
-    )
+    await make_data(connection, "app")
     await connection.execute(SCHEMA.read_text())
     await connection.close()
 
 
 async def _control(server: EmbeddedServer, database: str) -> None:
     connection = await asyncpg.connect(server.dsn(database))
-    await install_control(connection)
-    await connection.execute(
-        "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config'), "
-        "('acme', 'dedicated', 'config')"
-    )
+    await make_control(connection, shared=Kind.SHARED, acme=Kind.DEDICATED)
     await connection.close()
 
 

@@ -20,10 +20,9 @@ from tenantry import Config, Router
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind, TenantId
-from tenantry.isolation.policy import table_sql
-from tenantry.schema import install_control, install_data
 from tenantry.wiring import Opening
 from tests.support.databases import drop_database, new_database_like
+from tests.support.installing import HARDENED, harden, make_control, make_data, make_policies
 
 APP, OPERATOR, GUEST = "product_app", "product_operator", "product_guest"
 Via = Callable[[str], str]
@@ -67,16 +66,20 @@ _numbers = itertools.count(1)
 class Product:
     """One product's database, which is its control database too, under the name "shared"."""
 
-    def __init__(self, server: EmbeddedServer, database: str, ids: IdType, via: Via = str) -> None:
+    def __init__(
+        self, server: EmbeddedServer, database: str, ids: IdType, via: Via = str, *, hardened: bool = False
+    ) -> None:
         self.server = server
         self.database = database
         self.ids = ids
         self.via = via
         """Turns the DSN of a server into that of whatever stands in front of it."""
+        self.hardened = hardened
+        """Whether `config` says so; `harden` makes the database so."""
 
     def behind(self, via: Via) -> Product:
         """The same product, reached another way."""
-        return Product(self.server, self.database, self.ids, via)
+        return Product(self.server, self.database, self.ids, via, hardened=self.hardened)
 
     def new_id(self) -> TenantId:
         """A tenant that nobody has used yet."""
@@ -104,7 +107,7 @@ class Product:
         direct = self.server.dsn(self.database)
         return Config.parse(
             {
-                "tenancy": {"type": self.ids.value, **(tenancy or {})},
+                "tenancy": {"type": self.ids.value, **(HARDENED if self.hardened else {}), **(tenancy or {})},
                 "control": {"dsn": direct, **(control or {})},
                 "databases": {
                     "shared": {
@@ -135,6 +138,12 @@ class Product:
         finally:
             await connection.close()
 
+    async def harden(self) -> None:
+        """Bring the database to hardened mode, and have `config` say so."""
+        async with self.admin() as admin:
+            await harden(admin, TABLES, APP, self.ids)
+        self.hardened = True
+
     @asynccontextmanager
     async def fence(self, tenant: TenantId, database: str | None = None) -> AsyncIterator[Any]:
         """The tenant's fence, as a move puts it up; inside, an open transaction of the superuser.
@@ -152,15 +161,7 @@ class Product:
         """A dedicated database of that name in the directory; its section of the configuration."""
         with fresh_database(self.server, self.ids) as database:
             async with self.admin(database) as admin:
-                await install_data(
-                    admin,
-                    name=name,
-                    kind=Kind.DEDICATED,
-                    setting="app.current_tenant",
-                    id_type=self.ids,
-                    application_role=None,
-                    tenant=None if tenant is None else str(tenant),
-                )
+                await make_data(admin, None, self.ids, name=name, kind=Kind.DEDICATED, tenant=tenant)
             async with self.admin() as control:
                 await control.execute(
                     "INSERT INTO tenantry.database (name, kind, dsn) VALUES ($1, 'dedicated', 'config')", name
@@ -188,36 +189,28 @@ class Product:
         return int(count)
 
 
-async def _install(server: EmbeddedServer, database: str, *, ids: IdType) -> None:
+async def _install(server: EmbeddedServer, database: str, *, ids: IdType, hardened: bool) -> None:
     connection = await asyncpg.connect(server.dsn(database))
     try:
         await connection.execute(_ROLES)
-        await install_control(connection)
-        await install_data(
-            connection,
-            name="shared",
-            kind=Kind.SHARED,
-            setting="app.current_tenant",
-            id_type=ids,
-            application_role=APP,
-        )
+        await make_control(connection, shared=Kind.SHARED)
+        await make_data(connection, APP, ids)
         await connection.execute(_TABLES.format(type=ids.value, app=APP))
-        tenancy = Tenancy(id_type=ids)
-        for table in TABLES:
-            for statement in table_sql("public", table, "tenant_id", tenancy, role=APP):
-                await connection.execute(statement)
+        await make_policies(connection, TABLES, APP, Tenancy(id_type=ids))
+        if hardened:
+            await harden(connection, TABLES, APP, ids)
         await connection.execute(
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {OPERATOR};"
-            "INSERT INTO tenantry.database (name, kind, dsn) VALUES ('shared', 'shared', 'config')"
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {OPERATOR}"
         )
     finally:
         await connection.close()
 
 
 @contextmanager
-def fresh_database(server: EmbeddedServer, ids: IdType = IdType.UUID) -> Iterator[str]:
+def fresh_database(server: EmbeddedServer, ids: IdType = IdType.UUID, *, hardened: bool = False) -> Iterator[str]:
     """The name of a new database with the product in it; dropped at the end."""
-    name = new_database_like(server, f"product {ids}", partial(_install, server, ids=ids), "p")
+    kind = f"product {ids}{' hardened' if hardened else ''}"
+    name = new_database_like(server, kind, partial(_install, server, ids=ids, hardened=hardened), "p")
     try:
         yield name
     finally:
@@ -226,10 +219,12 @@ def fresh_database(server: EmbeddedServer, ids: IdType = IdType.UUID) -> Iterato
 
 
 @contextmanager
-def product_on(server: EmbeddedServer, ids: IdType = IdType.UUID, via: Via = str) -> Iterator[Product]:
+def product_on(
+    server: EmbeddedServer, ids: IdType = IdType.UUID, via: Via = str, *, hardened: bool = False
+) -> Iterator[Product]:
     """A product on a fresh database."""
-    with fresh_database(server, ids) as database:
-        yield Product(server, database, ids, via)
+    with fresh_database(server, ids, hardened=hardened) as database:
+        yield Product(server, database, ids, via, hardened=hardened)
 
 
 @asynccontextmanager

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from tenantry.cli import main
@@ -19,19 +18,16 @@ from tenantry.ids import Kind
 from tenantry.metrics import FleetScrape
 from tenantry.operations import Operations
 from tenantry.operations.backups import environment, measure
-from tenantry.schema import install_control
 from tenantry.server.fleet import FleetReader
+from tests.support.databases import control_database
 
 HOUR = 3600.0
 
 
 @pytest.fixture
-async def control(pg: EmbeddedServer, make_database: Callable[[EmbeddedServer], str]) -> str:
-    name = make_database(pg)
-    connection = await asyncpg.connect(pg.dsn(name))
-    await install_control(connection)
-    await connection.close()
-    return name
+def control(pg: EmbeddedServer) -> Iterator[str]:
+    with control_database(pg) as name:
+        yield name
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.ids import IdType, Kind
+from tenantry.ids import IdType
 from tenantry.runtime.sqltext import identifier
-from tenantry.schema import install_data
+from tests.support.installing import SETTING, make_data
 
 Connection = asyncpg.Connection
 _roles = itertools.count(1)
@@ -53,11 +53,9 @@ async def other_role(connection: Connection) -> AsyncIterator[str]:
         await connection.execute(f"DROP ROLE {identifier(name)}")
 
 
-async def install(connection: Connection, id_type: IdType, *, setting: str = "app.current_tenant") -> None:
+async def install(connection: Connection, id_type: IdType, *, setting: str = SETTING) -> None:
     """Make the tenantry schema, as `tenantry init` does."""
-    await install_data(
-        connection, name="shared", kind=Kind.SHARED, setting=setting, id_type=id_type, application_role=None
-    )
+    await make_data(connection, None, id_type, setting=setting)
 
 
 async def enroll(connection: Connection, *tenants: object) -> None:

@@ -11,19 +11,17 @@ import pytest
 from tenantry.catalog.read import read
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
-from tenantry.ids import IdType, Kind
+from tenantry.ids import IdType
 from tenantry.isolation.apply import adopt, compute
 from tenantry.isolation.attacks import probe
 from tenantry.isolation.audit import audit
 from tenantry.isolation.policy import predicate
 from tenantry.proof import bind_proof, database_key
 from tenantry.runtime.sqltext import identifier
-from tenantry.schema import install_data
 from tests.integration.isolation.conftest import Connection, enroll, install
 from tests.integration.isolation.test_audit import clean, look
 from tests.schemas import SCHEMAS, SHOP, Schema
-
-SECRET = "a secret of at least thirty-two bytes, for tests"
+from tests.support.installing import SECRET, make_data
 
 
 @pytest.fixture
@@ -58,15 +56,7 @@ async def test_the_hardened_template_is_recognised_and_holds(
     tenants = SHOP.tenants if id_type is IdType.UUID else ("1", "2")
     tenancy = Tenancy(id_type=id_type, hardened=True)
     key = database_key(SECRET, "shared")
-    await install_data(
-        connection,
-        name="shared",
-        kind=Kind.SHARED,
-        setting=tenancy.setting,
-        id_type=id_type,
-        application_role=role,
-        key=key,
-    )
+    await make_data(connection, role, id_type, setting=tenancy.setting, key=key)
     await connection.execute(f"CREATE TABLE t (tenant_id {column_type}, id bigint PRIMARY KEY)")
     for number, tenant in enumerate(tenants):
         await connection.execute(

@@ -11,7 +11,6 @@ import pytest
 from tenantry import Router, kits
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, TenantId
-from tests.conformance.test_g01_injection import config, harden
 from tests.support.product import APP, Product, product_on
 
 
@@ -34,12 +33,10 @@ Shops = Callable[..., AbstractAsyncContextManager[Shop]]
 
 @asynccontextmanager
 async def shop_on(server: EmbeddedServer, *, hardened: bool, ids: IdType = IdType.UUID) -> AsyncIterator[Shop]:
-    with product_on(server, ids) as product:
-        if hardened:
-            await harden(product)
+    with product_on(server, ids, hardened=hardened) as product:
         async with product.admin() as admin:
             await kits.install(admin, kits.KITS, application_role=APP)
-        async with Router.open(config(product, hardened), metrics=False) as router:
+        async with product.open() as router:
             a, b = await product.signed_up(router, 2)
             yield Shop(product, router, a, b)
 

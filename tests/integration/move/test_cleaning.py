@@ -11,13 +11,13 @@ import asyncpg
 import pytest
 
 from tenantry import kits
-from tenantry.ids import IdType, Kind
+from tenantry.ids import Kind
 from tenantry.move import Endpoint, MoveError, MoveRecord, MoveStopped, State, teardown
 from tenantry.move.context import MoveContext
 from tenantry.move.endings import rollback
-from tenantry.schema import install_data
 from tests.support.databases import database, drop_database
-from tests.support.estate import LIMITS, SCHEMA, SETTING, Estate
+from tests.support.estate import LIMITS, SCHEMA, Estate
+from tests.support.installing import make_data
 from tests.support.process import MoverProcess
 
 #: A table that stays behind and references one that is carried.
@@ -42,9 +42,7 @@ async def execute(dsn: str, query: str, *args: Any) -> None:
 async def prepare(dsn: str, name: str, kind: Kind) -> None:
     """A database with tenantry and the product's schema, as an operator prepares it: nobody lives there yet."""
     connection = await asyncpg.connect(dsn)
-    await install_data(
-        connection, name=name, kind=kind, setting=SETTING, id_type=IdType.UUID, application_role="app"
-    )
+    await make_data(connection, "app", name=name, kind=kind)
     await connection.execute(SCHEMA.read_text())
     await connection.close()
 

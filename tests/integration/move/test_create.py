@@ -12,7 +12,8 @@ import pytest
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Endpoint, MoveStopped, State
-from tests.support.estate import SETTING, Estate
+from tests.support.estate import Estate
+from tests.support.installing import SETTING
 from tests.support.load import check, load
 from tests.support.process import MoverProcess
 

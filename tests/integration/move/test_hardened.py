@@ -11,19 +11,16 @@ import asyncpg
 import pytest
 
 from tenantry import Config
-from tenantry.catalog.tenancy import Tenancy
 from tenantry.cli import main
 from tenantry.embedded import EmbeddedServer
-from tenantry.ids import IdType, Kind
-from tenantry.isolation.policy import table_sql
+from tenantry.ids import Kind
 from tenantry.move import Endpoint, MoveRefused, State
 from tenantry.proof import database_key
-from tenantry.schema import install_data
 from tests.integration.move.operators import operator_file
-from tests.support.estate import SETTING, Estate
+from tests.support import installing
+from tests.support.estate import Estate
+from tests.support.installing import HARDENED, SECRET, SETTING, make_data
 from tests.support.load import check, load
-
-SECRET = "a secret of at least thirty-two bytes, for the tests"
 
 
 class HardenedEstate(Estate):
@@ -37,7 +34,7 @@ class HardenedEstate(Estate):
     def config(self, *, connections: int = 10) -> Config:
         return Config.parse(
             {
-                "tenancy": {"type": "uuid", "setting": SETTING, "hardened": True, "secret": SECRET},
+                "tenancy": {"type": "uuid", "setting": SETTING, **HARDENED},
                 "control": {"dsn": self.control_dsn},
                 "databases": {
                     name: {"kind": self.endpoints[name].kind.value, "dsn": dsn, "pool": {"max": connections}}
@@ -51,22 +48,9 @@ class HardenedEstate(Estate):
         """Bring the shared database to hardened mode, as `tenantry init` and `rls apply` do."""
         connection = await asyncpg.connect(self.near.dsn(self.shared))
         try:
-            await configure(connection, "shared", Kind.SHARED, database_key(SECRET, "shared"))
-            tenancy = Tenancy(id_type=IdType.UUID, hardened=True)
-            for table in ("account", "entry", "Blob"):
-                await connection.execute(f'DROP POLICY tenantry_tenant ON "{table}"')
-                for statement in table_sql("public", table, "tenant_id", tenancy, role="app"):
-                    await connection.execute(statement)
+            await installing.harden(connection, ("account", "entry", "Blob"), "app")
         finally:
             await connection.close()
-
-
-async def configure(
-    connection: asyncpg.Connection[asyncpg.Record], name: str, kind: Kind, key: bytes | None
-) -> None:
-    await install_data(
-        connection, name=name, kind=kind, setting=SETTING, id_type=IdType.UUID, application_role="app", key=key
-    )
 
 
 @pytest.fixture
@@ -100,7 +84,7 @@ async def test_hardened_clients_notice_nothing_of_promotion_and_rollback(hardene
 
 async def test_a_target_that_is_not_hardened_is_refused_by_name(hardened: Estate) -> None:
     connection = await asyncpg.connect(hardened.endpoints["acme"].dsn)
-    await configure(connection, "acme", Kind.DEDICATED, None)
+    await make_data(connection, "app", name="acme", kind=Kind.DEDICATED)
     await connection.close()
     plan = await hardened.mover().plan(hardened.tenant, "acme")
     assert [(f.code, "acme" in f.problem, "tenantry init" in f.fix) for f in plan.refusals] == [

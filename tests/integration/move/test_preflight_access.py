@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from tenantry.ids import IdType, Kind
+from tenantry.ids import Kind
 from tenantry.move import Endpoint, Finding, Mover
-from tenantry.schema import install_data
 from tests.support.databases import drop_database, new_database
-from tests.support.estate import SCHEMA, SETTING, Estate
+from tests.support.estate import SCHEMA, Estate
+from tests.support.installing import make_data
 
 CODES = ("policy-differs", "grant-missing", "trigger-differs", "role-missing")
 BOUND = "nullif(current_setting('app.current_tenant', true), '')::uuid"
@@ -55,9 +55,7 @@ TRIGGER = (
 async def _install(dsn: str, name: str, kind: Kind, schema: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:
-        await install_data(
-            connection, name=name, kind=kind, setting=SETTING, id_type=IdType.UUID, application_role="app"
-        )
+        await make_data(connection, "app", name=name, kind=kind)
         await connection.execute(schema)
     finally:
         await connection.close()

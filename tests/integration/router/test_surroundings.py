@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tenantry import sql
 from tenantry.embedded import EmbeddedServer
-from tenantry.ids import IdType, Kind
-from tenantry.schema import install_data
+from tests.support.installing import make_data
 from tests.support.product import APP, product_on
 
 WHO = "SELECT current_user::text"
@@ -46,14 +45,7 @@ async def test_where_citus_is_installed_the_tenant_is_set_as_citus_propagates_it
                 "FROM pg_roles WHERE rolname = current_user"
             )
             assert (await admin.fetchrow(sql.query("check/local")))["citus_came_later"]
-            await install_data(
-                admin,
-                name="shared",
-                kind=Kind.SHARED,
-                setting="app.current_tenant",
-                id_type=IdType.UUID,
-                application_role=APP,
-            )
+            await make_data(admin, APP)
             assert not (await admin.fetchrow(sql.query("check/local")))["citus_came_later"]
             after = [row["prosrc"] for row in await admin.fetch(bodies)]
         assert len(before) == len(after) == 2

@@ -13,27 +13,20 @@ import pytest
 from tenantry import Config, Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import DatabaseUnavailable
-from tenantry.ids import IdType, Kind
+from tenantry.ids import IdType
 from tenantry.proof import bind_proof, enroll_proof
-from tenantry.schema import Form, Identity, install, install_control, install_data
+from tenantry.schema import Form, Identity, install
 from tenantry.schema.rendering import functions
 from tests.integration.schema.conftest import KEY, LEFT, NEW, ROLE, SECRET, SUSPENDED, A, made_by_release_0
 from tests.support.databases import drop_database, new_database
+from tests.support.installing import make_control, make_data
 
 NOTES = "SELECT text FROM note"
 
 
 async def upgrade(admin: Any, *, hardened: bool = False) -> list[str]:
     """What `tenantry init` does, control and data."""
-    return await install_control(admin) + await install_data(
-        admin,
-        name="shared",
-        kind=Kind.SHARED,
-        setting="app.current_tenant",
-        id_type=IdType.UUID,
-        application_role=ROLE,
-        key=KEY if hardened else None,
-    )
+    return await make_control(admin) + await make_data(admin, ROLE, key=KEY if hardened else None)
 
 
 def dsn(pg: EmbeddedServer, admin: Any, user: str) -> str:
@@ -141,14 +134,7 @@ async def test_an_upgrade_that_fails_leaves_the_database_as_it_was(admin: Any) -
     before = await facts(admin)
     await admin.execute("INSERT INTO tenantry.placement VALUES ($1, 'shared', 1)", NEW)
     with pytest.raises(Exception, match="is called shared"):
-        await install_data(
-            admin,
-            name="other",
-            kind=Kind.SHARED,
-            setting="app.current_tenant",
-            id_type=IdType.UUID,
-            application_role=ROLE,
-        )
+        await make_data(admin, ROLE, name="other")
     assert await facts(admin) == before
 
 
@@ -158,7 +144,7 @@ async def test_an_upgrade_gives_up_rather_than_keep_scopes_waiting_behind_a_long
     monkeypatch.setattr(install, "LOCK_TIMEOUT", 50)
     monkeypatch.setattr(install, "PAUSE", 0.0)
     await made_by_release_0(admin, hardened=False)
-    await install_control(admin)
+    await make_control(admin)
     before = await facts(admin)
     async with old_router(pg, admin, False) as long, old_router(pg, admin, False) as other:
         await long.connection.execute(f"BEGIN; CALL tenantry.enter('{A}')")
@@ -175,15 +161,7 @@ async def test_an_upgrade_gives_up_rather_than_keep_scopes_waiting_behind_a_long
 @pytest.mark.parametrize("form", [Form.PLAIN, Form.HARDENED])
 async def test_what_psql_shows_of_a_function_is_what_its_golden_file_has(admin: Any, form: Form) -> None:
     await admin.execute(f"GRANT ALL ON SCHEMA public TO {ROLE}")
-    await install_data(
-        admin,
-        name="shared",
-        kind=Kind.SHARED,
-        setting="app.current_tenant",
-        id_type=IdType.UUID,
-        application_role=ROLE,
-        key=KEY if form is Form.HARDENED else None,
-    )
+    await make_data(admin, ROLE, key=KEY if form is Form.HARDENED else None)
     rows = await admin.fetch(
         "SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'tenantry'::regnamespace ORDER BY 1, 2"
     )

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from tenantry import Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType
 from tenantry.testing import assert_isolated, check_unbound_work, two_tenants
-from tests.conformance.test_g01_injection import config, harden
 from tests.support.product import product_on
 
 
@@ -29,8 +27,7 @@ async def test_a_hardened_product_passes(pg18: EmbeddedServer, ids: IdType) -> N
         await connection.execute("INSERT INTO courses (id) VALUES (2)")
 
     own = "tenantry.current_tenant()"
-    with product_on(pg18, ids) as product:
-        await harden(product)
+    with product_on(pg18, ids, hardened=True) as product:
         async with product.admin() as admin:
             # A key without the tenant lets an award refer to another tenant's badge, in any mode.
             await admin.execute(
@@ -39,7 +36,7 @@ async def test_a_hardened_product_passes(pg18: EmbeddedServer, ids: IdType) -> N
                 "ADD FOREIGN KEY (tenant_id, badge) REFERENCES badges (tenant_id, id)"
             )
         async with (
-            Router.open(config(product, hardened=True), metrics=False) as router,
+            product.open() as router,
             two_tenants(router, seed) as (a, b),
         ):
             report = await assert_isolated(router, a, b)
