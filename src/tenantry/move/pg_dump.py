@@ -12,6 +12,9 @@ from typing import Final
 from tenantry.move.errors import Unreachable
 from tenantry.move.session import Endpoint, program_environment
 
+#: Sections of a schema: tables and what they are made of; keys, indexes, triggers, policies.
+PRE_DATA: Final = "pre-data"
+POST_DATA: Final = "post-data"
 _DUMP_SECONDS: Final = 300.0
 #: Lines of a dump that belong to psql, and settings that older servers don't know.
 _NOT_FOR_US: Final = re.compile(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tenantry import sql
 from tenantry.catalog.tables import spelling
+from tenantry.move.definitions import Definition
 from tenantry.move.errors import SchemaChanged
 from tenantry.move.plan import MovePlan
 from tenantry.move.session import Connection
@@ -16,6 +17,12 @@ async def read_shape(connection: Connection, tables: Sequence[str]) -> list[str]
     """The lines of sql/move/shape.sql for these tables."""
     rows = await connection.fetch(sql.query("move/shape"), list(tables))
     return [row["line"] for row in rows]
+
+
+async def read_definitions(connection: Connection, tables: Sequence[str]) -> tuple[Definition, ...]:
+    """What these tables are made of, as sql/move/definitions.sql tells it. Empty: none of them is there."""
+    rows = await connection.fetch(sql.query("move/definitions"), list(tables))
+    return tuple(Definition(**row) for row in rows)
 
 
 async def read_kin(connection: Connection, columns: Iterable[str], tables: Sequence[str]) -> list[str]:

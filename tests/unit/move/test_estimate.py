@@ -97,7 +97,7 @@ def facts(source: dict[str, Any] | None = None, target: dict[str, Any] | None = 
     return Facts(
         tenant="t", source_name="shared", target_name="acme", target_kind=Kind.DEDICATED, source=side(source),
         target=side(target), selection=Selection((), (), (), ()), mechanism=Mechanism.REPLICATION, consent=None,
-        estimate=1.0, source_home=None, source_shape=frozenset({"x"}), target_shape=frozenset(), occupied=(),
+        estimate=1.0, source_home=None, source_definitions=(), target_definitions=(), occupied=(),
         bypassing=(), bypassing_open=(), colliding=(), null_tenants=(), pg_dump=None, creation=None,
         disk_space=DiskSpace(None, "unknown", 1, 1),
     )  # fmt: skip

@@ -10,6 +10,7 @@ import asyncpg
 from tenantry.directory import placements
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import MoveError
+from tenantry.move.pg_dump import POST_DATA, PRE_DATA
 from tenantry.move.session import Endpoint, session
 from tenantry.move.steps import copy, create_database, gate, kits, prepare_target
 from tenantry.move.teardown import delete_markers, ignoring_unreachable, is_installed, take_down_all
@@ -75,11 +76,11 @@ async def _empty(context: MoveContext) -> None:
         await copy.delete_rows(context, context.target, (*plan.tables, *plan.references))
     if loaded:
         with _as_far_as_it_fits():
-            await prepare_target.load(context, prepare_target.POST_DATA)
+            await prepare_target.load(context, POST_DATA)
         with _as_far_as_it_fits():
             await kits.watch_tables(context)
     await kits.delete_plan(context, context.target)
-    for section in (prepare_target.PRE_DATA, prepare_target.POST_DATA):
+    for section in (PRE_DATA, POST_DATA):
         await context.journal.record_removed(plan.id, plan.target, "schema", section)
     await context.journal.record_removed(plan.id, plan.target, "rows", plan.tenant)
 

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 from tenantry.ids import Kind
 from tenantry.move.catalog import Side
+from tenantry.move.definitions import Definition
+from tenantry.move.normal_form import normal_form
 from tenantry.move.plan import Creation, DiskSpace, Mechanism, Selection
 from tenantry.runtime.sqltext import identifier
 
@@ -31,9 +33,13 @@ class TablePolicy(NamedTuple):
     check: str | None
 
     def normalized(self) -> TablePolicy:
-        """It with one form for what is the tenant policy's proof at either end."""
-        using, check = (None if text is None else _PROOF.sub(" AND proven)", text) for text in self[3:])
+        """It with one form for each expression, and for what is the tenant policy's proof at either end."""
+        using, check = (None if text is None else normal_form(text) for text in self._proven())
         return self._replace(using=using, check=check)
+
+    def _proven(self) -> tuple[str | None, str | None]:
+        using, check = (None if text is None else _PROOF.sub(" AND proven)", text) for text in self[3:])
+        return using, check
 
     def is_tenant_policy(self, column: str, setting: str) -> bool:
         """True if it is the tenant policy, whatever the forms of its comparison and proof."""
@@ -41,8 +47,7 @@ class TablePolicy(NamedTuple):
             rf"\(\(\(?(?:{re.escape(column)}|{re.escape(identifier(column))})\)?(?:::[\w ]+)? = "
             rf"[^=]*current_setting\('{re.escape(setting)}'::text[^=]*\) AND proven\)"
         )
-        using, check = self.normalized()[3:]
-        texts = [text for text in (using, check) if text is not None]
+        texts = [text for text in self._proven() if text is not None]
         whole = (self.permissive, self.command, self.roles) == (True, "ALL", ("PUBLIC",)) and len(texts) == 2
         return whole and all(tie.fullmatch(text) and " OR " not in text for text in texts)
 
@@ -183,8 +188,9 @@ class Facts:
     """Seconds that such a copy would take."""
     source_home: tuple[str, int, bool] | None
     """The source's placement row: home, epoch, suspended."""
-    source_shape: frozenset[str]
-    target_shape: frozenset[str]
+    source_definitions: tuple[Definition, ...]
+    """What the tables are made of, at the source; not asked where the target has none of them."""
+    target_definitions: tuple[Definition, ...]
     occupied: tuple[str, ...]
     """Tables of the target that hold rows of this tenant, or of anybody when it is to be dedicated."""
     bypassing: tuple[str, ...]
@@ -219,4 +225,4 @@ class Facts:
     @property
     def load_schema(self) -> bool:
         """True if the target has none of the tables yet."""
-        return not self.target_shape
+        return not self.target_definitions

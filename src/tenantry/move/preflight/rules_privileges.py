@@ -12,6 +12,7 @@ from typing import Final
 
 from tenantry.ids import Kind
 from tenantry.move.errors import Finding
+from tenantry.move.normal_form import normal_form
 from tenantry.move.preflight.facts import Access, Facts, TablePolicy
 from tenantry.runtime.sqltext import identifier
 
@@ -82,11 +83,12 @@ def _fix(facts: Facts, table: str, lacking: Sequence[str]) -> str:
 
 
 def _triggers(facts: Facts, table: str) -> Iterator[Finding]:
-    ours = {line[1:] for line in facts.source_access.triggers if line[0] == table}
-    theirs = {line[1:] for line in facts.target_access.triggers if line[0] == table}
+    told = {normal_form(line[3]): line[3] for line in facts.source_access.triggers if line[0] == table}
+    ours = {(*line[1:3], normal_form(line[3])) for line in facts.source_access.triggers if line[0] == table}
+    theirs = {(*line[1:3], normal_form(line[3])) for line in facts.target_access.triggers if line[0] == table}
     named = {name for name, _, _ in theirs}
     for name, enabled, definition in sorted(ours - theirs):
-        made = [] if any(definition == line[2] for line in theirs) else [definition]
+        made = [] if any(definition == line[2] for line in theirs) else [told[definition]]
         if made and name in named:
             made.insert(0, f"DROP TRIGGER {identifier(name)} ON {table}")
         how = _TRIGGER.get(enabled, "" if made else "ENABLE")

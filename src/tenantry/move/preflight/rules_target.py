@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from tenantry.move.definitions import differences
 from tenantry.move.errors import Finding
 from tenantry.move.preflight.facts import Facts
+
+#: Differences of definitions that are told one by one.
+_TOLD: Final = 20
 
 
 def creation(facts: Facts) -> Iterator[Finding]:
@@ -76,11 +81,17 @@ def target_schema(facts: Facts) -> Iterator[Finding]:
                 f"install postgresql-client-{major}, or load the schema yourself",
             )
         return
-    for line in sorted(facts.source_shape - facts.target_shape)[:5]:
-        yield Finding("schema-differs", f"{facts.target_name} lacks: {line}", "bring both schemas to one version")
-    for line in sorted(facts.target_shape - facts.source_shape)[:5]:
+    both = differences(facts.source_definitions, facts.target_definitions)
+    for difference in both[:_TOLD]:
+        fix = "bring both schemas to one version"
+        if difference.fix:
+            fix += f"; as {facts.source_name} has it: {'; '.join(difference.fix)}"
+        yield Finding("schema-differs", difference.told(facts.source_name, facts.target_name), fix)
+    if len(both) > _TOLD:
         yield Finding(
-            "schema-differs", f"only {facts.target_name} has: {line}", "bring both schemas to one version"
+            "schema-differs",
+            f"{len(both) - _TOLD} more definitions of {facts.target_name} differ",
+            "bring both schemas to one version",
         )
 
 

@@ -44,7 +44,7 @@ from tenantry.move.preflight.facts import Access, Facts, FailedLogin, Hardening,
 from tenantry.move.preflight.judge import judge
 from tenantry.move.preflight.read_side import read_side
 from tenantry.move.session import Connection, Endpoint, session
-from tenantry.move.shape import digest, read_kin, read_shape, read_storage
+from tenantry.move.shape import digest, read_definitions, read_kin, read_shape, read_storage
 from tenantry.runtime.sqltext import identifier, literal
 
 #: Bytes a second that a copy under the fence is taken to carry, indexes and comparison included, for the
@@ -107,7 +107,7 @@ async def survey(
                 at_source, at_target, (ours, theirs), names, [s.quoted for s in sequences]
             )
         reads = _sees_rows(ours) and _owns_all(selection)
-        shaped = frozenset(await read_shape(at_target, names) if exists else ())
+        shaped = await read_definitions(at_target, names) if exists else ()
         program = pg_dump or await find_pg_dump(ours.server["version"] // 10000)
         facts = Facts(
             tenant=tenant,
@@ -121,8 +121,8 @@ async def survey(
             consent=consent,
             estimate=estimate,
             source_home=await _home(at_source, tenant, ours),
-            source_shape=frozenset(shape),
-            target_shape=shaped,
+            source_definitions=await read_definitions(at_source, names) if shaped else (),
+            target_definitions=shaped,
             occupied=await _occupied(at_target, tenant, target.kind, tables, theirs) if looks else (),
             bypassing=await _bypassing(at_source, names),
             bypassing_open=tuple(row["who"] for row in await at_source.fetch(sql.query("move/bypassing_open"))),

@@ -20,6 +20,7 @@ import asyncpg
 from tenantry.directory import placements
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped
+from tenantry.move.pg_dump import POST_DATA
 from tenantry.move.plan import SequenceRule
 from tenantry.move.progress import FenceTried
 from tenantry.move.results import NOTHING, MoveResult
@@ -31,7 +32,7 @@ from tenantry.move.steps import finalize as finalizing
 from tenantry.move.steps.autovacuum import apply_autovacuum
 from tenantry.move.steps.copy_progress import Copied
 from tenantry.move.steps.gate import flip_sql
-from tenantry.move.steps.prepare_target import POST_DATA, load
+from tenantry.move.steps.prepare_target import load
 from tenantry.move.steps.procedure import keep_home, prepare_target, set_identities, steps
 from tenantry.move.steps.sequences import last_value, set_sequences, start_sequences
 from tenantry.move.steps.verify import compare_tables

@@ -10,12 +10,10 @@ from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.ids import IdType, Kind
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import MoveStopped
-from tenantry.move.pg_dump import dump
+from tenantry.move.pg_dump import POST_DATA, PRE_DATA, dump
 from tenantry.move.session import Connection, blaming, session
 from tenantry.schema import install_data
 
-PRE_DATA: Final = "pre-data"
-POST_DATA: Final = "post-data"
 _IN_MEMORY: Final = 8 * 2**20  # bytes of one table's rows; more goes by way of a file
 
 

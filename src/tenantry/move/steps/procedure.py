@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from tenantry.move import failpoints, replication
 from tenantry.move.context import MoveContext
+from tenantry.move.pg_dump import POST_DATA, PRE_DATA
 from tenantry.move.progress import StepEnded, StepStarted
 from tenantry.move.results import NOTHING, MoveResult
 from tenantry.move.session import session
@@ -39,7 +40,8 @@ from tenantry.move.steps import finalize as finalizing
 from tenantry.move.steps.autovacuum import apply_autovacuum
 from tenantry.move.steps.catch_up import wait_until_close
 from tenantry.move.steps.copy_progress import counted
-from tenantry.move.steps.prepare_target import POST_DATA, PRE_DATA, install, load, write_closed_placement
+from tenantry.move.steps.prepare_target import install, load, write_closed_placement
+from tenantry.move.steps.rehearsal import rehearse
 from tenantry.move.steps.retry import Step, persist
 from tenantry.move.steps.sequences import start_sequences
 from tenantry.move.steps.verify import compare_sides
@@ -59,6 +61,7 @@ async def prepare_target(context: MoveContext) -> MoveResult:
     await install(context)
     await kits.install(context)
     await load(context, PRE_DATA)
+    await rehearse(context)
     failpoints.reach("schema.loaded")
     await write_closed_placement(context)
     failpoints.reach("placement.closed")

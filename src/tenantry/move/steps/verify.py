@@ -19,11 +19,12 @@ import asyncpg
 
 from tenantry.ids import Kind
 from tenantry.move.context import Direction, MoveContext
+from tenantry.move.definitions import OF_ROWS, differences
 from tenantry.move.errors import DataDiffers, FenceMissed, MoveStopped, SchemaChanged
 from tenantry.move.plan import TablePlan
 from tenantry.move.progress import Compared
 from tenantry.move.session import Connection, Endpoint, session
-from tenantry.move.shape import read_shape
+from tenantry.move.shape import read_definitions
 from tenantry.move.steps import catch_up, fence_timeout
 from tenantry.move.steps.digest import Digest, Seen, Side
 from tenantry.move.steps.fence import reason as fence_reason
@@ -112,9 +113,10 @@ async def same_shape(
         SchemaChanged: they do not.
     """
     names = [table.quoted for table in tables]
-    ours, theirs = await asyncio.gather(read_shape(source, names), read_shape(target, names))
-    if odd := sorted(set(ours) ^ set(theirs)):
-        raise SchemaChanged(context.plan.id, f"the two sides' tables differ: {'; '.join(odd[:5])}")
+    ours, theirs = await asyncio.gather(read_definitions(source, names), read_definitions(target, names))
+    if odd := differences(ours, theirs, kinds=OF_ROWS):
+        told = "; ".join(one.told(context.plan.source, context.plan.target) for one in odd[:5])
+        raise SchemaChanged(context.plan.id, f"the two sides' tables differ: {told}")
 
 
 async def compare_tables(
