@@ -75,8 +75,7 @@ async def dumped(estate: Estate) -> str:
 async def test_definitions_that_only_look_different_pass_whoever_loads_them(estate: Estate) -> None:
     dress(estate)
     estate.near.psql(
-        "INSERT INTO \"My Shop\".\"Order Line\" (tenant_id, code) "
-        "SELECT tenant_id, 'A' FROM \"My Shop\".\"Order Line\"",
+        'INSERT INTO "My Shop"."Order Line" (tenant_id, code) SELECT tenant_id, \'A\' FROM "My Shop"."Order Line"',
         estate.shared,
     )
     with pytest.raises(EmbeddedError, match="could not create unique"):
