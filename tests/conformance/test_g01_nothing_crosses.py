@@ -8,10 +8,12 @@ Each attack runs in tenant A's scope as injected SQL would, and tenant B is serv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tenantry import Router
@@ -207,3 +209,84 @@ async def test_the_word_prepare_in_a_statement_costs_nothing(direct: Product) ->
         (a,) = await direct.signed_up(router, 1)
         pids = {await router.fetchval(a, "SELECT pg_backend_pid() /* prepare the page */") for _ in range(5)}
         assert len(pids) == 1
+
+
+#: What a scope does to the session, and statements of the product whose parameters and literals it makes mean
+#: something else: their texts are read while it lasts.
+MISREAD = {
+    "a temporary table of the same name": "CREATE TEMP TABLE students (id real, name text)",
+    "a temporary view of the same name": "CREATE TEMP VIEW students AS SELECT 1.5::real AS id, 'x'::text AS name",
+    "a search_path": "CREATE TABLE IF NOT EXISTS misread.students (id real, name text); SET search_path = misread",
+    "a time zone": "SET LOCAL TimeZone = 'Asia/Tokyo'",
+    "an order of dates": "DO $$ BEGIN PERFORM set_config('DateStyle', 'ISO, DMY', false); END $$",
+    "how quotes are read": "SET standard_conforming_strings = off",
+}
+BIG = 16777217  # the next number of `real` is 16777216
+
+
+@pytest.mark.parametrize("name", MISREAD)
+async def test_a_statement_first_read_in_a_scopes_own_surroundings_means_nothing_else_to_the_next_one(
+    served: tuple[Product, dict[str, Any]], name: str
+) -> None:
+    product, tenancy = served
+    find = "SELECT name FROM students WHERE id = $1"
+    insert = "INSERT INTO students (id, name) VALUES ($1, $2)"
+    when = "SELECT timestamptz '2024-01-02 03:04', date '01/02/2024', 'a\\tb', name FROM students WHERE id < $1"
+    async with product.admin() as admin:
+        await admin.execute("CREATE SCHEMA IF NOT EXISTS misread; GRANT ALL ON SCHEMA misread TO PUBLIC")
+    async with Router.open(product.config(tenancy=tenancy, pool={"max": 1}), metrics=False) as router:
+        a, b = await two_tenants(product, router)
+        for number in (BIG - 1, BIG):
+            await router.execute(b, "INSERT INTO students (name, id) VALUES ('B', $1)", number)
+        await router.execute(b, "UPDATE students SET name = id::text")
+        expected = await router.fetch(b, when.replace("$1", "2"))
+        async with router.tenant(a) as conn:
+            await conn.execute(MISREAD[name])
+            for query, args in ((find, (1,)), (insert, (7, "x")), (when, (2,))):
+                with contextlib.suppress(asyncpg.ObjectNotInPrerequisiteStateError):  # such a view takes no rows
+                    async with conn.transaction():
+                        await conn.fetch(query, *args)
+        assert await router.fetchval(b, find, BIG) == str(BIG)
+        assert await router.fetch(b, when, 2) == expected
+        assert await router.execute(b, insert, BIG + 2, "of B") == "INSERT 0 1"
+        ids = await router.fetch(b, "SELECT id FROM students ORDER BY id")
+        assert [row["id"] for row in ids] == [1, BIG - 1, BIG, BIG + 2]
+        await nothing_leaked(router)
+
+
+async def test_statements_read_in_usual_surroundings_are_kept_from_scope_to_scope(direct: Product) -> None:
+    names = "SELECT string_agg(statement, ' ') FROM pg_prepared_statements"
+    async with direct.open(pool={"max": 1}) as router:
+        a, b = await two_tenants(direct, router)
+        async with router.tenant(a) as conn:
+            for number in range(3):
+                await conn.fetch(f"SELECT {number} AS kept FROM students")
+        kept = str(await router.fetchval(b, names))
+        assert [number for number in range(3) if f"SELECT {number} AS kept" in kept] == [0, 1, 2]
+        await nothing_leaked(router)
+
+
+async def test_functions_compiled_beside_a_scopes_temporary_table_do_not_reach_the_next_one(
+    pg: EmbeddedServer,
+) -> None:
+    """PL/pgSQL keeps the types that it found for as long as the session lives; no reset takes them back."""
+    with product_on(pg) as product:
+        await harden(product)
+        async with product.admin() as admin:
+            await admin.execute(
+                "CREATE FUNCTION nearest(wanted bigint) RETURNS text LANGUAGE plpgsql AS $f$ "
+                "DECLARE exact students.id%TYPE := wanted; found text; "
+                "BEGIN SELECT name INTO found FROM students WHERE id = exact; RETURN found; END $f$"
+            )
+        config = product.config(tenancy={"hardened": True, "secret": SECRET}, pool={"max": 1})
+        async with Router.open(config, metrics=False) as router:
+            a, b = await two_tenants(product, router)
+            await router.execute(
+                b, "INSERT INTO students (id, name) VALUES ($1, 'near'), ($2, 'right')", BIG - 1, BIG
+            )
+            async with router.tenant(a) as conn:
+                await conn.execute("CREATE TEMP TABLE students (id real, name text)")
+                await conn.fetchval("SELECT nearest(1)")
+                await conn.execute("DROP TABLE pg_temp.students")
+            assert await router.fetchval(b, "SELECT nearest($1)", BIG) == "right"
+            await nothing_leaked(router)

@@ -199,6 +199,8 @@ class Checkout:
         pooled = self._pooled
         connection.detach()
         driver.end_scope(pooled.connection)
+        if driver.misread(pooled.connection):
+            pooled.outdated()
         left = perf_counter()
         outcome = "error"
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncpg
 from asyncpg import connect_utils
 
-from tenantry.router import wire
+from tenantry.router import surroundings, wire
 from tenantry.router.origin import Origin
 from tenantry.router.wire import Answer
 from tenantry.runtime.cancel_requests import let_end
@@ -78,6 +78,17 @@ async def connect(
     )
     wire.adopt(connection, origin or Origin())
     return connection
+
+
+def expect(connection: Connection, usual: str) -> None:
+    """From now on, statements that are prepared in other surroundings than `usual` are noticed: see `misread`."""
+    connection._protocol.question = surroundings.question(usual)  # type: ignore[attr-defined]
+
+
+def misread(connection: Connection) -> bool:
+    """asyncpg keeps a statement that, for all we know, means something else in a later scope."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return protocol is not None and bool(protocol.misread)
 
 
 def begin_scope(connection: Connection, isolation: str | None) -> None:

@@ -190,7 +190,7 @@ class Pool:
         def all_wait(blocking: list[PooledConnection]) -> bool:
             return bool(blocking) and all(p.holder is not None and p.holder.task in waiting for p in blocking)
 
-        if self._opener.open >= self.size and all_wait(list(self._busy)):
+        if len(self._busy) >= self.size and all_wait(list(self._busy)):  # one that is closing makes room
             return f"its {self.size} connections are held by tasks that wait in the same way"
         key = waiter.tenant_key
         own = [p for p in self._busy if p.holder is not None and p.holder.tenant_key == key]

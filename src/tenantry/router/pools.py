@@ -226,6 +226,8 @@ class Pools:
                 )
             if self._on_connect is not None:
                 await self._on_connect(connection)
+            if driver.keeps_statements(connection):
+                driver.expect(connection, session.surroundings)
         except BaseException:
             connection.terminate()
             raise

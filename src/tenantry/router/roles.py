@@ -45,7 +45,8 @@ def _owned(unforced: str, tenancy: Tenancy) -> list[str]:
 
 def query() -> str:
     """The statement whose row `problems` takes."""
-    return sql.query("roles").replace(":ways", sql.query("catalog/ways"))
+    whole = sql.query("roles").replace(":surroundings", sql.query("router/surroundings"))
+    return whole.replace(":ways", sql.query("catalog/ways"))
 
 
 class Session(NamedTuple):
@@ -57,6 +58,8 @@ class Session(NamedTuple):
     """Process id of the server process."""
     hardened: bool
     """The database wants proofs."""
+    surroundings: str
+    """What the meaning of a statement hangs on beside its text; see `surroundings`."""
     control_access: tuple[str, ...] = ()
     """What the role may do with control tables."""
 
@@ -91,4 +94,4 @@ async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, ti
         raise DatabaseUnavailable(
             database, "the tenantry schema is not installed, or older than this router; run `tenantry init`"
         )
-    return Session(pooled, facts["backend"], facts["hardened"], control_access(dict(facts)))
+    return Session(pooled, facts["backend"], facts["hardened"], facts["surroundings"], control_access(dict(facts)))

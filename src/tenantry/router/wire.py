@@ -123,9 +123,11 @@ class ScopeProtocol(protocol.Protocol):
     # ones that asyncpg has on the server; None: nobody knows); said_goodbye (the server has ended the session
     # while nothing was asked of it; the end of the connection may be on its way); and the meter of the present
     # scope: calls (that make the server run something), busy (seconds that asyncpg's calls took), began
-    # (perf_counter seconds at which the last of them was sent).
+    # (perf_counter seconds at which the last of them was sent), misread (a statement was prepared of which nobody
+    # knows that it means the same in a later scope).
 
     origin: Origin
+    link: Any
     filter: AnswerFilter
     running: int
     said_goodbye: bool
@@ -133,14 +135,18 @@ class ScopeProtocol(protocol.Protocol):
     calls: int
     busy: float
     began: float
+    misread: bool
+    question: bytes | None
+    """See `surroundings`; None: nobody wants to know."""
 
-    def start(self, origin: Origin) -> None:
-        """From now on the connection can be used at `origin` only."""
-        self.origin = origin
+    def start(self, origin: Origin, link: Any) -> None:
+        """From now on the connection, whose transport is `link`, can be used at `origin` only."""
+        self.origin, self.link = origin, link
         self.filter = AnswerFilter()
         self.running = 0
         self.said_goodbye = False
         self.statements = 0
+        self.question = None
         self.reset_meter()
 
     # -- the meter ---------------------------------------------------------------------------------
@@ -151,6 +157,7 @@ class ScopeProtocol(protocol.Protocol):
     def reset_meter(self) -> None:
         """A scope begins."""
         self.calls, self.busy, self.began = 0, 0.0, 0.0
+        self.misread = False
 
     def busy_until(self, now: float) -> float:
         """Seconds that the server worked at this scope's statements, one that is still running included."""
@@ -161,6 +168,8 @@ class ScopeProtocol(protocol.Protocol):
     async def prepare(self, stmt_name: str, *args: Any, **options: Any) -> Any:
         """As asyncpg's; counts the statements that have a name."""
         self.origin.check()
+        if stmt_name and self.calls and self.question is not None and not self.misread:
+            self._ask()
         counted, self.statements = self.statements, None  # if this is cut short, nobody knows
         self.running += 1
         self.began = began = perf_counter()
@@ -174,6 +183,17 @@ class ScopeProtocol(protocol.Protocol):
             self.busy += perf_counter() - began
         self.statements = counted if counted is None or not stmt_name else counted + 1
         return state
+
+    def _ask(self) -> None:
+        """Ask whether what is prepared next means the same in a later scope. No answer: it does not."""
+        assert self.question is not None
+        self.misread = True
+        if not self.running and not self._is_cancelling():
+            (answered,) = self.send(self.link, self.question)
+            answered.add_done_callback(self._told)
+
+    def _told(self, answered: asyncio.Future[Answer]) -> None:
+        self.misread = answered.result().completed != ("SELECT 0",)
 
     async def close_statement(self, state: Any, *args: Any, **options: Any) -> Any:
         """As asyncpg's; counts the statements that have a name."""
@@ -287,6 +307,6 @@ def adopt(connection: Any, origin: Origin) -> None:
     """Let a new connection, which has no statements on the server yet, be used at `origin` only."""
     spoken = connection._protocol
     spoken.__class__ = ScopeProtocol
-    spoken.start(origin)
+    spoken.start(origin, connection._transport)
     connection._transport.set_protocol(spoken)  # uvloop keeps the protocol's bound methods: let it look again
     spoken.statements = len(connection._stmt_cache)  # choosing among several hosts asks them something

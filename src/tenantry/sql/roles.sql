@@ -35,6 +35,7 @@ SELECT
         AS unforced,
     coalesce(current_setting($2::text, true), '') <> '' AS bound,     -- $2: the setting that says who is bound
     to_regprocedure('tenantry.enter(text, text, integer)') IS NOT NULL AS installed,
+    (:surroundings) AS surroundings,                                  -- router/surroundings.sql
     -- the body tells; the table tenantry.database_identity is not ours to read
     coalesce((SELECT p.prosrc LIKE '%this database is hardened%' FROM pg_proc AS p
               WHERE p.oid = to_regprocedure('tenantry.bind(text)')), false) AS hardened

@@ -75,6 +75,10 @@ BEGIN
                                    FROM pg_prepared_statement() AS p) THEN
         RAISE EXCEPTION 'this session holds prepared statements that are not the router''s' USING ERRCODE = 'TN005';
     END IF;
+    -- Nor may one that has had temporary objects be used again: what PL/pgSQL has compiled beside them, it keeps.
+    IF pg_my_temp_schema() <> 0 THEN
+        RAISE EXCEPTION 'this session has had temporary objects' USING ERRCODE = 'TN005';
+    END IF;
     IF pg_try_advisory_xact_lock_shared(1415071060, hashtext(tenant))
        AND current_setting('transaction_isolation') = 'read committed' THEN
         SELECT set_config('tenantry.proof', encode(sha256(s.outer_pad || sha256(s.inner_pad || convert_to(
