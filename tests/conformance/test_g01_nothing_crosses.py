@@ -226,15 +226,15 @@ BIG = 16777217  # the next number of `real` is 16777216
 
 @pytest.mark.parametrize("name", MISREAD)
 async def test_a_statement_first_read_in_a_scopes_own_surroundings_means_nothing_else_to_the_next_one(
-    served: tuple[Product, dict[str, Any]], name: str
+    served: Product, name: str
 ) -> None:
-    product, tenancy = served
+    product = served
     find = "SELECT name FROM students WHERE id = $1"
     insert = "INSERT INTO students (id, name) VALUES ($1, $2)"
     when = "SELECT timestamptz '2024-01-02 03:04', date '01/02/2024', 'a\\tb', name FROM students WHERE id < $1"
     async with product.admin() as admin:
         await admin.execute("CREATE SCHEMA IF NOT EXISTS misread; GRANT ALL ON SCHEMA misread TO PUBLIC")
-    async with Router.open(product.config(tenancy=tenancy, pool={"max": 1}), metrics=False) as router:
+    async with product.open(pool={"max": 1}) as router:
         a, b = await two_tenants(product, router)
         for number in (BIG - 1, BIG):
             await router.execute(b, "INSERT INTO students (name, id) VALUES ('B', $1)", number)
@@ -270,8 +270,7 @@ async def test_functions_compiled_beside_a_scopes_temporary_table_do_not_reach_t
     pg: EmbeddedServer,
 ) -> None:
     """PL/pgSQL keeps the types that it found for as long as the session lives; no reset takes them back."""
-    with product_on(pg) as product:
-        await harden(product)
+    with product_on(pg, hardened=True) as product:
         async with product.admin() as admin:
             await admin.execute(
                 "CREATE FUNCTION nearest(wanted bigint) RETURNS text LANGUAGE plpgsql AS $f$ "
