@@ -277,8 +277,7 @@ async def test_functions_compiled_beside_a_scopes_temporary_table_do_not_reach_t
                 "DECLARE exact students.id%TYPE := wanted; found text; "
                 "BEGIN SELECT name INTO found FROM students WHERE id = exact; RETURN found; END $f$"
             )
-        config = product.config(tenancy={"hardened": True, "secret": SECRET}, pool={"max": 1})
-        async with Router.open(config, metrics=False) as router:
+        async with product.open(pool={"max": 1}) as router:
             a, b = await two_tenants(product, router)
             await router.execute(
                 b, "INSERT INTO students (id, name) VALUES ($1, 'near'), ($2, 'right')", BIG - 1, BIG
