@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -14,10 +14,10 @@ import asyncpg
 from tenantry import sql
 from tenantry.directory import placements
 from tenantry.move.errors import Finding, MoveBusy, MoveRefused, PlanUnreadable, UnknownMove
+from tenantry.move.kept_sessions import KeptSessions
 from tenantry.move.plan import MovePlan
 from tenantry.move.plan_format import Unreadable
 from tenantry.move.results import NOTHING, MoveResult
-from tenantry.move.session import Connection, connect
 from tenantry.move.states import FORCED, SUCCESSORS, State
 
 _COLUMNS: Final = "id, tenant, source, target, state, step, error, created_at, changed_at, flipped_at, ended_at"
@@ -88,21 +88,21 @@ class Link(NamedTuple):
 
 
 class Journal:
-    """Reads and writes the journal. Every method is one transaction in a session of its own."""
+    """Reads and writes the journal. Every statement is a transaction of its own.
+
+    Each runs in a session of its own, or inside `kept` in one that the next uses again. A session that was lost
+    between two statements is opened anew; while the control database is away, that raises one of `TRANSIENT`.
+    """
 
     def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+        self._sessions = KeptSessions(dsn, "journal")
 
-    @contextlib.asynccontextmanager
-    async def _session(self) -> AsyncIterator[Connection]:
-        connection = await connect(self._dsn, "journal")
-        try:
-            yield connection
-        finally:
-            connection.terminate()
+    def kept(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the session open inside the body; may be nested."""
+        return self._sessions.kept()
 
     async def _execute(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        async with self._session() as connection:
+        async with self._sessions.session() as connection:
             return await connection.fetch(query, *args)
 
     async def peek_id_block(self) -> int:

@@ -88,24 +88,25 @@ class Mover:
             AlreadyThere: there is nothing to do.
         """
         text = str(tenant)
-        placed = await self._journal.placement(text)
-        if placed is None:
-            raise UnknownTenant(text)
-        source, target = self._endpoint(placed[0]), self._endpoint(to)
-        if source.name == target.name:
-            raise AlreadyThere(text, to)
-        plan = await survey(
-            text,
-            source,
-            target,
-            self._journal,
-            tenancy=self._tenancy,
-            consent=consent,
-            pg_dump=self._pg_dump,
-            pause=self._limits.pause,
-        )
-        other = await self._journal.unfinished(text)
-        return plan if other is None else replace(plan, findings=(_busy(text, other), *plan.findings))
+        with self._journal.kept():
+            placed = await self._journal.placement(text)
+            if placed is None:
+                raise UnknownTenant(text)
+            source, target = self._endpoint(placed[0]), self._endpoint(to)
+            if source.name == target.name:
+                raise AlreadyThere(text, to)
+            plan = await survey(
+                text,
+                source,
+                target,
+                self._journal,
+                tenancy=self._tenancy,
+                consent=consent,
+                pg_dump=self._pg_dump,
+                pause=self._limits.pause,
+            )
+            other = await self._journal.unfinished(text)
+            return plan if other is None else replace(plan, findings=(_busy(text, other), *plan.findings))
 
     async def list(self, tenant: object = None) -> list[MoveSummary]:
         """All moves, or one tenant's; the newest first."""
@@ -140,24 +141,26 @@ class Mover:
             MoveInterrupted: the interrupt was asked for; the same.
         """
         failpoints.reach("run.started")
-        # Before the refusals: what the other move has made so far looks like obstacles to preflight.
-        if other := await self._journal.unfinished(plan.tenant):
-            raise MoveBusy(other, f"tenant {plan.tenant} is being moved already")
-        if plan.refusals:
-            raise MoveRefused(plan.tenant, plan.target, plan.refusals)
-        await self._journal.open(await self._with_ids(plan))
-        return await self.resume(plan.id, progress)
+        with self._journal.kept():
+            # Before the refusals: what the other move has made so far looks like obstacles to preflight.
+            if other := await self._journal.unfinished(plan.tenant):
+                raise MoveBusy(other, f"tenant {plan.tenant} is being moved already")
+            if plan.refusals:
+                raise MoveRefused(plan.tenant, plan.target, plan.refusals)
+            await self._journal.open(await self._with_ids(plan))
+            return await self.resume(plan.id, progress)
 
     async def resume(self, move: str, progress: Tell = silence) -> MoveRecord:
         """Go on with a move, whatever it was doing: forward, aborting, rolling back, releasing."""
-        async with self._context(move, progress) as (context, record):
-            if record.state in (State.RUNNING, State.FLIPPED):
-                await self._forward(context, record)
-            elif record.state is State.ROLLING_BACK:
-                await completion.roll_back(context, record)
-            else:
-                await completion.finish(context, record.state)
-        return await self.show(move)
+        with self._journal.kept():
+            async with self._context(move, progress) as (context, record):
+                if record.state in (State.RUNNING, State.FLIPPED):
+                    await self._forward(context, record)
+                elif record.state is State.ROLLING_BACK:
+                    await completion.roll_back(context, record)
+                else:
+                    await completion.finish(context, record.state)
+            return await self.show(move)
 
     async def abort(self, move: str, progress: Tell = silence) -> MoveRecord:
         """Give a move up and take away what it made.
@@ -183,27 +186,28 @@ class Mover:
     # -- how ---------------------------------------------------------------------------------------
 
     async def _command(self, move: str, wish: str, progress: Tell) -> MoveRecord:
-        async with self._context(move, progress) as (context, record):
-            audited = False
-            if record.state is State.FLIPPED:
-                audited = await self._up_to_date(context, record, wish)
-                if wish == "aborted":
+        with self._journal.kept():
+            async with self._context(move, progress) as (context, record):
+                audited = False
+                if record.state is State.FLIPPED:
+                    audited = await self._up_to_date(context, record, wish)
+                    if wish == "aborted":
+                        return await self.show(move)
+                    record = await self.show(move)
+                if wish == "aborted" and await completion.may_have_leftovers(context, record):
+                    await completion.clean_again(context, record.state)
                     return await self.show(move)
-                record = await self.show(move)
-            if wish == "aborted" and await completion.may_have_leftovers(context, record):
-                await completion.clean_again(context, record.state)
-                return await self.show(move)
-            if record.state is State.RUNNING and wish == "aborted":
-                await self._journal.enter(context.plan, State.ABORTING)
-            state = begin(move, record.state, wish)
-            if state is not None:
-                self._mechanism_allows(context.plan, state)
-                if state is State.ROLLING_BACK:
-                    await completion.roll_back(context, record, compared=audited)
-                else:
-                    await self._journal.enter(context.plan, state)
-                    await completion.finish(context, state)
-        return await self.show(move)
+                if record.state is State.RUNNING and wish == "aborted":
+                    await self._journal.enter(context.plan, State.ABORTING)
+                state = begin(move, record.state, wish)
+                if state is not None:
+                    self._mechanism_allows(context.plan, state)
+                    if state is State.ROLLING_BACK:
+                        await completion.roll_back(context, record, compared=audited)
+                    else:
+                        await self._journal.enter(context.plan, state)
+                        await completion.finish(context, state)
+            return await self.show(move)
 
     async def _up_to_date(self, context: MoveContext, record: MoveRecord, wish: str) -> bool:
         """Do what the last mover left undone after the flip. True if that was the audit, and all is equal."""
