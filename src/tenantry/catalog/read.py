@@ -84,8 +84,8 @@ def bare_tables(rows: Iterable[Mapping[str, Any]]) -> Tables:
             for number, name, type_, deterministic in json.loads(row["columns"])
         )
         constraints[oid] = tuple(
-            Constraint(key, oid, name, "f", True, False, tuple(near), target, tuple(far), "")
-            for key, name, near, target, far in json.loads(row["keys"])
+            Constraint(key, oid, name, "f", True, inherited, tuple(near), target, tuple(far), "")
+            for key, name, near, target, far, inherited in json.loads(row["keys"])
         )
     return Tables(relations=relations, columns=columns, constraints=constraints)
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from tenantry.catalog.tenancy import IGNORE, ONCE, REFERENCE, Tenancy, compared_in
 from tenantry.catalog.values import Column, Constraint, Relation, Tables
+from tenantry.runtime.sqltext import identifier
 
 #: What migration tools keep of their own: names that no product gives to a table of its rows.
 BOOKKEEPING: Final = frozenset(
@@ -74,10 +75,14 @@ class TenantTables:
     unclear: Mapping[int, Undecided]
     """They hold, or may hold, tenants' rows, and it is not clear by which column."""
     without: Mapping[int, Undecided]
-    """They have no tenant column, and nothing says what they are."""
+    """They have no tenant column, and nothing says what they are. Of a partition its parent is asked about."""
     dependent: Mapping[int, Constraint]
-    """Of those without: the ones whose rows belong to tenants by a foreign key, directly or through each other,
-    with the first key on the way.
+    """Of those without: the ones whose rows belong to tenants by a foreign key, directly or through each other or
+    ignored tables, with the first key on the way.
+    """
+    waved_through: Mapping[int, Undecided]
+    """Those that an override makes something else although their rows belong to tenants in that way: a move of one
+    tenant would leave them behind, or could not keep their keys.
     """
     unmatched: tuple[Undecided, ...]
     """Overrides of tables that are not there."""
@@ -90,7 +95,7 @@ class TenantTables:
     @property
     def undecided(self) -> tuple[Undecided, ...]:
         """Everything that somebody has to decide."""
-        return (*self.unclear.values(), *self.without.values(), *self.unmatched)
+        return tuple(dict.fromkeys((*self.unclear.values(), *self.without.values(), *self.unmatched)))
 
 
 def tenant_tables(tables: Tables, tenancy: Tenancy) -> TenantTables:
@@ -112,7 +117,10 @@ def tenant_tables(tables: Tables, tenancy: Tenancy) -> TenantTables:
             unclear[relation.oid] = problem
         else:
             tenants[relation.oid] = _column(tables, relation, found)
-    dependent = _dependent(tables, {*tenants, *unclear}, without)
+    outside = [*without, *(tables.relations[oid] for oid in sorted(set().union(*placed.values())))]
+    chains = _Chains(tables, {*tenants, *unclear}, outside, {*placed[REFERENCE], *placed[ONCE]})
+    hanging = chains.hanging()
+    dependent = {relation.oid: hanging[relation.oid] for relation in without if relation.oid in hanging}
     for relation in without:
         if relation.name in BOOKKEEPING and relation.oid not in dependent:
             placed[ONCE].add(relation.oid)
@@ -123,11 +131,17 @@ def tenant_tables(tables: Tables, tenancy: Tenancy) -> TenantTables:
         ignored=frozenset(placed[IGNORE]),
         unclear=unclear,
         without={
-            relation.oid: _question(tables, tenants, dependent, relation)
+            relation.oid: _question(tables, tenants, dependent, _asked(tables, relation, without))
             for relation in without
             if relation.oid not in placed[ONCE]
         },
         dependent=dependent,
+        waved_through={
+            oid: _waved_through(tables, tables.relations[oid], kind, chains.keys(oid))
+            for kind, oids in placed.items()
+            for oid in sorted(oids)
+            if oid in hanging and not any(parent in oids for parent in tables.relations[oid].parents)
+        },
         unmatched=tuple(_unmatched(tables, tenancy)),
     )
 
@@ -245,20 +259,79 @@ def _as(relation: Relation, choice: str) -> str:
     return f"tables: {{{relation.key}: {choice}}}"
 
 
-def _dependent(tables: Tables, owners: Collection[int], without: Sequence[Relation]) -> dict[int, Constraint]:
-    """The tables among `without` that reference one of `owners`, directly or through each other."""
-    found: dict[int, Constraint] = {}
-    near: Collection[int] = owners
-    while near:
-        more = {}
-        for relation in without:
-            keys = (key for key in tables.constraints.get(relation.oid, ()) if key.kind == "f")
-            through = next((key for key in keys if key.target in near), None)
-            if through is not None and relation.oid not in found:
-                more[relation.oid] = through
-        found |= more
-        near = more
-    return found
+class _Chains:
+    """Foreign keys of tables that are no tenants', followed to any depth.
+
+    A partition's keys are its parents' too, because its rows are; and what hangs there, hangs in its partitions. A
+    chain does not go through `ends`: their rows are everybody's.
+    """
+
+    def __init__(
+        self, tables: Tables, owners: Collection[int], outside: Sequence[Relation], ends: Collection[int]
+    ) -> None:
+        self._owners = frozenset(owners)
+        self._ends = frozenset(ends)
+        self._above = {relation.oid: tables.ancestors(relation.oid) for relation in outside}
+        self._keys: dict[int, list[Constraint]] = {relation.oid: [] for relation in outside}
+        for relation in outside:
+            for key in tables.constraints.get(relation.oid, ()):
+                if key.kind == "f" and not key.inherited:
+                    for oid in (relation.oid, *self._above[relation.oid]):
+                        self._keys.get(oid, []).append(key)
+
+    def hanging(self) -> dict[int, Constraint]:
+        """The tables whose rows belong to tenants, each with the key nearest to a tenant's."""
+        return self._reach(frozenset())
+
+    def keys(self, oid: int) -> list[Constraint]:
+        """All keys by which a table's rows belong to tenants, without those that lead round to itself."""
+        reached = self._owners | {*self._reach(frozenset({oid}))} - self._ends
+        own = [key for key in self._keys[oid] if key.target in reached]
+        return own or [key for above in self._above[oid] for key in self.keys(above)]
+
+    def _reach(self, left_out: frozenset[int]) -> dict[int, Constraint]:
+        found: dict[int, Constraint] = {}
+        near: frozenset[int] = self._owners
+        while near:
+            more: dict[int, Constraint] = {}
+            for oid, keys in self._keys.items():
+                key = next((key for key in keys if key.target in near), None)
+                if key is not None and oid not in found and oid not in left_out:
+                    more[oid] = key
+            for oid, above in self._above.items():
+                parent = next((one for one in above if one in more), None)
+                if parent is not None and oid not in {*found, *more, *left_out}:
+                    more[oid] = more[parent]
+            found |= more
+            near = frozenset(more) - self._ends
+        return found
+
+
+def _asked(tables: Tables, relation: Relation, without: Sequence[Relation]) -> Relation:
+    """The table to ask about: for a partition or child the one that it has its columns from."""
+    asked = {one.oid for one in without}
+    above = [oid for oid in tables.ancestors(relation.oid) if oid in asked]
+    return tables.relations[above[-1]] if above else relation
+
+
+def _waved_through(tables: Tables, relation: Relation, kind: str, keys: Sequence[Constraint]) -> Undecided:
+    ways = " and ".join(f"{key.name} to {tables.relations[key.target].key}" for key in keys)
+    problem = {
+        IGNORE: "they would stay behind, and reference rows that are gone",
+        REFERENCE: "a tenant's own database could not keep the key",
+        ONCE: "a tenant's own database could not keep the key",
+    }[kind]
+    drops = "; ".join(
+        f"ALTER TABLE {tables.relations[key.relation].sql} DROP CONSTRAINT {identifier(key.name)}" for key in keys
+    )
+    return Undecided(
+        relation.key,
+        f"is listed as {kind!r}, but its rows belong to tenants by its foreign key {ways}: {problem}",
+        (
+            "take it out of `tables:` and give it the tenant column (`tenantry rls audit` prints the statements)",
+            f"if its rows are nobody's: {drops}",
+        ),
+    )
 
 
 def _question(
@@ -283,8 +356,8 @@ def _question(
             f"belongs to a tenant only through its foreign key {through.name} to {parent.key}",
             (
                 f"add the tenant column and fill it from {parent.key}",
-                f"{_as(relation, REFERENCE)}: every tenant sees all of it",
-                f"{_as(relation, IGNORE)}: it stays as it is, with whatever policy it has",
+                f"{_as(relation, REFERENCE)}: every tenant sees all of it, and no tenant can be moved",
+                f"{_as(relation, IGNORE)}: it stays as it is, with its policies, and no tenant can be moved",
             ),
         )
     return Undecided(

@@ -49,14 +49,14 @@ class Selection(NamedTuple):
     """Tables with a tenant column, and the column."""
     reference: tuple[Table, ...]
     """Tables that all tenants read: the target needs them for its foreign keys."""
-    stranded: tuple[Table, ...]
-    """Tables without the tenant column whose rows belong to tenants by a foreign key."""
+    stranded: tuple[tuple[Table, str], ...]
+    """Tables without the tenant column whose rows belong to tenants by foreign keys, and the first of these."""
     other: tuple[Table, ...]
     """The rest: not carried."""
     unclear: tuple[tuple[Table, Undecided], ...] = ()
     """Tables that hold, or may hold, tenants' rows, it is not clear by which column."""
     unmatched: tuple[Undecided, ...] = ()
-    """Overrides of tables that are not there."""
+    """Overrides of tables that are not there, or that say something else of tables with tenants' rows."""
     once: tuple[Table, ...] = ()
     """A target whose schema the move brings gets their rows with it; nothing links them afterwards."""
 
@@ -241,13 +241,14 @@ def select(tables: Sequence[Table], placed: TenantTables) -> Selection:
     listed = [table for table in tables if table.oid in placed.reference]
     free = {oid: table for oid, table in rest.items() if oid in placed.without and oid not in placed.dependent}
     needed = _referenced([table for table, _ in mine] + listed, free)
+    left = {*needed, *placed.dependent, *placed.waved_through}
     return Selection(
         tuple(mine),
         (*listed, *(free[oid] for oid in sorted(needed))),
-        tuple(table for oid, table in rest.items() if oid in placed.dependent),
-        tuple(table for oid, table in rest.items() if oid not in needed and oid not in placed.dependent),
+        tuple((table, placed.dependent[oid].name) for oid, table in rest.items() if oid in placed.dependent),
+        tuple(table for oid, table in rest.items() if oid not in left),
         tuple((table, placed.unclear[table.oid]) for table in tables if table.oid in placed.unclear),
-        placed.unmatched,
+        (*placed.unmatched, *placed.waved_through.values()),
         tuple(table for table in tables if table.oid in placed.once),
     )
 

@@ -39,7 +39,9 @@ def tables(*made: Made) -> Tables:
                 "kind": one.kind,
                 "parents": [oids[parent] for parent in one.parents],
                 "columns": json.dumps([[n, name, kind, True] for n, (name, kind) in enumerate(columns, 1)]),
-                "keys": json.dumps([[n, f"to_{far}", [9], oids[far], [1]] for n, far in enumerate(one.to, 1)]),
+                "keys": json.dumps(
+                    [[n, f"to_{far}", [9], oids[far], [1], False] for n, far in enumerate(one.to, 1)]
+                ),
             }
         )
     return bare_tables(rows)
@@ -154,6 +156,39 @@ def test_what_belongs_to_tenants_by_foreign_keys_is_followed_over_any_distance()
     problems = {item.object: item.problem for item in found.undecided}
     assert problems["public.note"] == "belongs to a tenant only through its foreign key to_line to public.line"
     assert problems["public.cron"] == "has no tenant column"
+
+
+def test_no_override_waves_through_what_belongs_to_tenants_at_whatever_distance() -> None:
+    shape = (
+        Made("orders", ["tenant_id"]),
+        Made("line", to=["line", "note", "orders"]),
+        Made("note", to=["line"]),
+        Made("rate", to=["note"]),
+        Made("price", to=["rate"]),
+        Made("cron", to=["cron"]),
+        Made("log", kind="p"),
+        Made("log_1", parents=["log"], to=["note"]),
+        Made("log_2", parents=["log"]),
+    )
+    words = {"line": "ignore", "note": "ignore", "rate": "reference", "cron": "ignore", "log": "once"}
+    known = tables(*shape)
+    found = tenant_tables(known, Tenancy(tables={f"public.{name}": word for name, word in words.items()}))
+    told = {known.relations[oid].name: question for oid, question in found.waved_through.items()}
+    assert set(told) == {"line", "note", "rate", "log"}, "price hangs on rows that are everybody's"
+    drops = {name: question.choices[1].partition(": ")[2] for name, question in told.items()}
+    assert drops["line"] == 'ALTER TABLE "public"."line" DROP CONSTRAINT "to_orders"', (
+        "not what leads round to itself"
+    )
+    assert drops["log"] == 'ALTER TABLE "public"."log_1" DROP CONSTRAINT "to_note"'
+    assert "they would stay behind" in told["note"].problem
+    assert "could not keep the key" in told["rate"].problem
+    assert found.undecided[-1].object == "public.price" if found.undecided else False
+    bare = tenant_tables(known, Tenancy())
+    assert {known.relations[oid].name for oid in bare.dependent} == {
+        "line", "note", "rate", "price", "log", "log_1", "log_2"
+    }  # fmt: skip
+    asked = [question.object for question in bare.undecided]
+    assert asked == ["public.line", "public.note", "public.rate", "public.price", "public.cron", "public.log"]
 
 
 def test_what_a_migration_tool_keeps_is_copied_once_unless_it_is_a_tenants() -> None:

@@ -55,11 +55,13 @@ def test_tables_are_told_apart_by_column_and_by_foreign_key() -> None:
     chosen = select(tables, placed(tables))
     assert [(t.name, column) for t, column in chosen.tenant] == [("orders", "tenant_id"), ("camel", "tenantId")]
     assert {t.name for t in chosen.reference} == {"price", "price_group", "unit"}
-    assert {t.name for t in chosen.stranded} == {"line", "note"}
+    assert {t.name for t, _ in chosen.stranded} == {"line", "note"}
     assert {t.name for t in chosen.other} == {"cron"}
     overrides = {"public.line": "ignore", "public.note": "ignore", "public.cron": "reference"}
     overridden = select(tables, placed(tables, overrides))
     assert overridden.stranded == ()
+    assert [question.object for question in overridden.unmatched] == ["public.line", "public.note"]
+    assert {t.name for t in overridden.other} == set(), "nothing of a tenant is called not carried"
     assert "cron" in {t.name for t in overridden.reference}
 
 
@@ -72,7 +74,7 @@ def placed(tables: list[Table], overrides: Mapping[str, str] | None = None) -> T
             "kind": one.kind,
             "parents": [],
             "columns": json.dumps([[n, column.name, "uuid", True] for n, column in enumerate(one.columns, 1)]),
-            "keys": json.dumps([[0, key.name, [9], key.to, [1]] for key in one.references]),
+            "keys": json.dumps([[0, key.name, [9], key.to, [1], False] for key in one.references]),
         }
         for one in tables
     ]

@@ -25,11 +25,12 @@ def tables(facts: Facts) -> Iterator[Finding]:
             yield _undecided(question)
     for question in facts.selection.unmatched:
         yield _undecided(question)
-    for table in facts.selection.stranded:
+    for table, key in facts.selection.stranded:
         yield Finding(
             "tenant-column-missing",
-            f"{table.quoted} belongs to tenants by a foreign key only",
-            f"ALTER TABLE {table.quoted} ADD the tenant column, or map or ignore it under `tables:`",
+            f"{table.quoted} belongs to tenants by foreign keys only ({key})",
+            f"give {table.quoted} the tenant column (`tenantry rls audit` prints the statements, TN204), or name "
+            "under `tables:` the column that is",
         )
     for table, column in facts.selection.tenant:
         yield from _table(facts, table, column)

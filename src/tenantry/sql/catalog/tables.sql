@@ -17,7 +17,7 @@ SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name,
              LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns,
        (SELECT coalesce(json_agg(json_build_array(
-                   k.oid::bigint, k.conname, k.conkey, k.confrelid::bigint, k.confkey) ORDER BY k.conname), '[]')
+                   k.oid::bigint, k.conname, k.conkey, k.confrelid::bigint, k.confkey, k.conparentid <> 0) ORDER BY k.conname), '[]')
         FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'f')::text AS keys
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f')
