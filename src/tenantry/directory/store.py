@@ -94,6 +94,11 @@ class Store:
                 )
             return self._pool
 
+    @property
+    def dsn(self) -> str:
+        """Of the control database, for a session of one's own."""
+        return self._dsn
+
     async def close(self) -> None:
         """Close the connections. Idempotent."""
         pool, self._pool = self._pool, None

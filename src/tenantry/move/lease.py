@@ -8,9 +8,10 @@ from typing import Final
 
 import asyncpg
 
-from tenantry.move.errors import LeaseLost, MoveBusy
+from tenantry.move.errors import FenceMissed, LeaseLost, MoveBusy
 from tenantry.move.session import CLOSE_SECONDS, Connection, close, connect
 from tenantry.runtime.connection_errors import TRANSIENT
+from tenantry.runtime.locks import VISITING
 from tenantry.runtime.shielded import run_shielded
 
 _TAKE: Final = "SELECT pg_try_advisory_lock(tenantry.move_lock_space(), hashtext($1))"
@@ -88,6 +89,28 @@ class Lease:
             if not (await self.acquire() and await self._is_unchanged()):
                 raise LeaseLost(self._move) from error
 
+    @contextlib.asynccontextmanager
+    async def without_visitors(self) -> AsyncIterator[None]:
+        """For a flip: no operator's scope goes over all databases meanwhile, which would count the tenant twice.
+
+        Raises:
+            FenceMissed: one does now. Tried, never waited for: it may last as long as a report.
+        """
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError(f"the session of the lease of move {self._move} is gone")
+        taken = None
+        try:
+            taken = await connection.fetchval("SELECT pg_try_advisory_lock($1)", VISITING, timeout=_ANSWER_SECONDS)
+            if not taken:
+                raise FenceMissed("an operator's scope over all databases is open (router.operators)")
+            yield
+        finally:
+            if taken is not False and not connection.is_closed():  # None: it may have been taken
+                await run_shielded(
+                    _unlock(connection), seconds=_ANSWER_SECONDS + 1, name=f"letting visitors past {self._move}"
+                )
+
     async def _is_unchanged(self) -> bool:
         """Whether the move stands where it stood; if that can't be seen, the lease is not ours either."""
         try:
@@ -100,3 +123,8 @@ class Lease:
         if self._connection is None:
             raise ConnectionError(f"the session of the lease of move {self._move} is gone")
         return await self._connection.fetchrow(_STATE, self._move, timeout=_ANSWER_SECONDS)
+
+
+async def _unlock(connection: Connection) -> None:
+    with contextlib.suppress(*TRANSIENT, asyncpg.PostgresError):  # a session that is gone holds nothing
+        await connection.execute(f"SELECT pg_advisory_unlock({VISITING})", timeout=_ANSWER_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Collection
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.operations import apply_config
 from tenantry.operations.context import Context
 from tenantry.router.driver import Connection
+from tenantry.runtime.sqltext import identifier
 
 
 class Installed(NamedTuple):
@@ -80,6 +82,7 @@ async def _install_data(context: Context, database: ResolvedDatabase, wanted: Co
             had = await kits.installed(connection)
             await kits.install(connection, {*had, *wanted}, application_role=role)
             applied += [f"kit {kit}" for kit in wanted if kit not in had]
+            await _let_operators_be(connection, role, database.operator_dsn)
             warning = await _one_role(connection, role)
     except (DatabaseUnavailable, ConfigError) as error:  # the configuration's were looked at before
         if database.reference.startswith("server:") and isinstance(
@@ -88,6 +91,18 @@ async def _install_data(context: Context, database: ResolvedDatabase, wanted: Co
             return _done(database.name, "data", ["not there yet: a move creates it"], role)
         return Installed(database.name, "data", None, (), role, str(error))
     return _done(database.name, "data", applied, role)._replace(warning=warning)
+
+
+async def _let_operators_be(connection: Connection, role: str, operator_dsn: str | None) -> None:
+    """Let the operators' role become the scopes' (see `router.operators`), as far as that is ours to grant."""
+    operator = None if operator_dsn is None else role_of(operator_dsn)
+    if operator is None or await connection.fetchval(
+        "SELECT pg_has_role($1::name, $2::name, 'MEMBER')", operator, role
+    ):
+        return
+    with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+        async with connection.transaction():
+            await connection.execute(f"GRANT {identifier(role)} TO {identifier(operator)}")
 
 
 async def _one_role(connection: Connection, role: str) -> str | None:

@@ -7,8 +7,9 @@ import getpass
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Literal
 
 from tenantry import sql
 from tenantry.directory import Store
@@ -22,6 +23,10 @@ from tenantry.runtime.connection_errors import NOT_CONNECTED, unavailable
 from tenantry.runtime.shielded import run_shielded
 
 logger = logging.getLogger(__name__)
+
+#: Opens a transaction on a connection to the named database, and ends it.
+Begin = Callable[[Connection, str], AbstractAsyncContextManager[None]]
+Isolation = Literal["repeatable_read"] | None
 
 
 class Operators:
@@ -41,9 +46,9 @@ class Operators:
 
     @asynccontextmanager
     async def scope(
-        self, spec: DatabaseSpec, *, reason: str, actor: str | None, readonly: bool
+        self, spec: DatabaseSpec, *, reason: str, actor: str | None, begin: Begin
     ) -> AsyncIterator[Connection]:
-        """See `TenantRouter.operator`."""
+        """See `TenantRouter.operator`. `begin`: opens the transaction and ends it."""
         if spec.operator_dsn is None:
             raise ConfigError(
                 "no operator role is configured; set it to the DSN of a role that may bypass RLS",
@@ -56,8 +61,7 @@ class Operators:
         outcome = "rollback"
         try:
             async with self._connection(spec.name, spec.operator_dsn) as connection:
-                async with connection.transaction(readonly=readonly):
-                    await _refuse_filtered(connection, spec.name)
+                async with begin(connection, spec.name):
                     yield connection
                 outcome = "commit"
         finally:
@@ -92,6 +96,16 @@ class Operators:
                 await run_shielded(
                     disconnect.cancel_and_close(connection), seconds=CLEANUP, name="tenantry operator close"
                 )
+
+
+@asynccontextmanager
+async def transaction(
+    connection: Connection, database: str, *, readonly: bool = False, isolation: Isolation = None
+) -> AsyncIterator[None]:
+    """A transaction of an operator's role that sees every tenant's rows."""
+    async with connection.transaction(readonly=readonly, isolation=isolation):
+        await _refuse_filtered(connection, database)
+        yield
 
 
 async def _refuse_filtered(connection: Connection, database: str) -> None:

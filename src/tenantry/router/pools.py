@@ -154,6 +154,11 @@ class Pools:
             self._specs[name] = spec
         return spec
 
+    @property
+    def tenancy(self) -> Tenancy:
+        """Which tables are tenants'."""
+        return self._tenancy
+
     def known(self) -> Mapping[str, DatabaseSpec]:
         """The databases known so far."""
         return self._specs

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import asyncpg
@@ -20,12 +21,13 @@ from tenantry.errors import (
 from tenantry.events import Events
 from tenantry.ids import IdType, Kind, Placement, TenantId, check_terms
 from tenantry.router import driver, scope
+from tenantry.router.all_databases import AllDatabases, visit_all
 from tenantry.router.checkout import Checkout
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.driver import Connection
 from tenantry.router.enrollment import Enrollment
 from tenantry.router.fence_wait import FenceWait
-from tenantry.router.operator import Operators
+from tenantry.router.operator import Operators, transaction
 from tenantry.router.parts import RouterParts
 from tenantry.router.pools import DatabaseSpec, Limits, Pools
 from tenantry.runtime.durations import seconds
@@ -274,8 +276,33 @@ class TenantRouter:
         if not reason.strip():
             raise ValueError("an operator's scope needs a reason: it is recorded")
         spec = await self.pools.spec(database or self._enrollment.home_for_new())
-        async with self._operators.scope(spec, reason=reason, actor=actor, readonly=readonly) as connection:
+        begin = partial(transaction, readonly=readonly)
+        async with self._operators.scope(spec, reason=reason, actor=actor, begin=begin) as connection:
             yield connection
+
+    def operators(
+        self, *, reason: str, actor: str | None = None, readonly: bool = False
+    ) -> AbstractAsyncContextManager[AllDatabases]:
+        """Operators' transactions on every database, one after the other, for reports and jobs over all tenants.
+
+            async with router.operators(reason="invoices", readonly=True) as databases:
+                async for name, conn in databases:
+                    rows += await conn.fetch("SELECT tenant_id, sum(amount) FROM invoices GROUP BY 1")
+
+        Each row of each tenant is seen exactly once: what a move has left where a tenant no longer lives, or has
+        brought where it doesn't live yet, is left out, and no tenant is flipped meanwhile. See `AllDatabases`.
+
+        Args:
+            reason, actor: as in `operator`; one record for each database.
+            readonly: PostgreSQL's READ ONLY, on one snapshot for each database.
+
+        Raises (also on the way): as `operator`; TenantMoving: a tenant is between two homes, and stays so;
+            DatabaseUnavailable also where a move has begun to bring a tenant into the database meanwhile.
+        """
+        self._check_usable()
+        if not reason.strip():
+            raise ValueError("an operator's scope needs a reason: it is recorded")
+        return visit_all(self, self._operators, reason=reason, actor=actor, readonly=readonly)
 
     # -- life --------------------------------------------------------------------------------------
 

@@ -156,7 +156,7 @@ def test_the_roles_that_the_page_prints_are_enough_and_apart(fleet: Fleet) -> No
     (script,) = re.findall(r"^```sql\n(-- roles\.sql.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     names = {name: f"{fleet.role}_{name}" for name in ("app", "control", "operator")}
     for name, made in names.items():
-        script = re.sub(rf"\b(ROLE|TO|OWNER|AS) {name}\b", rf"\1 {made}", script)
+        script = re.sub(rf"\b(ROLE|TO|GRANT) {name}\b", rf"\1 {made}", script)
     script = script.replace("DATABASE shop", f"DATABASE {fleet.shared}")
     fleet.server.psql(script, fleet.shared)
     try:
@@ -177,3 +177,18 @@ def test_the_roles_that_the_page_prints_are_enough_and_apart(fleet: Fleet) -> No
         for name in names.values():
             fleet.server.psql(f"DROP OWNED BY {name} CASCADE", fleet.shared)
             fleet.server.psql(f"REVOKE ALL ON DATABASE {fleet.shared} FROM {name}; DROP ROLE {name}")
+
+
+def test_init_lets_the_operators_role_become_the_scopes_role(fleet: Fleet, control_role: str) -> None:
+    operator = control_role  # any role will do
+    fleet.set("TENANTRY_SHARED_OPERATOR_DSN", fleet.server.dsn(fleet.shared, operator))
+    text = fleet.path.read_text().replace(
+        "_OPERATOR_DSN}\n  acme", "_OPERATOR_DSN}\n    direct_dsn: ${TENANTRY_DIRECT_DSN}\n  acme"
+    )
+    fleet.write(text)
+    fleet.set("TENANTRY_DIRECT_DSN", fleet.server.dsn(fleet.shared))
+    member = f"SELECT pg_has_role('{operator}', '{fleet.role}', 'MEMBER')"
+    assert fleet.server.psql(member) == "f"
+    fleet.ok("init")
+    assert fleet.server.psql(member) == "t"
+    fleet.ok("init")

@@ -78,7 +78,8 @@ async def flip(context: MoveContext, direction: Direction) -> Flip:
         await catch_up.wait_until_close(context, direction)
         started = time.monotonic()
         try:
-            pause = await context.interrupt.uninterrupted(_attempt(context, direction))
+            async with context.lease.without_visitors():
+                pause = await context.interrupt.uninterrupted(_attempt(context, direction))
         except FenceMissed as missed:
             seconds = time.monotonic() - started
             context.tell(FenceTried(context.plan.id, number, False, seconds, str(missed)))

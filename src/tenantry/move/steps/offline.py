@@ -64,7 +64,8 @@ async def flip(context: MoveContext) -> MoveResult:
         await copy.clear(context, context.target, (*plan.tables, *plan.references))
         started = time.monotonic()
         try:
-            pause, moved = await context.interrupt.uninterrupted(_attempt(context))
+            async with context.lease.without_visitors():
+                pause, moved = await context.interrupt.uninterrupted(_attempt(context))
         except FenceMissed as missed:
             context.tell(FenceTried(plan.id, number, False, time.monotonic() - started, str(missed)))
             raise
