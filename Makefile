@@ -4,16 +4,17 @@ PYTHON ?= python3
 EXTRAS := cli,server,speed,embedded,fastapi,jwt,sqlalchemy,alembic,dev
 BIN := .venv/bin
 READY := .venv/.ready
-# One more than two cores: tests wait for servers and for deadlines, too. Who is done early takes tests of the others.
+# One for each of two cores. A worker that is done early takes tests of the others.
 WORKERS ?= 2
 # More of pytest's options: make test OPTIONS=--durations=25
 OPTIONS ?=
 
-.PHONY: help demo test check bench faults clean
+.PHONY: help demo test long check bench faults clean
 
 help:
 	@echo "make demo    the main job on an embedded PostgreSQL"
 	@echo "make test    the whole test suite"
+	@echo "make long    the tests that take their time: load over minutes, measured against independent tallies"
 	@echo "make check   format, lint, types, import rules, docs"
 	@echo "make bench   one figure per claim"
 	@echo "make faults  the long fault matrix of moves; refreshes docs/faults.md"
@@ -24,6 +25,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q $(OPTIONS)
+
+long: $(READY)
+	@$(BIN)/python -m pytest -n 0 -m long -q $(OPTIONS)
 
 check: $(READY)
 	@$(BIN)/ruff format --check .

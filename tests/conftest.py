@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from typing import Final
 
 import pytest
 
@@ -28,13 +29,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the fault matrix' long cells out unless they are asked for: `-m faults`."""
-    if "faults" in str(config.option.markexpr):
-        return
-    long = [item for item in items if item.get_closest_marker("faults")]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    """Leave out what is only run when it is asked for: `-m faults`, `-m long`."""
+    unasked = [mark for mark in ("faults", "long") if mark not in str(config.option.markexpr)]
+    left = {item for item in items for mark in unasked if item.get_closest_marker(mark)}
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,8 +58,12 @@ def pg15() -> Iterator[EmbeddedServer]:
     yield from running(15)
 
 
+#: A link that broke is tried again soon: PostgreSQL leaves 5 s between two attempts.
+SETTINGS: Final = {"wal_retrieve_retry_interval": "100ms"}
+
+
 def running(version: int) -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.start(version) as server:
+    with EmbeddedServer.start(version, settings=SETTINGS) as server:
         yield server
 
 

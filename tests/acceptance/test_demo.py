@@ -60,7 +60,7 @@ def until(out: IO[str], marker: str) -> str:
     raise AssertionError(f"{marker!r} never came:\n{read}")
 
 
-@pytest.mark.parametrize("version", [16, 18])
+@pytest.mark.parametrize("version", [pytest.param(16, marks=pytest.mark.long), 18])
 def test_the_demo_shows_every_promise_and_leaves_nothing(place: Path, version: int) -> None:
     done = subprocess.run(
         [*_COMMAND, "--seconds", "2", "--json", "--pg", str(version)],

@@ -15,6 +15,7 @@ from tenantry.ids import TenantId
 from tests.support.product import Product
 from tests.support.proxy import Proxy, Verdict
 from tests.support.quiet import nothing_leaked
+from tests.support.until import until
 
 #: What asyncpg raises of a connection that is gone, one way or another.
 GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
@@ -183,6 +184,13 @@ async def test_the_server_process_killed_in_the_scope_is_told(direct: Product) -
         await nothing_leaked(router)
 
 
+def has_heard(router: Router) -> bool:
+    """Whether the last words of the only connection's server have been read."""
+    pool = router.pools.open_pools()["shared"]
+    [pooled] = {*pool._idle, *pool._busy}
+    return bool(pooled.connection._protocol.said_goodbye)  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("when", ["in the scope", "idle"])
 async def test_a_server_that_says_goodbye_and_does_not_hang_up_is_told(direct: Product, when: str) -> None:
     """Its last words have arrived, the end of the connection has not: asyncpg calls that an error of its own."""
@@ -195,7 +203,7 @@ async def test_a_server_that_says_goodbye_and_does_not_hang_up_is_told(direct: P
                 goodbye = proxy.stop_when(b"terminating connection", "server", Verdict.HOLD_AFTER)
                 await admin.execute("SELECT pg_terminate_backend($1, 10000)", pid)
                 await goodbye.passed.wait()
-                await asyncio.sleep(0)
+                await until(lambda: has_heard(router), what="the router has read it")
 
             if when == "idle":
                 pid = await router.fetchval(a, "SELECT pg_backend_pid()")

@@ -14,7 +14,7 @@ async def test_others_are_served_while_one_tenant_keeps_hundreds_waiting(product
     async with product.open(pool={"max": 2}) as router:
         hoarder, *others = await product.signed_up(router, 6)
         await router.fetch(hoarder, "SELECT 1")
-        line = [asyncio.create_task(router.fetchval(hoarder, "SELECT pg_sleep(0.005)")) for _ in range(300)]
+        line = [asyncio.create_task(router.fetchval(hoarder, "SELECT pg_sleep(0.001)")) for _ in range(300)]
         pool = router.pools.open_pools()["shared"]
         await until(lambda: pool.admission.waiting_for(str(hoarder)) > 250)
         await asyncio.gather(*(router.fetchval(other, "SELECT 1") for other in others))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -168,14 +169,14 @@ async def test_pgbouncer_serves_any_user_and_database_in_the_mode_asked_for(
 
 
 DIES = """
-import os, signal
+import os, signal, time
 from tests.support.pgbouncer import PgBouncer
 
 def test_a_statement_through_pgbouncer(pg18):
     with PgBouncer.start(pg18) as bouncer:
         os.kill(bouncer.pid, signal.SIGKILL)
         while not bouncer.obituary():
-            pass
+            time.sleep(0.01)
         raise ConnectionRefusedError
 """
 
@@ -186,7 +187,7 @@ def test_a_pgbouncer_that_dies_under_a_test_is_told_with_its_log(pg18: EmbeddedS
         assert pgbouncer.obituaries() == []
         os.kill(bouncer.pid, signal.SIGKILL)
         while not pgbouncer.obituaries():
-            pass
+            time.sleep(0.01)
         with pytest.raises(PgBouncerDied, match=r"(?s)ended by itself with -9; its log ends:.*listening on"):
             bouncer.dsn()
     assert "ended by itself with -9" in pgbouncer.obituaries()[0]  # until the test has been reported

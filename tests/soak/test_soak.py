@@ -1,4 +1,7 @@
-"""A thousand tenants, fifty callers at a time, everything that can go wrong in a scope going wrong at random."""
+"""A thousand tenants, fifty callers at a time, everything that can go wrong in a scope going wrong at random.
+
+For some seconds, and by `make long` for half a minute.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,30 @@ from tests.support.product import Product
 from tests.support.quiet import nothing_leaked
 from tests.support.variants import Products
 
-TENANTS, CALLERS, SECONDS, LIMIT = 1000, 50, 12.0, 8
+TENANTS, CALLERS, LIMIT = 1000, 50, 8
+
+lasting = pytest.mark.parametrize("seconds", [4.5, pytest.param(30.0, marks=pytest.mark.long)])
 
 
 class Mishap(Exception):
     """Ends a scope by an exception."""
 
 
+@lasting
 @pytest.mark.timeout(180)
-async def test_a_thousand_tenants_and_fifty_callers_leave_nothing_behind(fresh: Product) -> None:
-    await soak(fresh, pooled=False)
+async def test_a_thousand_tenants_and_fifty_callers_leave_nothing_behind(fresh: Product, seconds: float) -> None:
+    await soak(fresh, seconds, pooled=False)
 
 
+@lasting
 @pytest.mark.timeout(180)
 async def test_a_thousand_tenants_and_fifty_callers_through_pgbouncer_leave_nothing_behind(
-    products: Products,
+    products: Products, seconds: float
 ) -> None:
-    await soak(products("pg16-pgbouncer-uuid"), pooled=True)
+    await soak(products("pg16-pgbouncer-uuid"), seconds, pooled=True)
 
 
-async def soak(product: Product, *, pooled: bool) -> None:
+async def soak(product: Product, lasting: float, *, pooled: bool) -> None:
     """Behind a pooler the server's connections are the pooler's, so there the router's own count is looked at."""
     dice = random.Random(5)
     loop = asyncio.get_running_loop()
@@ -85,12 +92,12 @@ async def soak(product: Product, *, pooled: bool) -> None:
             await nothing_leaked(router)
             gc.collect()
 
-        await load(SECONDS / 3)
+        await load(lasting / 3)
         tracemalloc.start()
         try:
-            await load(SECONDS / 3)
+            await load(lasting / 3)
             before = tracemalloc.get_traced_memory()[0]
-            await load(SECONDS / 3)
+            await load(lasting / 3)
             grown = tracemalloc.get_traced_memory()[0] - before
         finally:
             tracemalloc.stop()

@@ -39,11 +39,22 @@ SELECT format('ALTER SUBSCRIPTION %1$I DISABLE; ALTER SUBSCRIPTION %1$I SET (slo
 FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
 """
 
+_PREPARED = "SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = '{name}'"
+
+#: Again and again: a subscriber that has been cut off may be back before its slot is dropped.
 _DROP_SLOTS = """
-SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
-WHERE database = '{name}' AND active_pid IS NOT NULL;
-SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{name}';
-SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = '{name}'
+DO $$ BEGIN
+    FOR attempt IN 1..100 LOOP
+        BEGIN
+            PERFORM pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
+            WHERE {which} AND active_pid IS NOT NULL;
+            PERFORM pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE {which};
+            RETURN;
+        EXCEPTION WHEN object_in_use THEN
+        END;
+    END LOOP;
+    RAISE 'slots are in use';
+END $$
 """
 
 
@@ -117,10 +128,15 @@ def drop_database(server: EmbeddedServer, name: str) -> None:
         return
     if subscriptions := server.psql(_DROP_SUBSCRIPTIONS, name):
         server.psql(subscriptions, name)
-    answers = server.psql(_DROP_SLOTS.format(name=name)).splitlines()
-    for rollback in (line for line in answers if line.startswith("ROLLBACK")):
+    drop_slots(server, f"database = '{name}'")
+    for rollback in server.psql(_PREPARED.format(name=name)).splitlines():
         server.psql(rollback, name)
     server.psql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def drop_slots(server: EmbeddedServer, which: str) -> None:
+    """Drops replication slots, those in use too. `which`: a condition on pg_replication_slots."""
+    server.psql(_DROP_SLOTS.format(which=which))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ OK, FAIL, UNKNOWN, DOWN = "ok", "fail", "unknown", "down"
 USUAL: Final = ("read committed", "repeatable read", "serializable", "read only")
 #: Seconds between an answer and the client's next question. Clients that ask again at once keep two cores busy by
 #: themselves, and the move waits for them: that is for `make faults`, whose long cells go for rare moments.
-THINK: Final = 0.03
+THINK: Final = 0.06
 THINK_LONG: Final = 0.003
 #: Acknowledged writes that a read looks for.
 REMEMBERED: Final = 20

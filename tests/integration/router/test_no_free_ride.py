@@ -18,9 +18,9 @@ from tests.support.product import Product
 from tests.support.quiet import nothing_leaked
 
 #: Seconds that the server works in each way below; and what of it must at least be metered.
-SECONDS: Final = 0.4
-ROWS: Final = "SELECT pg_sleep(0.1) FROM generate_series(1, 4)"
-WHOLE: Final = "SELECT pg_sleep(0.4)"
+SECONDS: Final = 0.12
+ROWS: Final = "SELECT pg_sleep(0.03) FROM generate_series(1, 4)"
+WHOLE: Final = "SELECT pg_sleep(0.12)"
 
 Way = Callable[[Any], Awaitable[Any]]
 
@@ -52,11 +52,11 @@ async def statement(conn: Any, method: str, *args: Any) -> None:
 
 
 async def fetchmany_of_statement(conn: Any) -> None:
-    await (await conn.prepare("SELECT pg_sleep($1::float8)")).fetchmany([(0.1,)] * 4)
+    await (await conn.prepare("SELECT pg_sleep($1::float8)")).fetchmany([(0.03,)] * 4)
 
 
 async def executemany_of_statement(conn: Any) -> None:
-    await (await conn.prepare("SELECT pg_sleep($1::float8)")).executemany([(0.1,)] * 4)
+    await (await conn.prepare("SELECT pg_sleep($1::float8)")).executemany([(0.03,)] * 4)
 
 
 async def in_a_savepoint(conn: Any) -> None:
@@ -67,7 +67,7 @@ async def in_a_savepoint(conn: Any) -> None:
 
 
 async def load(conn: Any, method: str, **source: Any) -> None:
-    await conn.execute("CREATE TEMP TABLE slow (n int CHECK (pg_sleep(0.1) IS NOT NULL)) ON COMMIT DROP")
+    await conn.execute("CREATE TEMP TABLE slow (n int CHECK (pg_sleep(0.03) IS NOT NULL)) ON COMMIT DROP")
     await getattr(conn, method)("slow", schema_name="pg_temp", **source)
 
 
@@ -76,18 +76,18 @@ async def at_commit(conn: Any) -> None:
 
 
 async def copy_of_slow_view(conn: Any) -> None:
-    await conn.execute("CREATE TEMP TABLE slow ON COMMIT DROP AS SELECT pg_sleep(0.4)::text")
+    await conn.execute("CREATE TEMP TABLE slow ON COMMIT DROP AS SELECT pg_sleep(0.12)::text")
     await conn.copy_from_table("slow", schema_name="pg_temp", output=nowhere)
 
 
 #: Every public method of asyncpg's connection that makes the server work, each with a way to use it.
 METERED: Final[dict[str, Way]] = {
     "execute": lambda c: c.execute(WHOLE),
-    "executemany": lambda c: c.executemany("SELECT pg_sleep($1::float8)", [(0.1,)] * 4),
+    "executemany": lambda c: c.executemany("SELECT pg_sleep($1::float8)", [(0.03,)] * 4),
     "fetch": lambda c: c.fetch(WHOLE),
     "fetchrow": lambda c: c.fetchrow(WHOLE),
     "fetchval": lambda c: c.fetchval(WHOLE),
-    "fetchmany": lambda c: c.fetchmany("SELECT pg_sleep($1::float8)", [(0.1,)] * 4),
+    "fetchmany": lambda c: c.fetchmany("SELECT pg_sleep($1::float8)", [(0.03,)] * 4),
     "cursor": iterate,
     "cursor, fetched": fetch_by_cursor,
     "prepare, fetch": lambda c: statement(c, "fetch"),

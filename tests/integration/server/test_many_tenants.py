@@ -1,13 +1,10 @@
-"""A scrape with 100,000 tenants: few series, little time, and no statement of its own."""
+"""A scrape with 100,000 tenants: few series, and no statement of its own. Its time is a benchmark's: `scrape`."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +13,6 @@ from tests.integration.server.conftest import Serving
 
 TENANTS = 100_000
 SCRAPES = 300
-_TICKS = os.sysconf("SC_CLK_TCK")
 MANY = f"""
 SET session_replication_role = replica; -- nobody needs to hear of each: a third of the time
 INSERT INTO tenantry.tenant (id, database) SELECT 'many-' || n, 'shared' FROM generate_series(1, {TENANTS}) AS n;
@@ -27,14 +23,8 @@ ANALYZE;
 """
 
 
-def processor(process: subprocess.Popen[str]) -> float:
-    """Seconds of processor time that the process has had."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
 @pytest.mark.timeout(300)  # 200,000 rows are made for it, on a machine that may be busy
-def test_a_scrape_runs_no_statement_and_takes_few_milliseconds_however_many_tenants_there_are(
+def test_a_scrape_runs_no_statement_and_has_few_series_however_many_tenants_there_are(
     serving: Serving,
 ) -> None:
     server = serving.server
@@ -66,15 +56,14 @@ def test_a_scrape_runs_no_statement_and_takes_few_milliseconds_however_many_tena
 
     scrape()  # the server reads in the background from here on
     until_read()
-    before, spent, began = statements(), processor(serving.process), time.monotonic()
+    before, began = statements(), time.monotonic()
     for _ in range(SCRAPES):
         text = scrape().decode()
-    took, used, during = time.monotonic() - began, processor(serving.process) - spent, statements() - before
+    took, during = time.monotonic() - began, statements() - before
 
     series = [line for line in text.splitlines() if not line.startswith("#")]
     readings = took / fleet.PAUSE + 2  # so many at most, of a dozen statements, and the watches' few
-    print(f"\n{used / SCRAPES * 1e3:.2f} ms of processor time a scrape, {len(series)} series, {during} statements")
+    print(f"\n{len(series)} series, {during} statements in {took:.1f} s")
     assert during <= 20 * readings, "scrapes must not query"
-    assert used / SCRAPES < 0.020
     assert 30 < len(series) < 400
     assert sum("many-" in line for line in series) >= 20

@@ -90,7 +90,7 @@ def test_health_says_how_long_a_change_takes_to_arrive(served: Serving) -> None:
     assert answer.status_code == 200
     health = answer.json()
     assert health["ok"] is True
-    assert 0 < health["directory_lag_seconds"] < 2
+    assert health["directory_lag_seconds"] > 0
     assert set(health) == {"ok", "control", "directory_lag_seconds", "poll_seconds"}
 
 

@@ -114,6 +114,7 @@ async def load(router: Router, tenants: list[TenantId], seconds: float) -> Count
     return tally
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)  # three programs; the server's totals come every ten seconds
 async def test_prometheus_answers_which_tenant_makes_a_databases_load(
     pg18: EmbeddedServer, tmp_path: Path

@@ -1,6 +1,7 @@
 """Seen from outside: four processes under skewed load, one of them killed, against independent tallies.
 
-TENANTRY_FLEET_SECONDS sets how long the load runs.
+`make test` counts scopes. What hangs on how time passes, the shares of busy seconds, is measured by `make long` on
+a machine with nothing else to do; TENANTRY_FLEET_SECONDS sets how long the load runs there.
 """
 
 from __future__ import annotations
@@ -90,11 +91,23 @@ class Service:
         return [Scope(float(end), tenant, float(took), float(executed)) for end, tenant, took, executed in lines]
 
 
+async def test_of_a_fleet_of_which_one_is_killed_every_flushed_scope_is_in_the_ledger_once(
+    pg18: EmbeddedServer, tmp_path: Path
+) -> None:
+    await loaded(pg18, tmp_path, 0.04, 5.0, measured=False)
+
+
+@pytest.mark.long
 @pytest.mark.timeout(SECONDS * 3 + 60)
 @pytest.mark.parametrize("mean", [0.04, 0.01], ids=["40 to 80 ms", "10 to 20 ms"])
 async def test_the_ledger_and_the_witness_agree_with_the_load_generators_own_tally(
     pg18: EmbeddedServer, tmp_path: Path, mean: float
 ) -> None:
+    await loaded(pg18, tmp_path, mean, SECONDS, measured=True)
+
+
+async def loaded(pg18: EmbeddedServer, tmp_path: Path, mean: float, seconds: float, *, measured: bool) -> None:
+    """Let the fleet work for so long, kill one half-way, and compare; `measured`: the shares of time too."""
     with product_on(pg18) as product:
         async with product.admin() as control, asyncpg.create_pool(pg18.dsn(product.database), min_size=0) as pool:
             tenants = [str(product.new_id()) for _ in range(8)]
@@ -109,12 +122,12 @@ async def test_the_ledger_and_the_witness_agree_with_the_load_generators_own_tal
             services = [Service(number, product, tenants, tmp_path, mean) for number in range(4)]
             await asyncio.gather(*(service.start() for service in services))
             began = time.time()
-            await asyncio.sleep(SECONDS / 2)  # the load's length, not a synchronisation
+            await asyncio.sleep(seconds / 2)  # the load's length, not a synchronisation
             killed = await services[0].kill()
-            await asyncio.sleep(SECONDS / 2)
+            await asyncio.sleep(seconds / 2)
             await asyncio.gather(*(service.stop() for service in services[1:]))
             await watch.close()
-            await judge(control, pool, services, tenants[0], began, killed)
+            await judge(control, pool, services, tenants[0], began, killed, measured=measured)
 
 
 async def judge(
@@ -124,6 +137,8 @@ async def judge(
     heavy: str,
     began: float,
     killed: float,
+    *,
+    measured: bool,
 ) -> None:
     rows = await control.fetch(
         "SELECT tenant, sum(busy_seconds) AS busy, sum(commits)::bigint AS commits, "
@@ -159,17 +174,19 @@ async def judge(
         f"killed process, ledger {commits}; killed {killed - until:.2f} s after its last flush; busy: tally "
         f"{sum(tally.values()):.1f} s, ledger {sum(ledger.values()):.1f} s, database {total:.1f} s"
     )
-    # By the callers' clocks: the statements, and every delay in these processes.
-    assert abs(share - told) < 0.02
-    # By the server's: what the rule judges, and what the witness saw.
-    assert abs(charged - wanted) < 0.03
-    assert abs(witness - wanted) < 0.03
-    # At most the last interval is lost, which is 1.25 times EVERY long at most, and what a flush takes.
-    assert killed - until < 1.25 * EVERY + 1.0
-    # Nothing else is lost, nothing is counted twice: but for scopes at the very moment of the last flush,
-    # and those that were cut off by the end of the load.
+    if measured:
+        # By the callers' clocks: the statements, and every delay in these processes.
+        assert abs(share - told) < 0.02
+        # By the server's: what the rule judges, and what the witness saw.
+        assert abs(charged - wanted) < 0.03
+        assert abs(witness - wanted) < 0.03
+        # At most the last interval is lost, which is 1.25 times EVERY long at most, and what a flush takes.
+        assert killed - until < 1.25 * EVERY + 1.0
+        assert total >= 0.5 * sum(ledger.values())
+    # Nothing is lost but what the killed process had not flushed, nothing is counted twice: but for scopes at the
+    # very moment of the last flush, and those that were cut off by the end of the load.
     assert abs(commits - len(kept)) <= len(services) * CALLERS
-    assert total >= 0.5 * sum(ledger.values())
+    assert len(kept) > len(services) * CALLERS
     await flush_again(control, services, heavy)
 
 
