@@ -43,6 +43,9 @@ class Format(StrEnum):
 KeysOption = Annotated[
     bool, typer.Option("--foreign-keys", help="Make foreign keys between tenant tables compare the tenants too.")
 ]
+NotNullOption = Annotated[
+    bool, typer.Option("--not-null", help="Make tenant columns NOT NULL where no row is without a tenant.")
+]
 ModeOption = Annotated[
     bool,
     typer.Option(
@@ -64,10 +67,13 @@ async def plan(
     session: Session,
     where: Where,
     foreign_keys: KeysOption = False,
+    not_null: NotNullOption = False,
     observe: ModeOption = False,
 ) -> None:
     """Print the SQL that brings every tenant table to the standard. Exit 1 if there is anything to do."""
-    found = await rls.plan(await where.target(session), foreign_keys=foreign_keys, mode=_mode(observe))
+    found = await rls.plan(
+        await where.target(session), foreign_keys=foreign_keys, not_null=not_null, mode=_mode(observe)
+    )
     if session.out.as_json:
         session.out.tree(_plan(found))
     else:
@@ -81,12 +87,13 @@ async def apply(
     session: Session,
     where: Where,
     foreign_keys: KeysOption = False,
+    not_null: NotNullOption = False,
     observe: ModeOption = False,
     yes: YesOption = False,
 ) -> None:
     """Run the plan in steps that do not block. Broken off, it goes on where it was."""
     there, mode = await where.target(session), _mode(observe)
-    found = await rls.plan(there, foreign_keys=foreign_keys, mode=mode)
+    found = await rls.plan(there, foreign_keys=foreign_keys, not_null=not_null, mode=mode)
     if found.steps:
         session.out.confirm(f"{len(found.steps)} steps on {there.name}. Go on?", yes=yes)
     with session.out.progress("steps", len(found.steps)) as step:

@@ -182,13 +182,14 @@ async def compute(
     *,
     role: str | None = None,
     foreign_keys: bool = False,
+    not_null: bool = True,
     mode: Mode = Mode.ENFORCE,
 ) -> Plan:
     """Read the catalogs and plan. Looks for rows without a tenant where the column allows them."""
     catalog = await read(connection)
     tenants = tenant_tables(catalog, tenancy).tenants
     nulls = await null_tenants(connection, tenants, catalog)
-    return plan(catalog, tenancy, role=role, nulls=nulls, foreign_keys=foreign_keys, mode=mode)
+    return plan(catalog, tenancy, role=role, nulls=nulls, foreign_keys=foreign_keys, not_null=not_null, mode=mode)
 
 
 async def null_tenants(
@@ -233,6 +234,7 @@ async def adopt(
     *,
     role: str | None = None,
     foreign_keys: bool = False,
+    not_null: bool = True,
     mode: Mode = Mode.ENFORCE,
     pace: Pace | None = None,
     progress: Report | None = None,
@@ -240,7 +242,7 @@ async def adopt(
     """Plan and apply; returns what was applied, with what is left to decide."""
     if mode is Mode.OBSERVE:
         await connection.execute(query("isolation/observe"))
-    wanted = await compute(connection, tenancy, role=role, foreign_keys=foreign_keys, mode=mode)
+    wanted = await compute(connection, tenancy, role=role, foreign_keys=foreign_keys, not_null=not_null, mode=mode)
     await apply(connection, wanted, pace=pace, progress=progress)
     return wanted
 

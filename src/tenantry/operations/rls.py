@@ -80,17 +80,29 @@ class Rls:
         )
 
     async def plan(
-        self, database: str | None = None, *, foreign_keys: bool = False, mode: Mode = Mode.ENFORCE
+        self,
+        database: str | None = None,
+        *,
+        foreign_keys: bool = False,
+        not_null: bool = False,
+        mode: Mode = Mode.ENFORCE,
     ) -> Plan:
         """What brings every tenant table to the standard. See `plan`."""
-        return await plan(await self.target(database), foreign_keys=foreign_keys, mode=mode)
+        return await plan(await self.target(database), foreign_keys=foreign_keys, not_null=not_null, mode=mode)
 
     async def apply(
-        self, database: str | None = None, *, foreign_keys: bool = False, mode: Mode = Mode.ENFORCE
+        self,
+        database: str | None = None,
+        *,
+        foreign_keys: bool = False,
+        not_null: bool = False,
+        mode: Mode = Mode.ENFORCE,
     ) -> Plan:
         """Plan and run the plan in steps that do not block; broken off, it goes on where it was. See `apply`."""
         target = await self.target(database)
-        return await apply(target, await plan(target, foreign_keys=foreign_keys, mode=mode), mode=mode)
+        return await apply(
+            target, await plan(target, foreign_keys=foreign_keys, not_null=not_null, mode=mode), mode=mode
+        )
 
     async def audit(self, database: str | None = None, *, baseline: Sequence[str] = ()) -> Report:
         """Find what lets rows cross between tenants. Changes nothing. `baseline`: keys of accepted findings."""
@@ -125,16 +137,20 @@ class Rls:
         return bind
 
 
-async def plan(target: Target, *, foreign_keys: bool = False, mode: Mode = Mode.ENFORCE) -> Plan:
+async def plan(
+    target: Target, *, foreign_keys: bool = False, not_null: bool = False, mode: Mode = Mode.ENFORCE
+) -> Plan:
     """The steps that bring every tenant table to the standard. Touches nothing.
 
     Args:
         foreign_keys: make foreign keys between tenant tables compare the tenants too.
+        not_null: make tenant columns NOT NULL where no row is without a tenant and nothing says that such rows are
+            meant. Otherwise each is a decision of the plan.
         mode: real policies, or such that allow everything and record what they would refuse.
     """
     async with target.connect() as connection:
         return await applying.compute(
-            connection, target.tenancy, role=target.role, foreign_keys=foreign_keys, mode=mode
+            connection, target.tenancy, role=target.role, foreign_keys=foreign_keys, not_null=not_null, mode=mode
         )
 
 

@@ -29,6 +29,11 @@ def test_a_product_is_planned_applied_audited_and_probed(product: Fleet) -> None
     product.server.psql("CREATE TABLE by_hand (tenant_id text)", product.shared)
     assert product.run("rls", "audit").code == 1
     product.ok("rls", "apply", "--yes")
+    undecided = product.ok("rls", "plan", "--json").json["undecided"]
+    (asked,) = [one for one in undecided if one["object"] == "public.by_hand"]
+    assert asked["topic"] == "nulls"
+    assert "every row has a tenant" in asked["choices"][0]
+    product.ok("rls", "apply", "--not-null", "--yes")
     assert product.ok("rls", "plan", "--json").json == {"steps": [], "undecided": [], "kept": []}
     report = product.run("rls", "audit", "--json").json
     assert {finding["code"] for finding in report["findings"]} <= {"TN502"}

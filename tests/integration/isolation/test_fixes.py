@@ -97,7 +97,8 @@ class World(NamedTuple):
     group: str
 
     async def undecided(self) -> tuple[Undecided, ...]:
-        return (await compute(self.connection, TENANCY, role=self.role)).undecided
+        """As `tenantry rls plan` asks."""
+        return (await compute(self.connection, TENANCY, role=self.role, not_null=False)).undecided
 
     async def findings(self) -> dict[str, tuple[str, ...]]:
         report = audit(await read(self.connection), TENANCY, role=self.role)
@@ -165,6 +166,9 @@ DECISIONS = {
     "a tenant that is taken away": ("nulls", """CREATE TABLE "it's"."Tenant's" (id uuid PRIMARY KEY);
         CREATE TABLE "it's"."Taken's" ("Id" int,
             {T} uuid REFERENCES "it's"."Tenant's" (id) ON DELETE SET NULL)"""),
+    "a column that takes NULL": ("nulls", """CREATE TABLE "it's"."Free's" ({T} uuid, "Id" int PRIMARY KEY)"""),
+    "rows of nobody": ("nulls", """CREATE TABLE "it's"."Free's" ({T} uuid, "Id" int PRIMARY KEY);
+        INSERT INTO "it's"."Free's" VALUES (NULL, 1)"""),
     "a foreign key": ("foreign key", """ALTER TABLE {lines} ADD CONSTRAINT "It's loose" FOREIGN KEY ("Was")
         REFERENCES {orders} ("No%s")"""),
     "a materialized view, through a group": ("view", "GRANT SELECT ON {sums} TO {group}"),
@@ -195,9 +199,35 @@ async def test_every_choice_of_a_decision_runs_as_it_is_printed_and_ends_the_que
         for statement in statements:
             assert len(statement) < 1000
             await world.connection.execute(statement.replace(" CONCURRENTLY", ""))
-        assert item.object not in {one.object for one in await world.undecided() if one.topic == topic}, said
+        assert item not in await world.undecided(), said
         await transaction.rollback()
     assert tried or topic == "role"
+
+
+async def test_rows_without_a_tenant_are_listed_by_the_query_that_the_question_prints(world: World) -> None:
+    await world.run(DECISIONS["rows of nobody"][1])
+    (item,) = [one for one in await world.undecided() if one.object == "it's.Free's"]
+    listed = await world.connection.fetch(item.problem.partition("this lists them: ")[2])
+    assert [row["Id"] for row in listed] == [1]
+
+
+async def test_a_column_that_takes_null_is_left_alone_unless_the_operator_has_chosen(world: World) -> None:
+    await world.run(DECISIONS["a column that takes NULL"][1])
+
+    async def nullable() -> bool:
+        return bool(
+            await world.connection.fetchval(
+                "SELECT NOT attnotnull FROM pg_attribute WHERE attrelid = '\"it''s\".\"Free''s\"'::regclass "
+                "AND attname = $1",
+                TENANCY.column,
+            )
+        )
+
+    await adopt(world.connection, TENANCY, role=world.role, not_null=False)
+    assert await nullable()
+    assert not (await compute(world.connection, TENANCY, role=world.role, not_null=False)).steps
+    await adopt(world.connection, TENANCY, role=world.role, not_null=True)
+    assert not await nullable()
 
 
 async def test_a_tenant_column_is_filled_through_the_key_that_every_row_has(world: World) -> None:

@@ -42,6 +42,7 @@ def plan(
     role: str | None = None,
     nulls: frozenset[int] = frozenset(),
     foreign_keys: bool = False,
+    not_null: bool = True,
     mode: Mode = Mode.ENFORCE,
 ) -> Plan:
     """Compute what is to be done.
@@ -50,9 +51,11 @@ def plan(
         role: the application role that gets the grants; None leaves grants to others alone.
         nulls: tables known to hold rows without a tenant (`apply.null_tenants`).
         foreign_keys: True to make foreign keys between tenant tables compare the tenants too.
+        not_null: True to make tenant columns NOT NULL where nothing says that rows of nobody are meant; False
+            leaves each to a decision.
         mode: OBSERVE installs policies that allow everything and record; ENFORCE the real ones.
     """
-    context = Context(Facts(catalog, tenancy, role), nulls, foreign_keys)
+    context = Context(Facts(catalog, tenancy, role), nulls, foreign_keys, not_null)
     steps: list[Step] = []
     undecided = [*_installed(catalog, tenancy), *context.facts.tables.undecided]
     for phase in _PHASES if mode is Mode.ENFORCE else _OBSERVING:

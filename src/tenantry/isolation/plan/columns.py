@@ -22,7 +22,10 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
             if not context.nulls.isdisjoint(_family(facts, relation)):
                 yield _with_nulls(relation, column)
             elif meant is not None:
-                yield _meant_nullable(facts, relation, column, meant)
+                yield _meant_nullable(facts, relation, column, f"takes rows without a tenant, and {meant}")
+            elif not context.not_null:
+                problem = f"takes rows without a tenant ({identifier(column.name)} may be NULL); none is there"
+                yield _meant_nullable(facts, relation, column, problem)
             else:
                 yield from not_null(facts, relation, column)
         if lacks_default(facts, relation, column):
@@ -116,14 +119,14 @@ def _family(facts: Facts, relation: Relation) -> set[int]:
     return found
 
 
-def _meant_nullable(facts: Facts, relation: Relation, column: Column, why: str) -> Undecided:
+def _meant_nullable(facts: Facts, relation: Relation, column: Column, problem: str) -> Undecided:
     statements = (text for step in not_null(facts, relation, column) for text in step.statements)
     return Undecided(
         relation.key,
-        f"takes rows without a tenant, and {why}",
+        problem,
         (
             choice("every row has a tenant", statements),
-            "keep it: every tenant may read such rows where a policy says so, and no move carries them",
+            "keep it: such rows are nobody's; every tenant may read them where a policy says so, no move has them",
         ),
         "nulls",
     )
@@ -131,14 +134,15 @@ def _meant_nullable(facts: Facts, relation: Relation, column: Column, why: str) 
 
 def _with_nulls(relation: Relation, column: Column) -> Undecided:
     name = identifier(column.name)
-    orphans = f"{relation.sql} … WHERE {name} IS NULL"
+    orphans = f"FROM {relation.sql} WHERE {name} IS NULL"
+    lists, delete = f"SELECT * {orphans}", f"DELETE {orphans}"
     return Undecided(
         relation.key,
-        f"has rows without a tenant ({name} IS NULL), which no tenant will see",
+        f"has rows without a tenant, which no tenant will see; this lists them: {lists}",
         (
-            f"give them a tenant: UPDATE {orphans}",
+            f"give them a tenant: UPDATE {relation.sql} SET {name} = … WHERE {name} IS NULL",  # noqa: S608  the same
             "move them to a table of their own, listed under `tables:` as reference",
-            f"delete those rows of {relation.sql}",
+            choice("delete them", [delete]),
         ),
         "nulls",
     )

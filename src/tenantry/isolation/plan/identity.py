@@ -26,7 +26,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
             continue
         if not context.nulls.isdisjoint({relation.oid, *facts.catalog.ancestors(relation.oid)}):
             continue  # a nullable column can't be part of it; the plan asks about those rows first
-        if nobody_meant(facts, relation, column) is not None:
+        if nobody_meant(facts, relation, column) is not None or not (context.not_null or column.not_null):
             continue  # the same
         yield identity(facts, relation, column)
 

@@ -73,6 +73,8 @@ class Context:
     facts: Facts
     nulls: frozenset[int]
     foreign_keys: bool
+    not_null: bool = True
+    """False: whether rows without a tenant are meant is asked, even where there is none."""
 
     def kept(self) -> tuple[str, ...]:
         """Tables whose own policies isolate already."""
