@@ -124,6 +124,8 @@ class Creation:
     """Roles ("" is PUBLIC) and privileges on the database."""
     settings: tuple[str, ...]
     """name=value, as ALTER DATABASE … SET has them."""
+    role_settings: tuple[tuple[str, str, str], ...] = ()
+    """Roles, and a setting that their sessions begin with: name, value."""
 
 
 @dataclass(frozen=True, slots=True)

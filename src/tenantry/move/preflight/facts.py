@@ -13,6 +13,7 @@ from tenantry.move.catalog import Side
 from tenantry.move.definitions import Definition
 from tenantry.move.normal_form import normal_form
 from tenantry.move.plan import Creation, DiskSpace, Mechanism, Selection
+from tenantry.move.surroundings import Surrounding
 from tenantry.runtime.sqltext import identifier
 
 #: The end of the tenant policy, plain and hardened: the two forms prove the same in different ways.
@@ -219,6 +220,13 @@ class Facts:
     target_access: Access = field(default_factory=Access)
     source_hardening: Hardening = field(default_factory=Hardening)
     target_hardening: Hardening = field(default_factory=Hardening)
+    source_surroundings: tuple[Surrounding, ...] = ()
+    target_surroundings: tuple[Surrounding, ...] = ()
+    """Of a target that is to be made: what its server has for roles."""
+    application_roles: tuple[str, ...] = ()
+    """Those of the source that may bind tenants."""
+    target_database: str = ""
+    """What the target is called on its server."""
     source_kits: Kits = field(default_factory=Kits)
     target_kits: Kits = field(default_factory=Kits)
 

@@ -32,6 +32,7 @@ from tenantry.move.preflight.rules_kits import kit_rules
 from tenantry.move.preflight.rules_privileges import privileges_of_tables
 from tenantry.move.preflight.rules_publications import foreign_publications
 from tenantry.move.preflight.rules_source import ids, tables
+from tenantry.move.preflight.rules_surroundings import surroundings
 from tenantry.move.preflight.rules_target import (
     creation,
     disk,
@@ -70,6 +71,7 @@ RULES: Final[tuple[Check, ...]] = (
     disk,
     target_schema,
     privileges_of_tables,
+    surroundings,
     extensions,
     roles,
     emptiness,

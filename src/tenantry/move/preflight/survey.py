@@ -39,6 +39,7 @@ from tenantry.move.preflight import (
     read_logins,
     read_privileges,
     read_publications,
+    read_surroundings,
 )
 from tenantry.move.preflight.facts import Access, Facts, FailedLogin, Hardening, Kits
 from tenantry.move.preflight.judge import judge
@@ -78,6 +79,19 @@ async def survey(
         creation = None if exists else await read_database.read_template(at_source, at_target, target.database)
         if creation is not None:
             theirs = _to_be(theirs, creation)
+        around = await read_surroundings.read(at_source)
+        there = await read_surroundings.read(at_target)
+        application = await read_surroundings.application_roles(at_source, installed=ours.server["installed"])
+        if creation is not None:
+            there = read_surroundings.of_server(there)
+            creation = read_surroundings.dressed(
+                creation,
+                around,
+                there,
+                set(theirs.server["roles"]),
+                application=application,
+                setting=tenancy.setting,
+            )
         if ours.local is not None:
             tenancy = replace(tenancy, id_type=IdType(ours.local.id_type))
         selection = select(ours.tables, tenant_tables(await read_tables(at_source), tenancy))
@@ -153,6 +167,10 @@ async def survey(
             source_access=guarded[0],
             target_access=guarded[1],
             pg_dump=program,
+            source_surroundings=around,
+            target_surroundings=there,
+            application_roles=application,
+            target_database=target.database,
             creation=creation,
             source_kits=await read_kits.read(at_source, tenant),
             target_kits=await read_kits.read(at_target, tenant) if exists else Kits(),

@@ -19,12 +19,11 @@ from tenantry.move.errors import MoveStopped
 from tenantry.move.plan import Creation, MovePlan
 from tenantry.move.preflight.read_database import has_database
 from tenantry.move.session import session
+from tenantry.move.surroundings import setting_sql
 from tenantry.runtime.sqltext import identifier, literal
 
 #: Providers of locales, as pg_database spells them, and their keywords of CREATE DATABASE.
 _PROVIDERS: Final = {"c": ("libc", ""), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
-#: Settings that are lists of names: their stored value is quoted already (pg_dump, variable_is_guc_list_quote).
-_LISTS: Final = ("search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries")
 _OURS: Final = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1"
 _STRANGERS: Final = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND application_name NOT LIKE 'tenantry%'
@@ -147,4 +146,6 @@ def _dress_sql(name: str, made: Creation, comment: str) -> Iterator[str]:
     for setting in made.settings:
         key, _, value = setting.partition("=")
         if value:
-            yield f"ALTER DATABASE {quoted} SET {key} TO {value if key in _LISTS else literal(value)}"
+            yield setting_sql(name, "", key, value)
+    for role, key, value in made.role_settings:
+        yield setting_sql(name, role, key, value)

@@ -23,7 +23,7 @@ SELECT
           UNION SELECT 'C' UNION SELECT 'POSIX')::text[] AS locales,
     (SELECT system_identifier FROM pg_control_system())::text AS cluster,
     r.rolname::text AS role, r.rolsuper AS superuser, r.rolbypassrls AS bypasses, r.rolreplication AS replicates,
-    r.rolcreatedb AS creates_databases,
+    r.rolcreatedb AS creates_databases, r.rolcreaterole AS creates_roles,
     has_database_privilege(current_database(), 'CREATE') AS may_create,
     has_parameter_privilege('session_replication_role', 'SET') AS quiets_triggers,
     coalesce((SELECT pg_has_role(m.oid, 'USAGE') FROM pg_roles AS m WHERE m.rolname = 'pg_create_subscription'),
