@@ -57,6 +57,42 @@ async def test_ending_the_transaction_inside_the_scope_raises_scope_lost(product
         await nothing_leaked(router)
 
 
+@pytest.mark.parametrize("ending", ["COMMIT AND CHAIN", "ROLLBACK AND CHAIN", "COMMIT; BEGIN"])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_ended_transaction_is_told_whatever_the_session_is_called_and_set_to(
+    product: Product, ending: str, when: str
+) -> None:
+    """A product that names its sessions, and even one that sets the tenant by hand."""
+    async with product.open(pool={"max": 1}) as router:
+        a, b = await product.signed_up(router, 2)
+        with pytest.raises(ScopeLost) as lost:
+            async with router.tenant(a) as conn:
+                name = await conn.fetchval("SELECT current_setting('application_name')")
+                disguise = f"SET application_name = '{name}'; SET app.current_tenant = '{a}'"
+                await conn.execute(INSERT, 1)
+                await conn.execute(f"{disguise}; {ending}" if when == "before" else f"{ending}; {disguise}")
+                await conn.execute("SELECT 1")
+        assert lost.value.reason == "ended"
+        assert await ids(router, b) == []
+        assert await ids(router, a) == ([1] if ending.startswith("COMMIT") else [])
+        await nothing_leaked(router)
+
+
+async def test_bytes_that_look_like_the_servers_word_for_commit_end_nothing(product: Product) -> None:
+    """Neither in a text nor in binary values, whole or at the seams of what the network hands over."""
+    async with product.open(pool={"max": 1}) as router:
+        [a] = await product.signed_up(router)
+        async with router.tenant(a) as conn:
+            await conn.execute(INSERT, 1)
+            for word in ("COMMIT", "ROLLBACK"):
+                framed = b"C" + (len(word) + 5).to_bytes(4, "big") + word.encode() + b"\0"
+                assert await conn.fetchval("SELECT $1::bytea", framed) == framed
+                assert await conn.fetchval("SELECT convert_from($1, 'UTF8')", word.encode()) == word
+                many = await conn.fetch("SELECT $1::bytea AS b FROM generate_series(1, 20000)", framed)
+                assert len(many) == 20000
+        assert await ids(router, a) == [1]
+
+
 async def test_what_runs_after_the_transaction_was_ended_sees_and_writes_nothing(product: Product) -> None:
     async with product.open(pool={"max": 1}) as router:
         a, _ = await product.signed_up(router, 2)

@@ -7,7 +7,7 @@ import contextlib
 import json
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -31,6 +31,13 @@ from tenantry.router.waiter import PooledConnection, Waiter
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.runtime.shielded import run_shielded
 from tenantry.runtime.sqlstates import FENCED, NOT_HERE, SERIALIZATION_FAILURE, SUSPENDED
+
+#: The tenant, while the mark lives that bind leaves in its transaction: of the plain form, or of the hardened.
+_STILL_BOUND: Final = (
+    "SELECT tenantry.current_tenant()::text "
+    "WHERE pg_catalog.concat(pg_catalog.current_setting('tenantry.bound', true), "
+    "pg_catalog.current_setting('tenantry.proof', true)) OPERATOR(pg_catalog.<>) ''"
+)
 
 
 class Checkout:
@@ -275,10 +282,10 @@ class Checkout:
         )
 
     async def _still_bound(self, pooled: PooledConnection) -> bool:
-        """`application_name` is not what bind left there: ask whether the tenant is still bound."""
+        """Something may have ended, or `application_name` is another: ask whether this is bind's transaction."""
         try:
             await disconnect.wait_cancelled(pooled.connection)
-            bound = await pooled.connection.fetchval("SELECT tenantry.current_tenant()::text")
+            bound = await pooled.connection.fetchval(_STILL_BOUND)
         except asyncpg.InFailedSQLTransactionError:
             return True  # COMMIT will tell
         except BaseException:

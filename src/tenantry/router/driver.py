@@ -119,12 +119,13 @@ def end_scope(connection: Connection) -> None:
 
 
 def intact(connection: Connection, tag: str) -> bool:
-    """The connection lives, its transaction is open or failed, and `application_name` is still `tag`."""
+    """The connection lives, a transaction is open or failed, none seems to have ended, and it is called `tag`."""
     protocol = connection._protocol  # type: ignore[attr-defined]
     return (
         protocol is not None
         and protocol.is_connected()
         and protocol.is_in_transaction()
+        and not protocol.ended
         and getattr(protocol.get_settings(), "application_name", None) == tag
     )
 

@@ -37,6 +37,11 @@ _SENDING: Final = (
 _HEADER: Final = 5  # bytes: the message's type, and its length without the type
 _READY, _ERROR, _COMPLETE = b"Z"[0], b"E"[0], b"C"[0]
 _ASYNCHRONOUS: Final = frozenset(b"SNA")
+#: What tells that a statement has ended a transaction, or gone back to a savepoint; rows may hold the same bytes.
+_COMMITTED: Final = b"C\0\0\0\x0bCOMMIT\0"
+_WENT_BACK: Final = b"C\0\0\0\x0dROLLBACK\0"
+_SEAM: Final = len(_WENT_BACK) - 1
+_ALL_SAID: Final = b"Z\0\0\0\x05"
 _FATAL: Final = frozenset({"FATAL", "PANIC"})
 _IDLE: Final = b"I"[0]
 
@@ -124,7 +129,8 @@ class ScopeProtocol(protocol.Protocol):
     # while nothing was asked of it; the end of the connection may be on its way); and the meter of the present
     # scope: calls (that make the server run something), busy (seconds that asyncpg's calls took), began
     # (perf_counter seconds at which the last of them was sent), misread (a statement was prepared of which nobody
-    # knows that it means the same in a later scope).
+    # knows that it means the same in a later scope), ended (the server may have said COMMIT or ROLLBACK; seam: the
+    # last bytes of what came before, of which the word may be the rest).
 
     origin: Origin
     link: Any
@@ -136,6 +142,8 @@ class ScopeProtocol(protocol.Protocol):
     busy: float
     began: float
     misread: bool
+    ended: bool
+    seam: bytes
     question: bytes | None
     """See `surroundings`; None: nobody wants to know."""
 
@@ -158,6 +166,7 @@ class ScopeProtocol(protocol.Protocol):
         """A scope begins."""
         self.calls, self.busy, self.began = 0, 0.0, 0.0
         self.misread = False
+        self.ended, self.seam = False, b""
 
     def busy_until(self, now: float) -> float:
         """Seconds that the server worked at this scope's statements, one that is still running included."""
@@ -250,15 +259,31 @@ class ScopeProtocol(protocol.Protocol):
         if not self.filter.units:
             if not self.running and data[0] == _ERROR:
                 self.said_goodbye = True
-            super().data_received(data)
+            self._pass(data)
             return
         for passed in self.filter.feed(data):
-            super().data_received(passed)
+            self._pass(passed)
+
+    def _pass(self, data: bytes) -> None:
+        """Give asyncpg what is its own, and notice what may have ended the scope's transaction."""
+        ended, self.seam = look_for_end(self.seam, data)
+        if ended:
+            self.ended = True
+        super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncpg's; what was not answered never will be."""
         super().connection_lost(exc)
         self.filter.lost(exc)
+
+
+def look_for_end(seam: bytes, data: bytes) -> tuple[bool, bytes]:
+    """Whether the server may have said COMMIT or ROLLBACK in `data`, which follows `seam`; the next seam."""
+    found = _COMMITTED in data or _WENT_BACK in data
+    if seam and not found:
+        both = seam + data[:_SEAM]
+        found = _COMMITTED in both or _WENT_BACK in both
+    return found, b"" if data[-6:-1] == _ALL_SAID else (seam + data[-_SEAM:])[-_SEAM:]
 
 
 def _gone(cause: BaseException | None) -> asyncpg.ConnectionDoesNotExistError:

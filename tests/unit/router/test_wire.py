@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tenantry.router import messages
-from tenantry.router.wire import Answer, AnswerFilter
+from tenantry.router.wire import Answer, AnswerFilter, look_for_end
 
 
 def framed(kind: bytes, body: bytes = b"") -> bytes:
@@ -121,3 +121,21 @@ def test_a_statement_goes_as_the_unnamed_one_with_its_parameters_apart_from_its_
         b"B\x00\x00\x00\x16\x00\x00\x00\x00\x00\x02\x00\x00\x00\x02\xc3\xa9\xff\xff\xff\xff\x00\x00"
         b"E\x00\x00\x00\x09\x00\x00\x00\x00\x00"
     )
+
+
+@pytest.mark.parametrize("word", ["COMMIT", "ROLLBACK", "SELECT 1"])
+def test_the_servers_word_for_an_ended_transaction_is_noticed_however_it_is_cut(word: str) -> None:
+    """Cut at every byte, in two and into single bytes."""
+    said = framed(b"C", b"INSERT 0 1\0") + framed(b"C", word.encode() + b"\0") + framed(b"Z", b"T")
+    for at in range(1, len(said)):
+        assert noticed([said[:at], said[at:]]) is (word != "SELECT 1"), at
+    assert noticed([said[i : i + 1] for i in range(len(said))]) is (word != "SELECT 1")
+    assert noticed([said]) is (word != "SELECT 1")
+
+
+def noticed(pieces: list[bytes]) -> bool:
+    seam, found = b"", False
+    for piece in pieces:
+        ended, seam = look_for_end(seam, piece)
+        found = found or ended
+    return found
