@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -129,44 +130,49 @@ class Estate:
         """The same, checked: what a router is opened with."""
         return Config.parse(self.sections(connections=connections))
 
-    async def fetch(self, database: str, query: str, *args: Any) -> Sequence[asyncpg.Record]:
-        """As superuser, past everything."""
+    @asynccontextmanager
+    async def admin(self, database: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A superuser's connection, past everything."""
         dsn = {"control": self.control_dsn} | {n: e.dsn for n, e in self.endpoints.items()}
         connection = await asyncpg.connect(dsn[database])
         try:
-            return list(await connection.fetch(query, *args))
+            yield connection
         finally:
             await connection.close()
+
+    async def fetch(self, database: str, query: str, *args: Any) -> Sequence[asyncpg.Record]:
+        """As superuser, past everything."""
+        async with self.admin(database) as connection:
+            return list(await connection.fetch(query, *args))
 
     async def checksums(self, database: str) -> dict[tuple[str, uuid.UUID], tuple[int, Any]]:
         """Rows and hash of each table and tenant, as they are on disk."""
         found = {}
-        for table in ("account", "entry", '"Blob"'):
-            rows = await self.fetch(
-                database,
-                "SELECT tenant_id, count(*) AS n, sum(hashtextextended(t::text, 0)) AS h "
-                f"FROM {table} AS t GROUP BY 1",
-            )
-            found.update({(table, r["tenant_id"]): (r["n"], r["h"]) for r in rows})
+        async with self.admin(database) as connection:
+            for table in ("account", "entry", '"Blob"'):
+                rows = await connection.fetch(
+                    "SELECT tenant_id, count(*) AS n, sum(hashtextextended(t::text, 0)) AS h "
+                    f"FROM {table} AS t GROUP BY 1",
+                )
+                found.update({(table, r["tenant_id"]): (r["n"], r["h"]) for r in rows})
         return found
 
     async def homes(self, tenant: uuid.UUID | None = None) -> dict[str, tuple[str, int] | None]:
         """What each database, and the directory, say about where the tenant lives."""
         said: dict[str, tuple[str, int] | None] = {}
         for database in self.endpoints:
-            there = await self.fetch(database, "SELECT to_regclass('tenantry.placement') IS NOT NULL AS there")
             said[database] = None
-            if there[0]["there"]:
-                rows = await self.fetch(
-                    database,
-                    "SELECT database, epoch FROM tenantry.placement WHERE tenant = $1",
-                    str(tenant or self.tenant),
-                )
-                said[database] = tuple(rows[0]) if rows else None
-        rows = await self.fetch(
+            async with self.admin(database) as connection:
+                if await connection.fetchval("SELECT to_regclass('tenantry.placement') IS NOT NULL"):
+                    rows = await connection.fetch(
+                        "SELECT database, epoch FROM tenantry.placement WHERE tenant = $1",
+                        str(tenant or self.tenant),
+                    )
+                    said[database] = tuple(rows[0]) if rows else None
+        [row] = await self.fetch(
             "control", "SELECT database, epoch FROM tenantry.tenant WHERE id = $1", str(tenant or self.tenant)
         )
-        said["control"] = (rows[0]["database"], rows[0]["epoch"])
+        said["control"] = (row["database"], row["epoch"])
         return said
 
 
