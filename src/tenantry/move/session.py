@@ -27,6 +27,8 @@ else:
 CONNECT_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 5.0
 
+#: After which a publisher gives up a receiver that does not answer. Not never: a dead one would keep its slot.
+PUBLISHER_PATIENCE: Final = "60s"
 #: Settings of every session of the mover. What an operator has set for roles or databases (timeouts, read-only,
 #: another date style) must not end a copy in the middle or make equal rows look different.
 SETTINGS: Final[Mapping[str, str]] = {
@@ -35,6 +37,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "lock_timeout": "2min",  # no wait for somebody else is without an end; who it was for is told
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    "tcp_user_timeout": "0",  # the system's own patience with a network
+    "wal_sender_timeout": PUBLISHER_PATIENCE,
     "default_transaction_read_only": "off",
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
@@ -52,13 +56,15 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 #: The same for settings that older servers refuse to know: name -> major version since which it is there, value.
 NEWER_SETTINGS: Final[Mapping[str, tuple[int, str]]] = {"transaction_timeout": (17, "0")}
-#: Timeouts of the publisher's side of a subscription.
-_PUBLISHER_TIMEOUTS: Final = (
-    "statement_timeout",
-    "lock_timeout",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-)
+#: Timeouts of the publisher's side of a subscription, and what they become.
+_PUBLISHER_TIMEOUTS: Final[Mapping[str, str]] = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "tcp_user_timeout": "0",
+    "wal_sender_timeout": PUBLISHER_PATIENCE,
+}
 #: Variables that the driver obeys where a URL leaves something open, and libpq too.
 _OBEYED: Final = frozenset(
     [
@@ -192,8 +198,8 @@ def newer_settings(major: int) -> str:
 def publisher_options(major: int) -> str:
     """Options of a subscription's connection to a publisher of this major version: what operators have set for
     roles must not end it."""
-    timeouts = (*_PUBLISHER_TIMEOUTS, *(name for name, (since, _) in NEWER_SETTINGS.items() if major >= since))
-    return " ".join(f"-c {name}=0" for name in timeouts)
+    newer = {name: value for name, (since, value) in NEWER_SETTINGS.items() if major >= since}
+    return " ".join(f"-c {name}={value}" for name, value in {**_PUBLISHER_TIMEOUTS, **newer}.items())
 
 
 def keywords(dsn: str) -> dict[str, str]:

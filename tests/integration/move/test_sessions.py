@@ -18,16 +18,19 @@ from tests.support.databases import drop_database, new_database
 from tests.support.estate import Estate
 from tests.support.until import until
 
-#: Timeouts that end no work of a session that is alive.
+#: Timeouts that end no work of a move's.
 HARMLESS = {
+    "archive_timeout",  # when to begin another file of the log
+    "authentication_timeout",  # of a log-in
+    "checkpoint_timeout",  # when to write pages
     "deadlock_timeout",  # when to look for a deadlock
-    "tcp_user_timeout",  # of a dead network
-    "wal_sender_timeout",  # of a receiver that does not answer: the subscription's worker connects again
+    "wal_receiver_timeout",  # of a publisher that does not answer: the worker asks, and connects again
 }
-TIMEOUTS = (
-    "SELECT name FROM pg_settings WHERE context IN ('user', 'superuser') AND unit IN ('ms', 's', 'min') "
-    "AND name LIKE '%timeout%'"
-)
+#: Of the server's, for no session to override: preflight tells them.
+TOLD = {"idle_replication_slot_timeout"}
+#: What each becomes that is not switched off, at the mover and at the publisher.
+KEPT = {"lock_timeout": ("2min", "0"), "wal_sender_timeout": ("1min", "1min")}
+TIMEOUTS = "SELECT name FROM pg_settings WHERE unit IN ('ms', 's', 'min') AND name LIKE '%timeout%'"
 
 
 @pytest.mark.parametrize("version", [15, 16, 18])
@@ -38,7 +41,7 @@ async def test_every_timeout_that_the_server_knows_is_overridden_in_sessions_and
     server: EmbeddedServer = request.getfixturevalue(f"pg{version}")
     database = new_database(server, "timeouts")
     try:
-        names = set(server.psql(TIMEOUTS, database).split()) - HARMLESS
+        names = set(server.psql(TIMEOUTS, database).split()) - HARMLESS - TOLD
         assert "statement_timeout" in names
         assert ("transaction_timeout" in names) == (version >= 17)
         for name in names:
@@ -48,11 +51,11 @@ async def test_every_timeout_that_the_server_knows_is_overridden_in_sessions_and
             server.dsn(database), server_settings={"options": publisher_options(version)}
         )
         try:
-            for session in (mover, publisher):
+            for end, session in enumerate((mover, publisher)):
                 shown = {name: await session.fetchval(f"SHOW {name}") for name in names}
                 # For a lock the mover waits, but not without an end.
-                lock = "2min" if session is mover else "0"
-                assert shown == {**dict.fromkeys(names, "0"), "lock_timeout": lock}
+                kept = {name: values[end] for name, values in KEPT.items()}
+                assert shown == {**dict.fromkeys(names, "0"), **kept}
         finally:
             await mover.close()
             await publisher.close()
@@ -61,14 +64,53 @@ async def test_every_timeout_that_the_server_knows_is_overridden_in_sessions_and
 
 
 async def test_a_timeout_that_would_end_the_subscriptions_worker_is_told(looked_at: Estate) -> None:
-    looked_at.far.psql(f"ALTER DATABASE {looked_at.dedicated} SET transaction_timeout = '2s'")
+    looked_at.far.psql(
+        f"ALTER DATABASE {looked_at.dedicated} SET transaction_timeout = '2s'; "
+        "ALTER ROLE postgres SET lock_timeout = 300"
+    )
     try:
         plan = await looked_at.mover().plan(looked_at.tenant, "acme")
-        (finding,) = [finding for finding in plan.findings if finding.code == "worker-timeout"]
-        assert "2000 ms" in finding.problem
-        assert not finding.refuses
+        found = [finding for finding in plan.findings if finding.code == "worker-timeout"]
+        assert [finding.problem.partition(" for ")[0] for finding in found] == [
+            "transaction_timeout is 2000 ms",
+            "lock_timeout is 300 ms",
+        ]
+        assert not any(finding.refuses for finding in found)
+        for finding in found:
+            looked_at.far.psql(finding.fix)
+        plan = await looked_at.mover().plan(looked_at.tenant, "acme")
+        assert "worker-timeout" not in [finding.code for finding in plan.findings]
     finally:
-        looked_at.far.psql(f"ALTER DATABASE {looked_at.dedicated} RESET transaction_timeout")
+        looked_at.far.psql(
+            f"ALTER DATABASE {looked_at.dedicated} RESET ALL; ALTER ROLE postgres RESET lock_timeout; "
+            f"ALTER ROLE postgres IN DATABASE {looked_at.dedicated} RESET ALL"
+        )
+
+
+async def test_a_server_that_takes_idle_slots_away_is_told_and_the_fix_ends_it(looked_at: Estate) -> None:
+    looked_at.near.psql("ALTER SYSTEM SET idle_replication_slot_timeout = '90min'")
+    looked_at.near.psql("SELECT pg_reload_conf()")
+
+    async def told() -> list[str]:
+        plan = await looked_at.mover().plan(looked_at.tenant, "acme")
+        return [finding.fix for finding in plan.findings if finding.code == "slot-timeout"]
+
+    async def asked() -> bool:
+        return await told() != []
+
+    try:
+        await until(asked)
+        (fix,) = await told()
+        for statement in fix.split("; "):
+            looked_at.near.psql(statement)
+
+        async def ended() -> bool:
+            return await told() == []
+
+        await until(ended)
+    finally:
+        looked_at.near.psql("ALTER SYSTEM RESET idle_replication_slot_timeout")
+        looked_at.near.psql("SELECT pg_reload_conf()")
 
 
 @pytest.mark.parametrize(

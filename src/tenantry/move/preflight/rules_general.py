@@ -9,11 +9,17 @@ from tenantry.move.catalog import Side
 from tenantry.move.errors import Finding
 from tenantry.move.plan import Mechanism
 from tenantry.move.preflight.facts import Facts
+from tenantry.runtime.sqltext import identifier
 
 #: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
 #: changes of concurrent transactions lost when a table is added to a publication, fixed in August 2025's minors
 #: of 13-17 and in 18.0).
 SAFE_MINORS: Final[Mapping[int, int]] = {15: 150013, 16: 160009, 17: 170005, 18: 180000}
+
+_WORKER_ENDS: Final = {
+    "transaction_timeout": "a transaction takes longer",
+    "lock_timeout": "it waits for a lock for longer",
+}
 
 
 def _ends(facts: Facts) -> Iterator[tuple[str, Side]]:
@@ -194,12 +200,23 @@ def subscriptions(facts: Facts) -> Iterator[Finding]:
                 "its standbys first",
             )
         yield from _origins(name, server, origins)
-        if timeout := server.get("worker_timeout", 0):
+        for setting, timeout in server.get("worker_timeouts", {}).items():
+            if timeout:
+                yield Finding(
+                    "worker-timeout",
+                    f"{setting} is {timeout} ms for role {server['role']} in {name}: it ends the worker that "
+                    f"applies the changes there when {_WORKER_ENDS[setting]}",
+                    f"ALTER ROLE {identifier(server['role'])} IN DATABASE {identifier(server['database'])} "
+                    f"SET {setting} = 0",
+                    refuses=False,
+                )
+        if timeout := server.get("slot_timeout", 0):
             yield Finding(
-                "worker-timeout",
-                f"transaction_timeout is {timeout} ms for role {server['role']} in {name}: it ends the worker "
-                "that applies a longer transaction there",
-                f'ALTER ROLE "{server["role"]}" SET transaction_timeout = 0, or IN DATABASE … where it is set so',
+                "slot-timeout",
+                f"{name} takes away replication slots that nobody has read for {timeout} s "
+                "(idle_replication_slot_timeout): with a connection down for longer the move starts again, or its "
+                "way back is gone",
+                "ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf()",
                 refuses=False,
             )
 

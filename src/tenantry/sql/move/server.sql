@@ -1,6 +1,6 @@
 -- The server and the database, as a move sees them.
 SELECT
-    current_setting('server_version_num')::int AS version, pg_backend_pid() AS backend,
+    current_setting('server_version_num')::int AS version, pg_backend_pid() AS backend, current_database()::text AS database,
     current_setting('wal_level') AS wal_level,
     current_setting('max_replication_slots')::int AS slots,
     (SELECT count(*) FROM pg_replication_slots)::int AS slots_used,
