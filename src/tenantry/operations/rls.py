@@ -16,6 +16,7 @@ from tenantry.isolation.attacks import Report as AttackReport
 from tenantry.isolation.attacks import probe
 from tenantry.isolation.attacks.probe import Bind
 from tenantry.isolation.audit import Report, audit
+from tenantry.isolation.misspelt import read_misspelt
 from tenantry.isolation.plan import Mode, Plan
 from tenantry.operations.context import Context, connected
 from tenantry.proof import bind_proof
@@ -178,7 +179,8 @@ async def audit_target(target: Target, *, baseline: Sequence[str] = ()) -> Repor
     """What lets rows cross between tenants, with what fixes it."""
     async with target.connect() as connection:
         catalog = await read(connection)
-    return audit(catalog, target.tenancy, role=target.role, baseline=baseline)
+        misspelt = await read_misspelt(connection, catalog, target.tenancy)
+    return audit(catalog, target.tenancy, role=target.role, baseline=baseline, misspelt=misspelt)
 
 
 async def probe_target(target: Target, progress: Callable[[str], None] = lambda _: None) -> AttackReport:

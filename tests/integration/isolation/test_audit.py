@@ -384,7 +384,8 @@ async def test_a_policy_for_another_role_opens_the_table_for_that_role_only(
 
 
 def test_every_rule_is_broken_by_some_test() -> None:
-    assert {broken.code for broken in BREAKS} | {"TN502"} == {rule.code for rule, _ in every_rule()}
+    of_rows = {"TN208"}  # test_misspelt.py
+    assert {broken.code for broken in BREAKS} | {"TN502"} | of_rows == {rule.code for rule, _ in every_rule()}
 
 
 async def test_an_audit_needs_no_right_but_to_connect(

@@ -14,6 +14,7 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType
 from tenantry.isolation.apply import adopt, compute
 from tenantry.isolation.audit import audit
+from tenantry.isolation.misspelt import read_misspelt
 from tenantry.runtime.sqltext import identifier, qualified
 from tests.integration.isolation.conftest import Connection, install
 
@@ -62,6 +63,8 @@ FAULTS = {
         INSERT INTO "it's"."No Tenant's" VALUES (1)""",
     "TN205": """CREATE TABLE "it's"."Padded's" ({T} char(36))""",
     "TN207": 'GRANT INSERT ON "My App"."50%" TO {group}',
+    "TN208": """CREATE TABLE "it's"."Text's" ({T} varchar(60), "Id" int);
+        INSERT INTO "it's"."Text's" VALUES (upper('{a}'), 1), (' ' || replace('{a}', '-', ''), 2), ('{a}', 3)""",
     "TN301": "ALTER TABLE {part} DISABLE ROW LEVEL SECURITY; GRANT SELECT ON {part} TO {group}",
     "TN302": "ALTER VIEW {view} SET (security_invoker = false); GRANT SELECT ON {view} TO {group}",
     "TN303": "GRANT SELECT ON {sums} TO {group}",
@@ -101,7 +104,9 @@ class World(NamedTuple):
         return (await compute(self.connection, TENANCY, role=self.role, not_null=False)).undecided
 
     async def findings(self) -> dict[str, tuple[str, ...]]:
-        report = audit(await read(self.connection), TENANCY, role=self.role)
+        catalog = await read(self.connection)
+        misspelt = await read_misspelt(self.connection, catalog, TENANCY)
+        report = audit(catalog, TENANCY, role=self.role, misspelt=misspelt)
         return {one.key: one.fix for one in report.findings if one.rule.code != "TN502"}
 
     async def run(self, statements: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import Catalog
 from tenantry.isolation.audit import rules as _rules
 from tenantry.isolation.audit.finding import Check, Finding, Found, Rule, Severity, Subject
+from tenantry.isolation.misspelt import Misspelt
 
 __all__ = ["Finding", "Found", "Report", "Rule", "Severity", "Subject", "audit", "every_rule"]
 
@@ -58,6 +59,7 @@ def audit(
     *,
     role: str | None = None,
     baseline: Iterable[str] = (),
+    misspelt: Mapping[int, Misspelt] | None = None,
 ) -> Report:
     """Check every rule.
 
@@ -65,8 +67,9 @@ def audit(
         role: the application role. Without it the rules look at every role that anything is granted
             to, and those about the role itself can't say anything.
         baseline: keys of findings that are accepted (`baseline.parse`).
+        misspelt: what `read_misspelt` has found in the rows; None: they were not looked at.
     """
-    subject = Subject(catalog, tenancy, role)
+    subject = Subject(catalog, tenancy, role, misspelt or {})
     accepted_keys = frozenset(baseline)
     found = [
         Finding(rule, place.object, place.message, place.fix)
@@ -89,5 +92,9 @@ def _unchecked(subject: Subject) -> Iterable[str]:
         yield "whether the application's role bypasses or owns anything: no role was named"
     elif subject.role not in subject.catalog.roles:
         yield f"anything about the role {subject.role}: this server has no such role"
+    for oid, found in subject.misspelt.items():
+        if not found.values:
+            name = subject.catalog.relations[oid].key
+            yield f"whether rows of {name} spell their tenants otherwise: they could not be read, or not in time"
     if not subject.tenant_tables:
         yield (f"any table: none has the column {subject.tenancy.column!r} in any spelling; set tenancy.column")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from tenantry.catalog.values import Column, Policy, Relation, Way
 from tenantry.catalog.ways import counts, of_kinds
 from tenantry.isolation.facts import OBSERVE, Facts
+from tenantry.isolation.misspelt import Misspelt
 from tenantry.isolation.plan import Plan, plan
 from tenantry.isolation.policy import predicate
 from tenantry.runtime.sqltext import identifier
@@ -61,8 +63,12 @@ class Finding(NamedTuple):
         return f"{self.rule.code} {self.object}"
 
 
+@dataclass(frozen=True)
 class Subject(Facts):
     """The facts, and the plan whose steps are most rules' fixes."""
+
+    misspelt: Mapping[int, Misspelt] = field(default_factory=dict)
+    """Tables with rows whose tenant is spelt otherwise; empty where rows were not looked at."""
 
     @cached_property
     def wanted(self) -> Plan:

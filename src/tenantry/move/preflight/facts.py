@@ -117,6 +117,18 @@ class CrossTenantKey(NamedTuple):
     """Finds them."""
 
 
+class Misspelt(NamedTuple):
+    """Rows that are meant as the tenant's and spell it otherwise."""
+
+    table: str
+    """Quoted."""
+    column: str
+    rows: int | None
+    """None: they could not be counted."""
+    where: str
+    """Their predicate."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
     """A table, or a partition of one, in a publication."""
@@ -220,6 +232,7 @@ class Facts:
     target_access: Access = field(default_factory=Access)
     source_hardening: Hardening = field(default_factory=Hardening)
     target_hardening: Hardening = field(default_factory=Hardening)
+    misspelt: tuple[Misspelt, ...] = ()
     source_surroundings: tuple[Surrounding, ...] = ()
     target_surroundings: tuple[Surrounding, ...] = ()
     """Of a target that is to be made: what its server has for roles."""

@@ -32,6 +32,7 @@ from tenantry.move.preflight.rules_kits import kit_rules
 from tenantry.move.preflight.rules_privileges import privileges_of_tables
 from tenantry.move.preflight.rules_publications import foreign_publications
 from tenantry.move.preflight.rules_source import ids, tables
+from tenantry.move.preflight.rules_spelling import spelling
 from tenantry.move.preflight.rules_surroundings import surroundings
 from tenantry.move.preflight.rules_target import (
     creation,
@@ -65,6 +66,7 @@ RULES: Final[tuple[Check, ...]] = (
     subscriptions,
     distributed,
     tables,
+    spelling,
     cross_tenant_keys,
     foreign_publications,
     creation,

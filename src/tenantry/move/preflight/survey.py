@@ -39,6 +39,7 @@ from tenantry.move.preflight import (
     read_logins,
     read_privileges,
     read_publications,
+    read_spelling,
     read_surroundings,
 )
 from tenantry.move.preflight.facts import Access, Facts, FailedLogin, Hardening, Kits
@@ -167,6 +168,9 @@ async def survey(
             source_access=guarded[0],
             target_access=guarded[1],
             pg_dump=program,
+            misspelt=await read_spelling.read(at_source, tenant, tenancy.id_type, selection)
+            if reads and ours.local is not None
+            else (),
             source_surroundings=around,
             target_surroundings=there,
             application_roles=application,
