@@ -16,7 +16,7 @@ RULE = Rule(
 
 
 def check(subject: Subject) -> Iterator[Found]:
-    """Tenant columns of text: uuids in capitals, numbers with zeros before them, near spellings of a tenant's id."""
+    """Tenant columns of text: uuids in capitals, numbers with leading zeros, near spellings of a tenant's id."""
     for oid, found in subject.misspelt.items():
         if found.values:
             relation, column = subject.catalog.relations[oid], subject.tables.tenants[oid]
