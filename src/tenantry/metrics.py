@@ -257,6 +257,8 @@ class FleetNumbers(NamedTuple):
     """Seconds of pause of every move that has flipped."""
     backups: Mapping[str, float] = MappingProxyType({})
     """By database with a policy: seconds since its last backup began; infinite: there is none."""
+    backups_every: Mapping[str, float] = MappingProxyType({})
+    """By database with a policy: how old, in seconds, its last backup may become."""
 
 
 class FleetCollector(Collector):
@@ -276,7 +278,7 @@ class FleetCollector(Collector):
         now = self.numbers
         families = self._families()
         busy, scopes, waits, database, coverage, share, streak, *rest = families
-        candidate, tenants, phase, lag, pause, backup, up = rest
+        candidate, tenants, phase, lag, pause, backup, every, up = rest
         for (tenant, name), (seconds, waited, outcomes) in now.uses.items():
             busy.add_metric([tenant, name], seconds)
             waits.add_metric([tenant, name], waited)
@@ -299,6 +301,8 @@ class FleetCollector(Collector):
             lag.add_metric([tenant], size)
         for name, age in now.backups.items():
             backup.add_metric([name], age)
+        for name, seconds in now.backups_every.items():
+            every.add_metric([name], seconds)
         if now.up:
             pause.add_metric([], *_histogram(now.pauses))
         up.add_metric([], now.up)
@@ -325,6 +329,7 @@ class FleetCollector(Collector):
             gauge("move_lag_bytes", "Log that the other side of an unfinished move has not confirmed", "tenant"),
             HistogramMetricFamily("tenantry_move_pause_seconds", "Pause of the tenant's clients at the flip"),
             gauge("database_backup_age_seconds", "Seconds since the last backup began", "database"),
+            gauge("database_backup_every_seconds", "How old the last backup may become", "database"),
             gauge("control_up", "1 if the control database answered when it was last read"),
         )
 

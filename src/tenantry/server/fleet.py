@@ -22,7 +22,7 @@ from tenantry.config import Config, resolve_all
 from tenantry.directory import Store
 from tenantry.errors import TenantryError
 from tenantry.metrics import FleetNumbers
-from tenantry.operations.backups import measure
+from tenantry.operations.backups import measure, policies
 from tenantry.operations.usage import rule_of
 from tenantry.promotion import Action, Candidacy, Verdict, reasons, span, verdicts
 from tenantry.runtime.connection_errors import ANY_FAILURE
@@ -217,6 +217,10 @@ class FleetReader:
             numbers=self._numbers(databases, moves)._replace(
                 lags=await lags(known, unfinished),
                 backups=await measure(self._store, self._config),
+                backups_every={
+                    name: policy.backup.every
+                    for name, policy in (await policies(self._store, self._config)).items()
+                },
                 pauses=tuple(row["pause"] for row in await control.fetch(sql.query("server/pauses"))),
             ),
         )

@@ -43,6 +43,9 @@ EXPORTED = {
     "tenantry_move_pause_seconds_count": set(),
     "tenantry_move_pause_seconds_sum": set(),
     "tenantry_ledger_coverage_ratio": set(),
+    "tenantry_database_backup_age_seconds": {"database"},
+    "tenantry_database_backup_every_seconds": {"database"},
+    "tenantry_control_up": set(),
 }
 _METRIC = re.compile(r"[a-z_]*:?tenantry_[a-z0-9_:]+")
 
@@ -116,6 +119,19 @@ def test_the_rules_and_the_scrape_configuration_are_valid() -> None:
 
 def test_the_rules_in_promql_say_what_the_rule_says() -> None:
     run("test", "rules", CONFIG / "prometheus" / "tests.yml")
+
+
+def test_every_alert_is_tested_to_fire_and_is_documented() -> None:
+    alerts = {rule["alert"] for rule in rules() if "alert" in rule}
+    tests = yaml.safe_load((CONFIG / "prometheus" / "tests.yml").read_text())["tests"]
+    fired = {
+        one["alertname"] for test in tests for one in test.get("alert_rule_test", ()) if one.get("exp_alerts")
+    }
+    page = (CONFIG.parent / "docs" / "metrics.md").read_text()
+
+    assert {"TenantryControlDown", "TenantryBackupOverdue", "TenantryMoveUnreleased"} <= alerts
+    assert fired == alerts
+    assert {alert for alert in alerts if f"`{alert}`" in page} == alerts
 
 
 def test_the_rules_in_promql_have_the_rules_numbers() -> None:
