@@ -36,9 +36,14 @@ ProcessesOption = Annotated[
 ]
 
 
-async def check(session: Session, processes: ProcessesOption = 1) -> None:
+MovesOption = Annotated[
+    bool, typer.Option("--moves", help="Look too at what a move from or to each database would need.")
+]
+
+
+async def check(session: Session, processes: ProcessesOption = 1, moves: MovesOption = False) -> None:
     """Look at the configuration, the databases, their roles, versions, schemas and clocks. Exit 1 on findings."""
-    report = await session.ops.check(processes)
+    report = await session.ops.check(processes, moves=moves)
     databases = list(_databases(report.facts))
     if session.out.as_json:
         listed = [finding._asdict() for finding in report.findings]

@@ -31,6 +31,7 @@ from tenantry.move.lease import lease
 from tenantry.move.limits import Limits
 from tenantry.move.pg_dump import find_pg_dump
 from tenantry.move.plan import Mechanism, MovePlan, SequenceRule, in_block
+from tenantry.move.preflight.readiness import readiness
 from tenantry.move.preflight.rules_source import no_ids
 from tenantry.move.preflight.survey import survey
 from tenantry.move.progress import Tell, silence
@@ -107,6 +108,14 @@ class Mover:
             )
             other = await self._journal.unfinished(text)
             return plan if other is None else replace(plan, findings=(_busy(text, other), *plan.findings))
+
+    async def readiness(self, database: str) -> tuple[Finding, ...]:
+        """What a move from or to this database would be refused for today, or told. Touches nothing.
+
+        Raises:
+            UnknownDatabase: the mover was not given it.
+        """
+        return await readiness(self._endpoint(database), self._tenancy)
 
     async def list(self, tenant: object = None) -> list[MoveSummary]:
         """All moves, or one tenant's; the newest first."""

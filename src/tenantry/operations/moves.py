@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict, Unpack
+
+import asyncpg
 
 from tenantry.config import ResolvedDatabase, check_database_name, resolve
 from tenantry.directory import DatabaseRow
-from tenantry.errors import ConfigError, DsnUnreadable, TenantryError, UnknownDatabase
+from tenantry.errors import ConfigError, DatabaseUnavailable, DsnUnreadable, TenantryError, UnknownDatabase
 from tenantry.ids import Kind
 from tenantry.move import Endpoint, Interrupt, Leftover, Limits, MoveBusy, MovePlan, Mover, MoveRecord, MoveSummary
+from tenantry.move.errors import Finding
 from tenantry.move.progress import Tell, silence
 from tenantry.operations.context import Context
+from tenantry.runtime.connection_errors import BROKEN
 from tenantry.wiring import tenancy_of
 
 
@@ -58,6 +62,18 @@ class Moves:
             return await mover.plan(text, to, consent=consent)
         except UnknownDatabase as error:
             raise unusable.get(error.database, error) from None
+
+    async def readiness(self) -> Mapping[str, tuple[Finding, ...] | TenantryError]:
+        """What moves from and to each known database would be refused for today; or why it can't be asked."""
+        mover, unusable = await self._mover()
+        found: dict[str, tuple[Finding, ...] | TenantryError] = dict(unusable)
+        for name in await self._context.databases():
+            if name not in unusable:
+                try:
+                    found[name] = await mover.readiness(name)
+                except (TenantryError, asyncpg.PostgresError, *BROKEN) as error:
+                    found[name] = DatabaseUnavailable(name, f"{type(error).__name__}: {error}")
+        return found
 
     async def list(self, tenant: object = None) -> Sequence[MoveSummary]:
         """All moves, or one tenant's; the newest first."""

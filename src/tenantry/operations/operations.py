@@ -85,15 +85,16 @@ class Operations:
         """
         return await (apply_config.compare if plan else apply_config.write)(self.context)
 
-    async def check(self, processes: int = 1) -> CheckReport:
+    async def check(self, processes: int = 1, *, moves: bool = False) -> CheckReport:
         """Look at the configuration, the databases, their roles, versions, schemas and clocks.
 
         A database that does not answer is a finding, no error.
 
         Args:
             processes: router processes of the fleet, for the budgets of connections.
+            moves: look too at what a move from or to each database would need.
         """
-        return await check(self.context, processes)
+        return await check(self.context, processes, moves=moves)
 
     async def candidates(self) -> tuple[Verdict, ...]:
         """What the rule says of everybody who is anywhere near it: `usage.candidates`."""

@@ -140,3 +140,23 @@ def test_a_pooler_in_transaction_mode_is_no_finding_for_data_but_for_control(ins
         direct = installed.server.dsn(installed.control)
         installed.write(installed.path.read_text().replace("databases:", f"  direct_dsn: {direct}\ndatabases:"))
         assert codes(installed) == {}
+
+
+def test_what_moves_would_need_is_looked_at_when_asked_for(installed: Fleet) -> None:
+    installed.server.psql("CREATE TABLE ticket (tenant_id text NOT NULL, id int PRIMARY KEY)", installed.shared)
+    assert "identity-without-tenant" not in codes(installed)
+    found = codes(installed, "--moves")
+    (finding,) = found["identity-without-tenant"]
+    assert (finding["database"], finding["severity"]) == ("shared", "error")
+    assert "CREATE UNIQUE INDEX" in finding["fix"]
+    installed.server.psql(
+        "DROP TABLE ticket; CREATE TABLE ticket (tenant_id text, id int, PRIMARY KEY (tenant_id, id))",
+        installed.shared,
+    )
+    assert "identity-without-tenant" not in codes(installed, "--moves")
+
+
+def test_a_database_that_moves_cant_reach_is_said_so(installed: Fleet) -> None:
+    installed.set("TENANTRY_SHARED_OPERATOR_DSN", "postgresql://operator@127.0.0.1:1/nowhere")
+    (finding,) = codes(installed, "--moves")["moves-unchecked"]
+    assert (finding["database"], finding["severity"]) == ("shared", "warning")

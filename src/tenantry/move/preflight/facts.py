@@ -233,6 +233,8 @@ class Facts:
     source_hardening: Hardening = field(default_factory=Hardening)
     target_hardening: Hardening = field(default_factory=Hardening)
     misspelt: tuple[Misspelt, ...] = ()
+    stale: tuple[str, ...] = ()
+    """Tables whose statistics are no guide to their rows."""
     source_surroundings: tuple[Surrounding, ...] = ()
     target_surroundings: tuple[Surrounding, ...] = ()
     """Of a target that is to be made: what its server has for roles."""

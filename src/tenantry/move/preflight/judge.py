@@ -31,7 +31,7 @@ from tenantry.move.preflight.rules_hardening import hardening
 from tenantry.move.preflight.rules_kits import kit_rules
 from tenantry.move.preflight.rules_privileges import privileges_of_tables
 from tenantry.move.preflight.rules_publications import foreign_publications
-from tenantry.move.preflight.rules_source import ids, tables
+from tenantry.move.preflight.rules_source import ids, stale_statistics, tables
 from tenantry.move.preflight.rules_spelling import spelling
 from tenantry.move.preflight.rules_surroundings import surroundings
 from tenantry.move.preflight.rules_target import (
@@ -66,6 +66,7 @@ RULES: Final[tuple[Check, ...]] = (
     subscriptions,
     distributed,
     tables,
+    stale_statistics,
     spelling,
     cross_tenant_keys,
     foreign_publications,

@@ -95,31 +95,32 @@ def privileges(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "no-bypassrls",
                 f"role {role} on {name} would see no rows of tables with row-level security",
-                f'ALTER ROLE "{role}" BYPASSRLS',
+                f"ALTER ROLE {identifier(role)} BYPASSRLS",
             )
         if not side.server["quiets_triggers"]:
             yield Finding(
                 "no-replica-role",
                 f"role {role} on {name} can't keep triggers from firing on copied rows",
-                f'GRANT SET ON PARAMETER session_replication_role TO "{role}"',
+                f"GRANT SET ON PARAMETER session_replication_role TO {identifier(role)}",
             )
         if facts.mechanism is Mechanism.REPLICATION and not side.server["subscribes"]:
             yield Finding(
                 "no-subscription",
                 f"role {role} may not subscribe in {name}",
-                f'GRANT pg_create_subscription TO "{role}" (16 and newer), or ALTER ROLE "{role}" SUPERUSER',
+                f"GRANT pg_create_subscription TO {identifier(role)} (16 and newer), or ALTER ROLE "
+                f"{identifier(role)} SUPERUSER",
             )
         if not side.server["replicates"] and facts.mechanism is Mechanism.REPLICATION:
             yield Finding(
                 "no-replication",
                 f"role {role} on {name} may not make replication slots",
-                f'ALTER ROLE "{role}" REPLICATION',
+                f"ALTER ROLE {identifier(role)} REPLICATION",
             )
         if not side.server["may_create"]:
             yield Finding(
                 "no-create",
                 f"role {role} may not create in {name}",
-                f'GRANT CREATE ON DATABASE … TO "{role}"',
+                f"GRANT CREATE ON DATABASE {identifier(side.server['database'])} TO {identifier(role)}",
             )
 
 
@@ -229,7 +230,7 @@ def _origins(name: str, server: Mapping[str, Any], wanted: int) -> Iterator[Find
     fix = f"ALTER SYSTEM SET {setting} = {server['origins'] + wanted} and restart, or drop what is not needed"
     if not server["sees_origins"]:
         fix = (
-            f'GRANT EXECUTE ON FUNCTION pg_show_replication_origin_status() TO "{server["role"]}"; '
+            f"GRANT EXECUTE ON FUNCTION pg_show_replication_origin_status() TO {identifier(server['role'])}; "
             f"without, those that are not in use are counted too. If it is true: {fix}"
         )
     yield Finding("no-origins", f"{name} has {free} of {setting} left, the move needs {wanted}", fix)
@@ -243,7 +244,7 @@ def hidden(facts: Facts) -> Iterator[Finding]:
                 "sessions-hidden",
                 f"role {role} may not see what {count} sessions on {name} are: whether they write past the fence, "
                 "or take the last of max_worker_processes, can't be told",
-                f'GRANT pg_monitor TO "{role}"',
+                f"GRANT pg_monitor TO {identifier(role)}",
                 refuses=False,
             )
 

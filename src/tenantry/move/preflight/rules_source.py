@@ -9,6 +9,7 @@ from tenantry.move.catalog import Table
 from tenantry.move.errors import Finding
 from tenantry.move.plan import Mechanism, fitting_identity
 from tenantry.move.preflight.facts import Facts
+from tenantry.runtime.sqltext import identifier
 
 
 def tables(facts: Facts) -> Iterator[Finding]:
@@ -50,6 +51,18 @@ def tables(facts: Facts) -> Iterator[Finding]:
             "not-carried",
             f"{table.quoted} has no tenant column and nothing of the tenant needs it: not carried",
             "list it as a reference table under `tables:` if the tenant reads it",
+            refuses=False,
+        )
+
+
+def stale_statistics(facts: Facts) -> Iterator[Finding]:
+    """How many rows and bytes there are, and how long it takes, is estimated from statistics."""
+    if facts.stale:
+        yield Finding(
+            "statistics-stale",
+            f"the statistics of {', '.join(facts.stale)} are old or missing: estimates of rows, room and time are "
+            "guesses",
+            f"ANALYZE {', '.join(facts.stale)}",
             refuses=False,
         )
 
@@ -115,7 +128,7 @@ def _unowned(facts: Facts, table: Table) -> Iterator[Finding]:
         yield Finding(
             "not-owner",
             f"role {role} may neither read nor publish {table.quoted}, which belongs to {table.owner}",
-            f'GRANT "{table.owner}" TO "{role}"',
+            f"GRANT {identifier(table.owner)} TO {identifier(role)}",
         )
 
 
@@ -149,7 +162,7 @@ def _applied(facts: Facts, table: Table, column: str) -> Iterator[Finding]:
         yield Finding(
             "trigger-always",
             f"trigger {trigger} of {table.quoted} fires for replicated rows too, so it would act twice",
-            f'ALTER TABLE {table.quoted} ENABLE TRIGGER "{trigger}"',
+            f"ALTER TABLE {table.quoted} ENABLE TRIGGER {identifier(trigger)}",
         )
     key = next((key for key in table.keys if key.primary), None)
     if table.kind == "p" and (key is None or column not in key.columns):

@@ -8,6 +8,7 @@ from typing import Final
 from tenantry.move.definitions import differences
 from tenantry.move.errors import Finding
 from tenantry.move.preflight.facts import Facts
+from tenantry.runtime.sqltext import identifier
 
 #: Differences of definitions that are told one by one.
 _TOLD: Final = 20
@@ -22,7 +23,7 @@ def creation(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "no-createdb",
             f"role {server['role']} may not create database {made.name} on the server of {facts.target_name}",
-            f'ALTER ROLE "{server["role"]}" CREATEDB, or create the database yourself',
+            f"ALTER ROLE {identifier(server['role'])} CREATEDB, or create the database yourself",
         )
     if made.provider == "b" and server["version"] < 170000:
         yield Finding(
@@ -124,7 +125,7 @@ def roles(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "role-missing",
             f"role {role} owns or may use something in {facts.source_name} and is missing at {facts.target_name}",
-            f'CREATE ROLE "{role}" there, as pg_dumpall --roles-only shows it',
+            f"CREATE ROLE {identifier(role)} there, as pg_dumpall --roles-only shows it",
         )
 
 

@@ -45,6 +45,7 @@ from tenantry.move.preflight import (
 from tenantry.move.preflight.facts import Access, Facts, FailedLogin, Hardening, Kits
 from tenantry.move.preflight.judge import judge
 from tenantry.move.preflight.read_side import read_side
+from tenantry.move.preflight.readiness import read_stale
 from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.shape import digest, read_definitions, read_kin, read_shape, read_storage
 from tenantry.runtime.sqltext import identifier, literal
@@ -168,6 +169,7 @@ async def survey(
             source_access=guarded[0],
             target_access=guarded[1],
             pg_dump=program,
+            stale=await read_stale(at_source, selection),
             misspelt=await read_spelling.read(at_source, tenant, tenancy.id_type, selection)
             if reads and ours.local is not None
             else (),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from tenantry import schema
 from tenantry.config import Config
+from tenantry.errors import TenantryError
 from tenantry.isolation.audit.rules.tn502_server_outdated import FIXES
 from tenantry.move import State
+from tenantry.move.errors import Finding as MoveFinding
 from tenantry.move.errors import in_words
 from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached
 
@@ -66,6 +68,22 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
     found += _backups(facts)
     order = {ERROR: 0, WARNING: 1}
     return sorted(set(found), key=lambda finding: (order[finding.severity], finding))
+
+
+def of_moves(found: Mapping[str, tuple[MoveFinding, ...] | TenantryError]) -> list[Finding]:
+    """What preflight would say of each database, with preflight's own codes; an error where it would refuse."""
+    told: list[Finding] = []
+    for database, findings in found.items():
+        if isinstance(findings, TenantryError):
+            told.append(
+                Finding(database, WARNING, "moves-unchecked", str(findings), "see the database's operator_dsn")
+            )
+            continue
+        told += [
+            Finding(database, ERROR if one.refuses else WARNING, one.code, one.problem, one.fix)
+            for one in findings
+        ]
+    return told
 
 
 def _control(facts: FleetFacts, config: Config) -> Iterator[Finding]:
