@@ -47,8 +47,8 @@ _SOURCE: Final[tuple[Check, ...]] = (tables, stale_statistics)
 async def readiness(endpoint: Endpoint, tenancy: Tenancy) -> tuple[Finding, ...]:
     """What a move from or to this database would be refused for today, or told. Touches nothing.
 
-    Looked at are the server and its free slots, senders and workers, the mover's role and its log-in, timeouts that
-    end a subscription's worker, and of a shared database its tables: replica identities, and statistics.
+    Looked at are the server and its free slots, senders and workers, the mover's role and its log-in, timeouts
+    that end a subscription's worker, and of a shared database its tables: replica identities, and statistics.
     """
     async with session(endpoint, "check", row_security="on") as connection:
         side = await read_side(connection)
