@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli import exit_codes
+from tenantry.cli import baseline_file, exit_codes
+from tenantry.cli.baseline_file import BaselineOption, WriteOption
 from tenantry.cli.command import command
 from tenantry.cli.render import Column
 from tenantry.cli.session import Session
@@ -41,16 +42,28 @@ MovesOption = Annotated[
 ]
 
 
-async def check(session: Session, processes: ProcessesOption = 1, moves: MovesOption = False) -> None:
+async def check(
+    session: Session,
+    processes: ProcessesOption = 1,
+    moves: MovesOption = False,
+    baseline: BaselineOption = None,
+    write_baseline: WriteOption = None,
+) -> None:
     """Look at the configuration, the databases, their roles, versions, schemas and clocks. Exit 1 on findings."""
-    report = await session.ops.check(processes, moves=moves)
+    report = await session.ops.check(processes, moves=moves, accepted=baseline_file.read(baseline))
     databases = list(_databases(report.facts))
     if session.out.as_json:
         listed = [finding._asdict() for finding in report.findings]
-        session.out.tree({"ok": report.ok, "databases": databases, "findings": listed})
+        accepted = [finding._asdict() for finding in report.accepted]
+        session.out.tree({"ok": report.ok, "databases": databases, "findings": listed, "accepted": accepted})
     else:
         _tell(session, databases, report.findings)
-    if not report.ok:
+    for key in report.stale:
+        session.out.warn(f"the baseline accepts {key!r}, which is no longer found")
+    if write_baseline is not None:
+        kept = baseline_file.write(write_baseline, (one.key for one in (*report.findings, *report.accepted)))
+        session.out.say(f"{write_baseline} accepts {kept} findings now")
+    elif not report.ok:
         raise typer.Exit(exit_codes.FINDINGS)
 
 

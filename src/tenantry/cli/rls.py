@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli import exit_codes
+from tenantry.cli import baseline_file, exit_codes
+from tenantry.cli.baseline_file import BaselineOption, WriteOption
 from tenantry.cli.command import command, group
 from tenantry.cli.options import YesOption
 from tenantry.cli.render import Column
@@ -17,7 +17,7 @@ from tenantry.cli.session import Session
 from tenantry.isolation.apply import Progress
 from tenantry.isolation.attacks import Outcome
 from tenantry.isolation.attacks import Report as AttackReport
-from tenantry.isolation.audit import Report, baseline, formats
+from tenantry.isolation.audit import Report, formats
 from tenantry.isolation.plan import Mode, Plan
 from tenantry.operations import rls
 from tenantry.sql import query
@@ -54,12 +54,6 @@ ModeOption = Annotated[
     ),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How findings are written.")]
-BaselineOption = Annotated[
-    Path | None, typer.Option("--baseline", help="A file with the keys of findings that are accepted.")
-]
-WriteOption = Annotated[
-    Path | None, typer.Option("--write-baseline", help="Accept what is found now: write its keys to this file.")
-]
 
 
 @command(app, "plan")
@@ -120,13 +114,11 @@ async def audit_(
 ) -> None:
     """Find what lets rows cross between tenants, and say how to fix it. Changes nothing. Exit 1 on findings."""
     there = await where.target(session, reads=True)
-    accepted = () if baseline_ is None else baseline.parse(baseline_.read_text(encoding="utf-8"))
-    report = await rls.audit_target(there, baseline=accepted)
+    report = await rls.audit_target(there, baseline=baseline_file.read(baseline_))
     _show(session, report, Format.JSON if session.out.as_json else format)
     if write_baseline is not None:
-        kept = baseline.render([*report.findings, *report.accepted])
-        write_baseline.write_text(kept, encoding="utf-8")
-        session.out.say(f"{write_baseline} accepts {len(report.findings) + len(report.accepted)} findings now")
+        kept = baseline_file.write(write_baseline, (one.key for one in (*report.findings, *report.accepted)))
+        session.out.say(f"{write_baseline} accepts {kept} findings now")
     elif not report.clean:
         raise typer.Exit(exit_codes.FINDINGS)
 

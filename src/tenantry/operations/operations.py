@@ -85,7 +85,9 @@ class Operations:
         """
         return await (apply_config.compare if plan else apply_config.write)(self.context)
 
-    async def check(self, processes: int = 1, *, moves: bool = False) -> CheckReport:
+    async def check(
+        self, processes: int = 1, *, moves: bool = False, accepted: Collection[str] = ()
+    ) -> CheckReport:
         """Look at the configuration, the databases, their roles, versions, schemas and clocks.
 
         A database that does not answer is a finding, no error.
@@ -93,8 +95,9 @@ class Operations:
         Args:
             processes: router processes of the fleet, for the budgets of connections.
             moves: look too at what a move from or to each database would need.
+            accepted: keys of findings that are no news: "CODE DATABASE", all of that code in that database.
         """
-        return await check(self.context, processes, moves=moves)
+        return await check(self.context, processes, moves=moves, accepted=accepted)
 
     async def candidates(self) -> tuple[Verdict, ...]:
         """What the rule says of everybody who is anywhere near it: `usage.candidates`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.integration.cli.conftest import Fleet
@@ -160,3 +161,33 @@ def test_a_database_that_moves_cant_reach_is_said_so(installed: Fleet) -> None:
     installed.set("TENANTRY_SHARED_OPERATOR_DSN", "postgresql://operator@127.0.0.1:1/nowhere")
     (finding,) = codes(installed, "--moves")["moves-unchecked"]
     assert (finding["database"], finding["severity"]) == ("shared", "warning")
+
+
+def test_a_baseline_accepts_what_was_looked_at_and_nothing_else(installed: Fleet, tmp_path: Path) -> None:
+    installed.server.psql("UPDATE tenantry.function_set SET checksum = 'older'", installed.shared)
+    file = tmp_path / "accepted"
+    ran = installed.ok("check", "--write-baseline", file)
+    keys = {line for line in file.read_text().splitlines() if not line.startswith("#")}
+    assert {key.split()[0] for key in keys} == {"server-outdated", "functions-differ"}
+    file.write_text(
+        file.read_text().replace("functions-differ shared", "functions-differ shared  # tonight's upgrade")
+    )
+    ran = installed.ok("check", "--json", "--baseline", file)
+    assert ran.json["ok"]
+    assert {f"{finding['code']} {finding['database']}" for finding in ran.json["accepted"]} == keys
+    installed.server.psql("UPDATE tenantry.function_set SET checksum = 'older'", installed.acme)
+    ran = installed.run("check", "--json", "--baseline", file)
+    assert (ran.code, [finding["database"] for finding in ran.json["findings"]]) == (1, ["acme"])
+    installed.ok("init")
+    assert "no longer found" in installed.ok("check", "--baseline", file).err
+
+
+def test_a_baseline_that_is_no_file_or_no_text_is_named(installed: Fleet, tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    for command in (("check",), ("rls", "audit")):
+        for file, words in ((tmp_path / "none", "No such file"), (tmp_path, "directory"), (binary, "UTF-8")):
+            ran = installed.run(*command, "--baseline", file)
+            assert ran.code == 2, ran.err
+            assert str(file) in ran.err
+            assert words in ran.err

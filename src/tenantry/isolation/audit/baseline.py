@@ -1,15 +1,13 @@
 """Baselines: findings that a team has looked at and accepts. Pure.
 
-One key a line, as the audit prints it; what follows a `#` says why.
+One key a line, as the audit and `check` print it; what follows a `#` says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tenantry.isolation.audit.finding import Finding
-
-_HEAD = "# Findings of `tenantry rls audit` that are accepted: one key a line, and after a # why."
+_HEAD = "# Findings of tenantry that are accepted: one key a line, and after two blanks and a # why."
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -18,7 +16,6 @@ def parse(text: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def render(findings: Iterable[Finding]) -> str:
-    """A baseline file that accepts these findings."""
-    keys = sorted({finding.key for finding in findings})
-    return "\n".join([_HEAD, *keys]) + "\n"
+def render(keys: Iterable[str]) -> str:
+    """A baseline file that accepts the findings with these keys."""
+    return "\n".join([_HEAD, *sorted(set(keys))]) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached, gather
@@ -18,7 +19,10 @@ class CheckReport:
 
     facts: FleetFacts
     findings: tuple[Finding, ...]
-    """The errors first."""
+    """The errors first; without those that were accepted."""
+    accepted: tuple[Finding, ...] = ()
+    stale: tuple[str, ...] = ()
+    """Keys that were accepted and are not found."""
 
     @property
     def ok(self) -> bool:
@@ -26,7 +30,9 @@ class CheckReport:
         return not self.findings
 
 
-async def check(context: Context, processes: int = 1, *, moves: bool = False) -> CheckReport:
+async def check(
+    context: Context, processes: int = 1, *, moves: bool = False, accepted: Collection[str] = ()
+) -> CheckReport:
     """Look at the configuration, the databases, their roles, versions, schemas and clocks.
 
     A database that does not answer is a finding, no error.
@@ -34,9 +40,16 @@ async def check(context: Context, processes: int = 1, *, moves: bool = False) ->
     Args:
         processes: router processes of the fleet, for the budgets of connections.
         moves: look too at what a move from or to each database would need.
+        accepted: keys of findings that are no news: "CODE DATABASE".
     """
     facts = await gather(context)
     found = judge(facts, context.config, processes)
     if moves:
         found += of_moves(await Moves(context).readiness())
-    return CheckReport(facts, tuple(sorted(found, key=lambda one: (one.severity != ERROR, one))))
+    found.sort(key=lambda one: (one.severity != ERROR, one))
+    return CheckReport(
+        facts,
+        tuple(finding for finding in found if finding.key not in accepted),
+        tuple(finding for finding in found if finding.key in accepted),
+        tuple(sorted(set(accepted) - {finding.key for finding in found})),
+    )

@@ -51,6 +51,11 @@ class Finding(NamedTuple):
     problem: str
     fix: str
 
+    @property
+    def key(self) -> str:
+        """What a baseline accepts: the code and the database."""
+        return f"{self.code} {self.database}"
+
 
 def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
     """Everything that is wrong, the database's name first."""
