@@ -23,6 +23,7 @@ from tenantry.catalog.values import (
     Policy,
     Relation,
     Role,
+    TableDetails,
     Tables,
     Trigger,
     Way,
@@ -40,14 +41,12 @@ async def read(connection: asyncpg.Connection[Any]) -> Catalog:
             reads.setdefault(row["view"], []).append(row["relation"])
         return Catalog(
             **server,
-            **await _tables(connection),
+            **await _details(connection),
             schemas={name: int(oid) for name, oid in schemas.items()},
-            indexes=_grouped(Index(**row) for row in await _rows(connection, "indexes")),
             policies=_grouped(Policy(**row) for row in await _rows(connection, "policies")),
             grants=tuple(Grant(**row) for row in await _rows(connection, "grants")),
             reads={view: tuple(sorted(found)) for view, found in reads.items()},
             functions={row["oid"]: Function(**row) for row in await _rows(connection, "functions")},
-            triggers=_grouped(Trigger(**row) for row in await _rows(connection, "triggers")),
             roles={row["name"]: Role(**row) for row in await _rows(connection, "roles")},
             ways=await _ways(connection),
         )
@@ -58,6 +57,12 @@ async def _ways(connection: asyncpg.Connection[Any]) -> dict[str, tuple[Way, ...
     for row in await connection.fetch(query("catalog/ways"), None):
         found.setdefault(row["role"], []).append(Way(*row))
     return {role: tuple(ways) for role, ways in found.items()}
+
+
+async def read_details(connection: asyncpg.Connection[Any]) -> TableDetails:
+    """Read what it takes to carry the tables elsewhere, in one snapshot."""
+    async with _snapshot(connection):
+        return TableDetails(**await _details(connection))
 
 
 async def read_tables(connection: asyncpg.Connection[Any]) -> Tables:
@@ -104,8 +109,8 @@ async def _snapshot(connection: asyncpg.Connection[Any]) -> AsyncIterator[None]:
         await connection.execute("SELECT set_config('search_path', $1, true)", path)
 
 
-async def _tables(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
-    """The fields of `Tables`."""
+async def _details(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
+    """The fields of `TableDetails`."""
     columns: dict[int, list[Column]] = {}
     for row in await _rows(connection, "columns"):
         columns.setdefault(row.pop("relation"), []).append(Column(**row))
@@ -113,6 +118,8 @@ async def _tables(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
         "relations": {row["oid"]: Relation(**row) for row in await _rows(connection, "relations")},
         "columns": {oid: tuple(found) for oid, found in columns.items()},
         "constraints": _grouped(Constraint(**row) for row in await _rows(connection, "constraints")),
+        "indexes": _grouped(Index(**row) for row in await _rows(connection, "indexes")),
+        "triggers": _grouped(Trigger(**row) for row in await _rows(connection, "triggers")),
     }
 
 

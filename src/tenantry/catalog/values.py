@@ -65,6 +65,8 @@ class Column(NamedTuple):
     default: str | None
     deterministic: bool
     """False under a collation that calls different strings equal."""
+    declared: int = 0
+    """Object id of its type, the domain's if it is one; 0: not read."""
 
 
 class Index(NamedTuple):
@@ -163,6 +165,8 @@ class Trigger(NamedTuple):
     name: str
     function: int
     enabled: bool
+    replicated: bool
+    """True if it fires for rows that replication brings: ENABLE ALWAYS, ENABLE REPLICA."""
 
 
 class Role(NamedTuple):
@@ -241,7 +245,22 @@ class Tables:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Catalog(Tables):
+class TableDetails(Tables):
+    """What the catalogs said of tables at one instant: enough to carry them elsewhere."""
+
+    indexes: Mapping[int, tuple[Index, ...]]
+    triggers: Mapping[int, tuple[Trigger, ...]]
+
+    def partitions(self, oid: int) -> tuple[Relation, ...]:
+        """The partitions of a table, and theirs; none of a table that is only inherited from."""
+        if self.relations[oid].kind != "p":
+            return ()
+        near = [self.relations[child] for child in self.children.get(oid, ())]
+        return tuple(one for child in near for one in (child, *self.partitions(child.oid)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog(TableDetails):
     """What the catalogs said at one instant."""
 
     version: int
@@ -252,13 +271,11 @@ class Catalog(Tables):
     lo_compat_privileges: bool
     extensions: tuple[str, ...]
     schemas: Mapping[str, int]
-    indexes: Mapping[int, tuple[Index, ...]]
     policies: Mapping[int, tuple[Policy, ...]]
     grants: tuple[Grant, ...]
     reads: Mapping[int, tuple[int, ...]]
     """View -> the relations that it reads directly."""
     functions: Mapping[int, Function]
-    triggers: Mapping[int, tuple[Trigger, ...]]
     roles: Mapping[str, Role]
     ways: Mapping[str, tuple[Way, ...]]
     """By role, for those that have one."""

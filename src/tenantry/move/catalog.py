@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tenantry.catalog.values import TableDetails
 from tenantry.runtime.sqltext import identifier
 
 
@@ -12,7 +13,6 @@ class Column(NamedTuple):
     """A column of a table."""
 
     name: str
-    type: str
     not_null: bool
     generated: bool
     portable: bool
@@ -142,3 +142,5 @@ class Side:
     sequences: tuple[Generator, ...]
     local: Local | None
     """None: tenantry's schema is not installed, or the database was not named."""
+    details: TableDetails | None = None
+    """What `tables` was made of; None: the database is not there yet."""

@@ -78,7 +78,9 @@ async def test_all_who_ask_get_the_same_tables_by_the_same_column(
         rls = Facts(catalog, tenancy).tables
         by_rls = {known[oid].key: column.name for oid, column in rls.tenants.items()}
         # The mover: partitions travel with their parents.
-        moved = select(side.tables, tenant_tables(bare, tenancy))
+        assert side.details is not None
+        moved = select(side.tables, tenant_tables(side.details, tenancy))
+        assert moved == select(side.tables, tenant_tables(bare, tenancy))
         assert {f"{one.schema}.{one.name}": column for one, column in moved.tenant} == {
             key: column for key, column in by_rls.items() if not catalog.by_key[key].partition
         }

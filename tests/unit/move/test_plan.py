@@ -34,7 +34,7 @@ from tenantry.move.steps.procedure import PROCEDURE, remaining
 def table(oid: int, name: str, *columns: str, keys: tuple[Key, ...] = (), to: tuple[int, ...] = ()) -> Table:
     return Table(
         oid, "public", name, "r", "p", "d", 10.0, 1000, False, "owner", True, (),
-        tuple(Column(column, "uuid", True, False, True, False) for column in columns),
+        tuple(Column(column, True, False, True, False) for column in columns),
         keys,
         tuple(Reference("fk", one, ("x",), ("id",)) for one in to),
     )  # fmt: skip

@@ -6,7 +6,8 @@ import json
 from typing import Any, Final
 
 from tenantry import sql
-from tenantry.move.catalog import Column, Generator, Key, Local, Reference, Side, Table
+from tenantry.move.catalog import Generator, Local, Side
+from tenantry.move.preflight.read_tables import read_tables
 from tenantry.move.session import Connection, newer_settings
 
 #: Seconds (PostgreSQL 18 and newer).
@@ -70,49 +71,16 @@ async def read_side(connection: Connection) -> Side:
             "SELECT name, kind, setting, id_type, tenant FROM tenantry.database_identity"
         )
         local = None if row is None else Local(*row)
+    details, tables = await read_tables(connection)
     return Side(
         server=server,
         pooled=server["backend"] != connection.get_server_pid(),
-        tables=tuple(_table(row) for row in await connection.fetch(sql.query("move/tables"))),
+        tables=tables,
         sequences=tuple(_generator(row) for row in await connection.fetch(sql.query("move/sequences"))),
         local=local,
+        details=details,
     )
 
 
 def _generator(row: Any) -> Generator:
     return Generator(**{**row, "feeds": tuple((oid, column) for oid, column in json.loads(row["feeds"]))})
-
-
-def _table(row: Any) -> Table:
-    keys = [
-        (k["fit"], Key(k["index"], k["primary"], k["identity"], tuple(k["columns"])))
-        for k in json.loads(row["keys"])
-    ]
-    return Table(
-        oid=row["oid"],
-        schema=row["schema"],
-        name=row["name"],
-        kind=row["kind"],
-        persistence=row["persistence"],
-        identity=row["identity"],
-        rows=row["rows"],
-        bytes=row["bytes"],
-        inherits=row["inherits"],
-        owner=row["owner"],
-        ours=row["ours"],
-        grantees=tuple(row["grantees"]),
-        columns=tuple(
-            Column(
-                c["name"], c["type"], c["not_null"], c["generated"], c["portable"], c["oid_type"], c["comparable"]
-            )
-            for c in json.loads(row["columns"])
-        ),
-        keys=tuple(key for fit, key in keys if fit),
-        references=tuple(
-            Reference(r["name"], r["to"], tuple(r["columns"]), tuple(r["far"]))
-            for r in json.loads(row["references"])
-        ),
-        uniques=tuple(key for fit, key in keys if not fit),
-        odd=tuple((name, kind) for name, kind in json.loads(row["odd"])),
-        always=tuple(row["always"]),
-    )

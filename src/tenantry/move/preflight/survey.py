@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from tenantry import sql
-from tenantry.catalog.read import read_tables
 from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType, Kind
@@ -96,7 +95,8 @@ async def survey(
             )
         if ours.local is not None:
             tenancy = replace(tenancy, id_type=IdType(ours.local.id_type))
-        selection = select(ours.tables, tenant_tables(await read_tables(at_source), tenancy))
+        assert ours.details is not None  # it was read
+        selection = select(ours.tables, tenant_tables(ours.details, tenancy))
         mechanism = Mechanism.REPLICATION if consent is None else Mechanism.COPY
         tables = await _table_plans(at_source, tenant, selection, looks=_sees_rows(ours))
         if mechanism is Mechanism.COPY:
@@ -234,7 +234,7 @@ def _to_be(server: Side, creation: Creation) -> Side:
         "named": False,
         "installed": False,
     }
-    return replace(server, server={**server.server, **made}, tables=(), sequences=(), local=None)
+    return replace(server, server={**server.server, **made}, tables=(), sequences=(), local=None, details=None)
 
 
 async def _failed_logins(

@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-from tenantry import sql
+from tenantry.catalog.read import read_details
 from tenantry.move import failpoints
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import MoveStopped
@@ -105,11 +105,11 @@ async def _is_used(context: MoveContext) -> bool:
             )
             if await target.fetchval(query):
                 return True
-        for table in await target.fetch(sql.query("move/tables")):
-            name = f"{identifier(table['schema'])}.{identifier(table['name'])}"
-            if name in carried:
+        for table in (await read_details(target)).relations.values():
+            # A partition's rows are its parent's.
+            if table.kind not in ("r", "p", "f") or table.partition or table.sql in carried:
                 continue
-            if await target.fetchval(f"SELECT EXISTS (SELECT FROM {name})"):  # noqa: S608  quoted
+            if await target.fetchval(f"SELECT EXISTS (SELECT FROM {table.sql})"):  # noqa: S608  quoted
                 return True
     return False
 

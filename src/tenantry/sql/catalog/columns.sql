@@ -11,7 +11,7 @@ SELECT a.attrelid::bigint AS relation, a.attnum::int AS number, a.attname::text 
            AS type,
        a.attnotnull AS not_null, a.attgenerated::text AS generated, a.attidentity::text AS identity,
        pg_get_expr(d.adbin, d.adrelid) AS "default",
-       coalesce(l.collisdeterministic, true) AS deterministic
+       coalesce(l.collisdeterministic, true) AS deterministic, a.atttypid::bigint AS declared
 FROM pg_attribute AS a
 JOIN pg_class AS c ON c.oid = a.attrelid
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
