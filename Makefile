@@ -35,6 +35,7 @@ check: $(READY)
 	@$(BIN)/mypy src tests benchmarks tools
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tools.check_docs
+	@$(BIN)/python -m tools.check_names
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

@@ -13,7 +13,7 @@ from tenantry.config import Config, ResolvedDatabase, of_config, resolve
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.events import Events, Sink
 from tenantry.metrics import PrometheusSink
-from tenantry.router import DatabaseSpec, Limits, Pools, TenantRouter
+from tenantry.router import DatabaseSpec, Pools, ProcessLimits, TenantRouter
 from tenantry.router.driver import OnConnect
 from tenantry.usage import Ledger, Meter, QueueReporter
 
@@ -90,7 +90,7 @@ class Router(TenantRouter):
         """Put the parts together without any I/O."""
         store = Store(config.control.dsn.get_secret_value())
         directory = Directory(store, config.tenancy.type, events)
-        limits = Limits(
+        limits = ProcessLimits(
             connections=config.router.connections,
             tenant_share=config.router.tenant_share,
             queue=config.router.queue,

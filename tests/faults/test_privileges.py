@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.move import Finding
+from tenantry.move import PreflightFinding
 from tests.support.estate import Estate
 
 #: What the role loses, by the finding that then names it; `{database}` is the end's own.
@@ -52,12 +52,12 @@ async def test_each_missing_privilege_is_refused_with_the_statement_that_fixes_i
                 assert await privileges_missing(estate) == [], (side, code)
 
 
-def statement(finding: Finding, database: str) -> str:
+def statement(finding: PreflightFinding, database: str) -> str:
     """The fix as it is typed: the operator puts the database's name in, and leaves out the alternatives."""
     return finding.fix.partition(", or ")[0].partition(" (")[0].replace("…", f'"{database}"')
 
 
-async def privileges_missing(estate: Estate) -> list[Finding]:
+async def privileges_missing(estate: Estate) -> list[PreflightFinding]:
     ends = {
         name: replace(end, dsn=end.dsn.replace("postgres@", "carrier@")) for name, end in estate.endpoints.items()
     }

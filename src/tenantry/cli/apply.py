@@ -8,16 +8,16 @@ import typer
 
 from tenantry.cli import exit_codes
 from tenantry.cli.command import command
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 
 COLUMNS = (
-    Column("database"),
-    Column("change"),
-    Column("kind"),
-    Column("dsn"),
-    Column("settings"),
-    Column("before"),
+    OutputColumn("database"),
+    OutputColumn("change"),
+    OutputColumn("kind"),
+    OutputColumn("dsn"),
+    OutputColumn("settings"),
+    OutputColumn("before"),
 )
 PlanOption = Annotated[bool, typer.Option("--plan", help="Only show what would change; exit 1 if anything would.")]
 

@@ -8,10 +8,10 @@ import typer
 
 from tenantry.cli import exit_codes
 from tenantry.cli.command import command
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 
-COLUMNS = (Column("database"), Column("exit", right=True), Column("seconds", right=True))
+COLUMNS = (OutputColumn("database"), OutputColumn("exit", right=True), OutputColumn("seconds", right=True))
 DatabasesArgument = Annotated[
     list[str] | None, typer.Argument(help="Back these up now, due or not.", show_default="what is due")
 ]

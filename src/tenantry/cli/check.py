@@ -10,27 +10,27 @@ import typer
 from tenantry.cli import baseline_file, exit_codes
 from tenantry.cli.baseline_file import BaselineOption, WriteOption
 from tenantry.cli.command import command
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 from tenantry.operations.check import FleetFacts, Reached
-from tenantry.operations.check.rules import Finding
+from tenantry.operations.check.rules import CheckFinding
 
 DATABASES = (
-    Column("database"),
-    Column("kind"),
-    Column("reachable"),
-    Column("server"),
-    Column("role"),
-    Column("pooled"),
-    Column("tls", "TLS"),
-    Column("schema", right=True),
+    OutputColumn("database"),
+    OutputColumn("kind"),
+    OutputColumn("reachable"),
+    OutputColumn("server"),
+    OutputColumn("role"),
+    OutputColumn("pooled"),
+    OutputColumn("tls", "TLS"),
+    OutputColumn("schema", right=True),
 )
 FINDINGS = (
-    Column("severity", style="bold"),
-    Column("database"),
-    Column("code"),
-    Column("problem"),
-    Column("fix"),
+    OutputColumn("severity", style="bold"),
+    OutputColumn("database"),
+    OutputColumn("code"),
+    OutputColumn("problem"),
+    OutputColumn("fix"),
 )
 ProcessesOption = Annotated[
     int, typer.Option("--processes", min=1, help="Router processes of the fleet, for the budgets of connections.")
@@ -67,7 +67,7 @@ async def check(
         raise typer.Exit(exit_codes.FINDINGS)
 
 
-def _tell(session: Session, databases: list[dict[str, Any]], findings: Sequence[Finding]) -> None:
+def _tell(session: Session, databases: list[dict[str, Any]], findings: Sequence[CheckFinding]) -> None:
     session.out.rows(DATABASES, databases)
     if not findings:
         session.out.say(f"{len(databases)} databases looked at, nothing found", style="green")

@@ -9,7 +9,7 @@ import typer
 
 from tenantry.cli.command import command, group
 from tenantry.cli.options import YesOption, seconds_of
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 from tenantry.config import resolve
 from tenantry.directory import DatabaseRow
@@ -17,12 +17,12 @@ from tenantry.errors import ConfigError
 from tenantry.ids import Kind
 
 COLUMNS = (
-    Column("name"),
-    Column("kind"),
-    Column("dsn", "DSN FROM"),
-    Column("source"),
-    Column("tenants", right=True),
-    Column("max", "POOL MAX", right=True),
+    OutputColumn("name"),
+    OutputColumn("kind"),
+    OutputColumn("dsn", "DSN FROM"),
+    OutputColumn("source"),
+    OutputColumn("tenants", right=True),
+    OutputColumn("max", "POOL MAX", right=True),
 )
 NameArgument = Annotated[str, typer.Argument(help="The database's name in the directory.")]
 KindOption = Annotated[Kind, typer.Option("--kind", help="Many tenants, or one.")]

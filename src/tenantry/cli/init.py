@@ -9,16 +9,16 @@ import typer
 from tenantry import kits
 from tenantry.cli import exit_codes
 from tenantry.cli.command import command
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 
 COLUMNS = (
-    Column("database"),
-    Column("side"),
-    Column("version", right=True),
-    Column("applied"),
-    Column("role", "GRANTED TO"),
-    Column("error"),
+    OutputColumn("database"),
+    OutputColumn("side"),
+    OutputColumn("version", right=True),
+    OutputColumn("applied"),
+    OutputColumn("role", "GRANTED TO"),
+    OutputColumn("error"),
 )
 
 WithOption = Annotated[

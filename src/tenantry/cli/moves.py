@@ -11,7 +11,7 @@ from tenantry.cli import exit_codes, summary
 from tenantry.cli.command import command, group
 from tenantry.cli.options import TenantArgument, YesOption, seconds_of
 from tenantry.cli.plan_estimates import plan_estimates
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.run_move import run_move
 from tenantry.cli.session import Session
 from tenantry.config import size
@@ -40,30 +40,41 @@ MoveArgument = Annotated[str, typer.Argument(help="The move's id.")]
 OfOption = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
 
 COLUMNS = (
-    Column("id", "MOVE"),
-    Column("tenant"),
-    Column("source", "FROM"),
-    Column("target", "TO"),
-    Column("state", text=in_words),
-    Column("step"),
-    Column("created_at", "STARTED"),
-    Column("error", "WHY IT STOPPED"),
+    OutputColumn("id", "MOVE"),
+    OutputColumn("tenant"),
+    OutputColumn("source", "FROM"),
+    OutputColumn("target", "TO"),
+    OutputColumn("state", text=in_words),
+    OutputColumn("step"),
+    OutputColumn("created_at", "STARTED"),
+    OutputColumn("error", "WHY IT STOPPED"),
 )
-FINDINGS = (Column("refuses", "STOPS IT"), Column("code"), Column("problem"), Column("fix"))
+FINDINGS = (
+    OutputColumn("refuses", "STOPS IT"),
+    OutputColumn("code"),
+    OutputColumn("problem"),
+    OutputColumn("fix"),
+)
 TABLES = (
-    Column("table"),
-    Column("column", "TENANT COLUMN"),
-    Column("rows", right=True),
-    Column("bytes", right=True),
-    Column("format"),
+    OutputColumn("table"),
+    OutputColumn("column", "TENANT COLUMN"),
+    OutputColumn("rows", right=True),
+    OutputColumn("bytes", right=True),
+    OutputColumn("format"),
 )
 #: Bytes a second, below which a copy would look as if it stood still.
 _SLOWEST: Final = size("100kB")
-LEFT = (Column("move"), Column("state", text=in_words), Column("database"), Column("kind"), Column("name"))
+LEFT = (
+    OutputColumn("move"),
+    OutputColumn("state", text=in_words),
+    OutputColumn("database"),
+    OutputColumn("kind"),
+    OutputColumn("name"),
+)
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class MoveFlags:
     """What `promote`, `demote` and `move` can be told."""
 
     plan: PlanOption = False
@@ -76,18 +87,18 @@ class How:
 app = group("moves", "The journal of moves.")
 
 
-async def promote(session: Session, tenant: TenantArgument, to: ToOption, how: How) -> None:
+async def promote(session: Session, tenant: TenantArgument, to: ToOption, how: MoveFlags) -> None:
     """Move a tenant to a dedicated database while it works."""
     await session.ops.moves.check_promotion(to)
     await _move(session, tenant, to, how)
 
 
-async def demote(session: Session, tenant: TenantArgument, how: How, to: HomeOption = None) -> None:
+async def demote(session: Session, tenant: TenantArgument, how: MoveFlags, to: HomeOption = None) -> None:
     """Move a tenant back to a shared database while it works."""
     await _move(session, tenant, await session.ops.moves.shared_home(to), how)
 
 
-async def move(session: Session, tenant: TenantArgument, to: ToOption, how: How) -> None:
+async def move(session: Session, tenant: TenantArgument, to: ToOption, how: MoveFlags) -> None:
     """Move a tenant to any other database while it works."""
     await _move(session, tenant, to, how)
 
@@ -188,7 +199,7 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app)
 
 
-async def _move(session: Session, tenant: str, to: str, how: How) -> None:
+async def _move(session: Session, tenant: str, to: str, how: MoveFlags) -> None:
     interrupt, moves, limits = Interrupt(), session.ops.moves, _limits(how.rate, how.jobs)
     plan = await moves.plan(tenant, to, consent=seconds_of(how.pause, "--pause"), limits=limits)
     if not how.plan:

@@ -30,7 +30,7 @@ _READABLE: Final = 9
 Row = Mapping[str, Any]
 
 
-class Column(NamedTuple):
+class OutputColumn(NamedTuple):
     """One column of a table."""
 
     key: str
@@ -85,7 +85,7 @@ class _Prose(Console):
         sys.stderr = nowhere()
 
 
-class Step:
+class ProgressStep:
     """Told how far a piece of work has come."""
 
     def __init__(self, tell: Callable[[int, int | None, str | None], None]) -> None:
@@ -117,7 +117,7 @@ class Renderer:
 
     # -- data --------------------------------------------------------------------------------------
 
-    def rows(self, columns: Sequence[Column], rows: Iterable[Row], *, empty: str = "none") -> int:
+    def rows(self, columns: Sequence[OutputColumn], rows: Iterable[Row], *, empty: str = "none") -> int:
         """A table; in JSON a list of objects with the columns' keys. Returns the number of rows.
 
         Args:
@@ -129,7 +129,9 @@ class Renderer:
             table.send(page)
         return _end(table)
 
-    async def stream(self, columns: Sequence[Column], rows: AsyncIterable[Row], *, empty: str = "none") -> int:
+    async def stream(
+        self, columns: Sequence[OutputColumn], rows: AsyncIterable[Row], *, empty: str = "none"
+    ) -> int:
         """The same for rows that are still being read; keeps a page of them in memory."""
         table = self._table(columns, empty)
         async for page in _async_pages(rows):
@@ -178,7 +180,7 @@ class Renderer:
         else:
             print(text.plain.rstrip(), file=self._out)
 
-    def _table(self, columns: Sequence[Column], empty: str) -> _Table:
+    def _table(self, columns: Sequence[OutputColumn], empty: str) -> _Table:
         if self.as_json:
             return _start(_json_table(self._out, columns))
         if self._terminal:
@@ -220,7 +222,7 @@ class Renderer:
         typer.confirm(secrets.scrub(question, self.secrets), abort=True, err=True)
 
     @contextmanager
-    def progress(self, what: str, total: int | None = None) -> Iterator[Step]:
+    def progress(self, what: str, total: int | None = None) -> Iterator[ProgressStep]:
         """A progress bar on stderr while the block runs; without a terminal one line at the end."""
         bar = Progress(
             TextColumn("{task.description}"),
@@ -240,7 +242,7 @@ class Renderer:
             bar.update(task, advance=more, **changes)  # type: ignore[arg-type]
 
         with bar:
-            yield Step(tell)
+            yield ProgressStep(tell)
         if not self.errors.is_terminal:
             self.say(f"{what}: {done}")
 
@@ -261,7 +263,7 @@ def _end(table: _Table) -> int:
     raise AssertionError("a table goes on after its end")
 
 
-def _json_table(out: TextIO, columns: Sequence[Column]) -> Any:
+def _json_table(out: TextIO, columns: Sequence[OutputColumn]) -> Any:
     count = 0
     out.write("[")
     while (page := (yield)) is not None:
@@ -274,7 +276,7 @@ def _json_table(out: TextIO, columns: Sequence[Column]) -> Any:
     return count
 
 
-def _plain_table(out: TextIO, columns: Sequence[Column], nothing: Callable[[], None]) -> Any:
+def _plain_table(out: TextIO, columns: Sequence[OutputColumn], nothing: Callable[[], None]) -> Any:
     count, widths = 0, None
     while (page := (yield)) is not None:
         cells = [[column.cell(row) for column in columns] for row in page]
@@ -290,12 +292,12 @@ def _plain_table(out: TextIO, columns: Sequence[Column], nothing: Callable[[], N
     return count
 
 
-def _aligned(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int]) -> str:
+def _aligned(columns: Sequence[OutputColumn], cells: Sequence[str], widths: Sequence[int]) -> str:
     parts = zip(columns, cells, widths, strict=True)
     return "  ".join(cell.rjust(w) if column.right else cell.ljust(w) for column, cell, w in parts).rstrip()
 
 
-def _rich_table(console: Console, columns: Sequence[Column], nothing: Callable[[], None]) -> Any:
+def _rich_table(console: Console, columns: Sequence[OutputColumn], nothing: Callable[[], None]) -> Any:
     count, show = 0, _as_table
     while (page := (yield)) is not None:
         if not count and not _fits(console.width, columns, page):
@@ -307,13 +309,13 @@ def _rich_table(console: Console, columns: Sequence[Column], nothing: Callable[[
     return count
 
 
-def _fits(width: int, columns: Sequence[Column], page: Sequence[Row]) -> bool:
+def _fits(width: int, columns: Sequence[OutputColumn], page: Sequence[Row]) -> bool:
     """Whether a table leaves each column room in which it can be read."""
     widest = [max(len(column.heading), *(len(column.cell(row)) for row in page)) for column in columns]
     return sum(min(one, _READABLE) for one in widest) + 2 * (len(columns) - 1) <= width
 
 
-def _as_table(console: Console, columns: Sequence[Column], page: Sequence[Row], first: bool) -> None:
+def _as_table(console: Console, columns: Sequence[OutputColumn], page: Sequence[Row], first: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=first)
     for column in columns:
         side: Any = "right" if column.right else "left"
@@ -323,7 +325,7 @@ def _as_table(console: Console, columns: Sequence[Column], page: Sequence[Row], 
     console.print(table)
 
 
-def _as_records(console: Console, columns: Sequence[Column], page: Sequence[Row], first: bool) -> None:
+def _as_records(console: Console, columns: Sequence[OutputColumn], page: Sequence[Row], first: bool) -> None:
     """A value a line, an empty line between two rows: what a narrow terminal has room for."""
     for number, row in enumerate(page):
         if number or not first:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 from tenantry.cli import format
-from tenantry.cli.render import Column, plain
+from tenantry.cli.render import OutputColumn, plain
 from tenantry.ids import TAG_PREFIX, tag
 from tenantry.operations.usage import Overview, TenantUsage
 from tenantry.promotion import Action, Candidacy, Verdict, reasons
@@ -34,56 +34,56 @@ def spark(shares: Sequence[float | None] | None) -> str:
 
 
 TENANT_COLUMNS: Final = (
-    Column("tenant", text=lambda tenant: "(nobody's)" if tenant is None else plain(tenant)),
-    Column("database"),
-    Column("share", "LAST DAY", right=True, text=format.share),
-    Column("bar", "", text=str),
-    Column("days", "WINDOW", text=spark),
-    Column("today", right=True, text=format.share),
-    Column("witness", right=True, text=format.share),
-    Column("storage", right=True, text=format.share),
-    Column("streak", right=True),
-    Column("state"),
-    Column("disagrees"),
+    OutputColumn("tenant", text=lambda tenant: "(nobody's)" if tenant is None else plain(tenant)),
+    OutputColumn("database"),
+    OutputColumn("share", "LAST DAY", right=True, text=format.share),
+    OutputColumn("bar", "", text=str),
+    OutputColumn("days", "WINDOW", text=spark),
+    OutputColumn("today", right=True, text=format.share),
+    OutputColumn("witness", right=True, text=format.share),
+    OutputColumn("storage", right=True, text=format.share),
+    OutputColumn("streak", right=True),
+    OutputColumn("state"),
+    OutputColumn("disagrees"),
 )
 DAY_COLUMNS: Final = (
-    Column("day"),
-    Column("database"),
-    Column("share", right=True, text=format.share),
-    Column("bar", "", text=str),
-    Column("busy_seconds", "BUSY S", right=True),
-    Column("total_seconds", "TOTAL S", right=True),
-    Column("coverage", right=True, text=format.share),
-    Column("commits", right=True),
-    Column("rollbacks", right=True),
-    Column("errors", right=True),
-    Column("source"),
+    OutputColumn("day"),
+    OutputColumn("database"),
+    OutputColumn("share", right=True, text=format.share),
+    OutputColumn("bar", "", text=str),
+    OutputColumn("busy_seconds", "BUSY S", right=True),
+    OutputColumn("total_seconds", "TOTAL S", right=True),
+    OutputColumn("coverage", right=True, text=format.share),
+    OutputColumn("commits", right=True),
+    OutputColumn("rollbacks", right=True),
+    OutputColumn("errors", right=True),
+    OutputColumn("source"),
 )
 CANDIDATE_COLUMNS: Final = (
-    Column("tenant"),
-    Column("database"),
-    Column("action"),
-    Column("state"),
-    Column("share", right=True, text=format.share),
-    Column("streak", right=True),
-    Column("needed", right=True),
-    Column("to_go", "DAYS TO GO", right=True),
-    Column("coverage", right=True, text=format.share),
-    Column("shares", "WINDOW", text=spark),
-    Column("reasons", "WHY", text=lambda found: found[0] if found else "-"),
-    Column("next"),
+    OutputColumn("tenant"),
+    OutputColumn("database"),
+    OutputColumn("action"),
+    OutputColumn("state"),
+    OutputColumn("share", right=True, text=format.share),
+    OutputColumn("streak", right=True),
+    OutputColumn("needed", right=True),
+    OutputColumn("to_go", "DAYS TO GO", right=True),
+    OutputColumn("coverage", right=True, text=format.share),
+    OutputColumn("shares", "WINDOW", text=spark),
+    OutputColumn("reasons", "WHY", text=lambda found: found[0] if found else "-"),
+    OutputColumn("next"),
 )
 TOP_COLUMNS: Final = (
-    Column("database"),
-    Column("tenant"),
-    Column("share", right=True, text=format.share),
-    Column("bar", "", text=str),
-    Column("active", right=True),
-    Column("waiting", right=True),
-    Column("waits"),
-    Column("idle_in_transaction", "IDLE IN TX", right=True),
-    Column("connections", right=True),
-    Column("longest_seconds", "LONGEST S", right=True),
+    OutputColumn("database"),
+    OutputColumn("tenant"),
+    OutputColumn("share", right=True, text=format.share),
+    OutputColumn("bar", "", text=str),
+    OutputColumn("active", right=True),
+    OutputColumn("waiting", right=True),
+    OutputColumn("waits"),
+    OutputColumn("idle_in_transaction", "IDLE IN TX", right=True),
+    OutputColumn("connections", right=True),
+    OutputColumn("longest_seconds", "LONGEST S", right=True),
 )
 
 

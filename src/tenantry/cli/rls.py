@@ -11,23 +11,28 @@ from tenantry.cli import baseline_file, exit_codes
 from tenantry.cli.baseline_file import BaselineOption, WriteOption
 from tenantry.cli.command import command, group
 from tenantry.cli.options import YesOption
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.rls_target import DatabaseOption, DsnOption, Where
 from tenantry.cli.session import Session
 from tenantry.isolation.apply import Progress
 from tenantry.isolation.attacks import Outcome
 from tenantry.isolation.attacks import Report as AttackReport
-from tenantry.isolation.audit import Report, formats
-from tenantry.isolation.plan import Mode, Plan
+from tenantry.isolation.audit import AuditReport, formats
+from tenantry.isolation.plan import Plan, PolicyMode
 from tenantry.operations import rls
 from tenantry.sql import query
 
 app = group("rls", "Row-level security: generated, audited and attacked.")
 
-FINDINGS = tuple(Column(name) for name in ("code", "severity", "object", "finding"))
-ATTEMPTS = (Column("object"), Column("attack"), Column("outcome", style="bold"), Column("detail"))
+FINDINGS = tuple(OutputColumn(name) for name in ("code", "severity", "object", "finding"))
+ATTEMPTS = (
+    OutputColumn("object"),
+    OutputColumn("attack"),
+    OutputColumn("outcome", style="bold"),
+    OutputColumn("detail"),
+)
 OBSERVED = tuple(
-    Column(name) for name in ("relation", "kind", "problem", "statement", "role", "client", "first_at")
+    OutputColumn(name) for name in ("relation", "kind", "problem", "statement", "role", "client", "first_at")
 )
 
 
@@ -164,7 +169,7 @@ def _tell(session: Session, report: AttackReport) -> None:
         session.out.warn(f"this proves nothing: {problem}")
 
 
-def _show(session: Session, report: Report, format: Format) -> None:
+def _show(session: Session, report: AuditReport, format: Format) -> None:
     out = session.out
     match format:
         case Format.JSON:
@@ -188,8 +193,8 @@ def _show(session: Session, report: Report, format: Format) -> None:
     out.say(f"{report.tables} tenant tables, {len(report.findings)} findings, {len(report.accepted)} accepted")
 
 
-def _mode(observe: bool) -> Mode:
-    return Mode.OBSERVE if observe else Mode.ENFORCE
+def _mode(observe: bool) -> PolicyMode:
+    return PolicyMode.OBSERVE if observe else PolicyMode.ENFORCE
 
 
 def _plan(found: Plan) -> dict[str, Any]:

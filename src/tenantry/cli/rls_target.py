@@ -12,7 +12,7 @@ from tenantry.cli.session import Session
 from tenantry.config import check_dsn, secrets
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType
-from tenantry.operations.rls import Target
+from tenantry.operations.rls import RlsTarget
 
 _HERE = "A database that tenantry does not route"
 DatabaseOption = Annotated[
@@ -58,7 +58,7 @@ class Where:
     setting: SettingOption = None
     table: TableOption = None
 
-    async def target(self, session: Session, *, reads: bool = False) -> Target:
+    async def target(self, session: Session, *, reads: bool = False) -> RlsTarget:
         """From the configuration, or from the command line alone.
 
         Args:
@@ -74,7 +74,7 @@ class Where:
             session.out.secrets |= secrets.of_dsn(self.dsn)
             dsn = check_dsn(self.dsn, key="--dsn")
             tenancy = Tenancy(**told)  # type: ignore[arg-type]  # the keys are its fields
-            return Target("the database", dsn, tenancy, self.role, secrets=session.out.secrets)
+            return RlsTarget("the database", dsn, tenancy, self.role, secrets=session.out.secrets)
         if told:
             raise ConfigError(
                 "--column, --type, --setting and --table go with --dsn; else the file's tenancy says it"

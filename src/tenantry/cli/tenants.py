@@ -11,7 +11,7 @@ import typer
 from tenantry.cli import exit_codes
 from tenantry.cli.command import command, group
 from tenantry.cli.options import DatabaseOption, ReasonOption, TenantArgument, YesOption
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 from tenantry.config import duration
 from tenantry.directory import TenantRow
@@ -19,14 +19,14 @@ from tenantry.directory.placements import Placed
 from tenantry.errors import ConfigError
 
 COLUMNS = (
-    Column("id", "TENANT"),
-    Column("database"),
-    Column("kind"),
-    Column("epoch", right=True),
-    Column("state"),
-    Column("plan"),
-    Column("weight", right=True),
-    Column("limits"),
+    OutputColumn("id", "TENANT"),
+    OutputColumn("database"),
+    OutputColumn("kind"),
+    OutputColumn("epoch", right=True),
+    OutputColumn("state"),
+    OutputColumn("plan"),
+    OutputColumn("weight", right=True),
+    OutputColumn("limits"),
 )
 HomeOption = Annotated[
     str | None,
@@ -72,7 +72,7 @@ BatchOption = Annotated[int, typer.Option("--batch", min=1, max=50_000, help="Id
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class TermsFlags:
     """What `add` and `set` can say of a tenant; None: nothing."""
 
     plan: PlanOption = None
@@ -126,7 +126,7 @@ async def show_tenant(session: Session, tenant: TenantArgument) -> None:
 async def add_tenant(
     session: Session,
     tenant: TenantArgument,
-    terms: Terms,
+    terms: TermsFlags,
     database: HomeOption = None,
     restore: RestoreOption = False,
 ) -> None:
@@ -140,7 +140,7 @@ async def add_tenant(
 
 
 @command(app, "set")
-async def set_tenant(session: Session, tenant: TenantArgument, terms: Terms) -> None:
+async def set_tenant(session: Session, tenant: TenantArgument, terms: TermsFlags) -> None:
     """Change the terms that are given, leave the rest. Routers follow within milliseconds."""
     row = await session.ops.tenants.set(tenant, plan=terms.plan, weight=terms.weight, limits=terms.limits())
     session.out.facts(row_of(row), titles={"id": "tenant"})

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from tenantry.cli import format
 from tenantry.cli.command import command
 from tenantry.cli.options import seconds_of
-from tenantry.cli.render import Column
+from tenantry.cli.render import OutputColumn
 from tenantry.cli.reports import (
     CANDIDATE_COLUMNS,
     DAY_COLUMNS,
@@ -104,7 +104,7 @@ async def _one(session: Session, tenant: str, watch: bool) -> None:
 
 
 def _show(
-    session: Session, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], empty: str, watch: bool
+    session: Session, columns: Sequence[OutputColumn], rows: Sequence[Mapping[str, Any]], empty: str, watch: bool
 ) -> None:
     """A table. In JSON a list; of `--watch` one a line, so that a program can tell where each ends."""
     if watch and session.out.as_json:

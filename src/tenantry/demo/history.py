@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from uuid import UUID
 
-from tenantry.demo.load import Book, Load
+from tenantry.demo.load import Book, DemoLoad
 from tenantry.demo.product import Customer
 from tenantry.demo.world import World
 from tenantry.wiring import Router
@@ -37,7 +37,7 @@ class Findings:
         return not (self.lost or self.doubled or self.strange)
 
 
-async def check(world: World, router: Router, load: Load) -> Findings:
+async def check(world: World, router: Router, load: DemoLoad) -> Findings:
     """Compare every customer's book with the database in which the directory says that it lives.
 
     Must not run while the load does. Reads as the superuser: no policy can hide a row from the checker.

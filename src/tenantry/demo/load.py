@@ -85,7 +85,7 @@ def quantile(ordered: list[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-class Load:
+class DemoLoad:
     """Makes requests for all customers, each as often as its part of the traffic says."""
 
     # Mutable state: `books` and `samples`, changed by the requests only.

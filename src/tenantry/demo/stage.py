@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenantry.demo.load import Load
+from tenantry.demo.load import DemoLoad
 from tenantry.demo.story import Story
 from tenantry.demo.world import World
 from tenantry.usage.ledger import Ledger
@@ -31,7 +31,7 @@ class Demo:
     world: World
     router: Router
     ledger: Ledger
-    load: Load
+    load: DemoLoad
     story: Story
     url: str
     """Where this process's metrics are served."""

@@ -14,7 +14,7 @@ from uuid import uuid4
 from tenantry.demo import endpoint
 from tenantry.demo import world as worlds
 from tenantry.demo.interrupts import interruptible
-from tenantry.demo.load import Load
+from tenantry.demo.load import DemoLoad
 from tenantry.demo.product import customers
 from tenantry.demo.stage import Demo, Options
 from tenantry.demo.stages import homes, isolation, leftovers, promotion, rule, scrape, traffic
@@ -85,7 +85,7 @@ async def _tell(options: Options, world: World, story: Story, began: float) -> N
             f"{len(customers())} customers signed up."
         )
         async with endpoint.serving() as url:
-            demo = Demo(options, world, router, ledger, Load(router, customers()), story, url)
+            demo = Demo(options, world, router, ledger, DemoLoad(router, customers()), story, url)
             for stage in STAGES:
                 await stage(demo)
             _conclude(story, began)

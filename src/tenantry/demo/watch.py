@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from time import perf_counter
 
-from tenantry.demo.load import Load, quantile
+from tenantry.demo.load import DemoLoad, quantile
 from tenantry.demo.teller import Bar, Frame, Teller
 from tenantry.runtime.shielded import stop
 from tenantry.wiring import Router
@@ -17,7 +17,7 @@ _SHOWN = 6
 
 
 @contextlib.asynccontextmanager
-async def watched(teller: Teller, load: Load, title: str, seconds: float | None = None) -> AsyncIterator[None]:
+async def watched(teller: Teller, load: DemoLoad, title: str, seconds: float | None = None) -> AsyncIterator[None]:
     """Tell the teller frames of the load while the block runs.
 
     Args:
@@ -31,7 +31,7 @@ async def watched(teller: Teller, load: Load, title: str, seconds: float | None 
             await stop(task)
 
 
-async def _watch(teller: Teller, load: Load, title: str, seconds: float | None) -> None:
+async def _watch(teller: Teller, load: DemoLoad, title: str, seconds: float | None) -> None:
     began = before = perf_counter()
     recent = load.sample()
     start = [book.requests for book in load.books]

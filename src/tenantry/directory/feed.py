@@ -17,7 +17,7 @@ from typing import Any, Final
 import asyncpg
 
 from tenantry.directory.cache import Directory
-from tenantry.directory.notices import Throttle, read_notice
+from tenantry.directory.notices import NoticeThrottle, read_notice
 from tenantry.directory.store import CHANNEL
 from tenantry.runtime.fork_safety import ForkSafeConnection
 from tenantry.runtime.periodic import Periodic
@@ -66,7 +66,7 @@ class Feed:
             chance=self._dice.random,
         )
         self._mark: str | None = None
-        self._throttle = Throttle()
+        self._throttle = NoticeThrottle()
         self._timer: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()
         self._warned = False

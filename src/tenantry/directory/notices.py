@@ -1,8 +1,8 @@
 """What the control database notifies, read with suspicion: any role may NOTIFY, and a payload may say anything.
 
 A notice is a hint to read the directory again, never a fact about a tenant. What is not of the form that the
-directory's triggers write is no notice. However many come, `Throttle` lets them through at a rate that costs the
-routers and the control database little.
+directory's triggers write is no notice. However many come, `NoticeThrottle` lets them through at a rate that costs
+the routers and the control database little.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _xid(value: Any) -> int | None:
     return None
 
 
-class Throttle:
+class NoticeThrottle:
     """Collects notices and says when the next of them is due: the first at once, those that follow by and by.
 
     Args:

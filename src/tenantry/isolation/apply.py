@@ -18,7 +18,7 @@ from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import Catalog, Column, Relation
 from tenantry.errors import TenantryError
-from tenantry.isolation.plan import Mode, Plan, Step, plan
+from tenantry.isolation.plan import Plan, PlanStep, PolicyMode, plan
 from tenantry.runtime import locks
 from tenantry.runtime.sqltext import identifier
 from tenantry.sql import query
@@ -40,7 +40,7 @@ class StepFailed(TenantryError):
         done: how many steps of the plan were done before it.
     """
 
-    def __init__(self, step: Step, done: int, total: int, why: str) -> None:
+    def __init__(self, step: PlanStep, done: int, total: int, why: str) -> None:
         self.step = step
         self.done = done
         super().__init__(
@@ -71,7 +71,7 @@ class Pace(NamedTuple):
 class Progress(NamedTuple):
     """Where an apply stands."""
 
-    step: Step
+    step: PlanStep
     number: int
     """Starts at 1."""
     total: int
@@ -121,7 +121,7 @@ async def apply(
     try:
         for number, step in enumerate(wanted.steps, 1):
 
-            def tell(state: str, attempt: int, step: Step = step, number: int = number) -> None:
+            def tell(state: str, attempt: int, step: PlanStep = step, number: int = number) -> None:
                 if progress is not None:
                     progress(Progress(step, number, total, state, attempt))
 
@@ -135,7 +135,7 @@ async def apply(
 
 async def _persist(
     connection: asyncpg.Connection[Any],
-    step: Step,
+    step: PlanStep,
     pace: Pace,
     tell: Callable[[str, int], None],
     done: int,
@@ -162,7 +162,7 @@ async def _persist(
             return
 
 
-async def _run(connection: asyncpg.Connection[Any], step: Step, pace: Pace, *, again: bool) -> None:
+async def _run(connection: asyncpg.Connection[Any], step: PlanStep, pace: Pace, *, again: bool) -> None:
     timeout = 0 if step.patient else max(1, int(pace.lock_timeout * 1000))  # 0 would be no limit at all
     await connection.execute("SELECT set_config('lock_timeout', $1, false)", f"{timeout}ms")
     if again and step.sweep is not None:
@@ -183,7 +183,7 @@ async def compute(
     role: str | None = None,
     foreign_keys: bool = False,
     not_null: bool = True,
-    mode: Mode = Mode.ENFORCE,
+    mode: PolicyMode = PolicyMode.ENFORCE,
 ) -> Plan:
     """Read the catalogs and plan. Looks for rows without a tenant where the column allows them."""
     catalog = await read(connection)
@@ -235,12 +235,12 @@ async def adopt(
     role: str | None = None,
     foreign_keys: bool = False,
     not_null: bool = True,
-    mode: Mode = Mode.ENFORCE,
+    mode: PolicyMode = PolicyMode.ENFORCE,
     pace: Pace | None = None,
     progress: Report | None = None,
 ) -> Plan:
     """Plan and apply; returns what was applied, with what is left to decide."""
-    if mode is Mode.OBSERVE:
+    if mode is PolicyMode.OBSERVE:
         await connection.execute(query("isolation/observe"))
     wanted = await compute(connection, tenancy, role=role, foreign_keys=foreign_keys, not_null=not_null, mode=mode)
     await apply(connection, wanted, pace=pace, progress=progress)

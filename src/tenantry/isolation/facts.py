@@ -12,7 +12,7 @@ from tenantry.isolation.expression import parse, tokens_of
 from tenantry.isolation.policy import POLICY, canonical, derived_name
 from tenantry.isolation.policy_semantics import USER
 from tenantry.isolation.policy_set import ACTIONS, Action, PolicySet
-from tenantry.isolation.policy_verdict import Verdict
+from tenantry.isolation.policy_verdict import ExpressionVerdict
 from tenantry.isolation.unbound import Unbound, together, unbound
 
 #: Name of the policy of observe mode.
@@ -201,7 +201,7 @@ class Facts:
     def foreign_settings(self, policy: Policy) -> frozenset[str]:
         """Settings other than ours that a policy's rows are tied to, where no other policy holds them."""
         gaps = (gap for action in ACTIONS for gap in self.policy_set.openings(policy.relation, action))
-        if not any(gap.policy == policy and gap.verdict is Verdict.FOREIGN for gap in gaps):
+        if not any(gap.policy == policy and gap.verdict is ExpressionVerdict.FOREIGN for gap in gaps):
             return frozenset()
         texts = (text for text in (policy.using, policy.check) if text is not None)
         found = frozenset[str]().union(*(self.policy_set.semantics.sources(parse(text)) for text in texts))

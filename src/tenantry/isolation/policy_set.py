@@ -15,7 +15,7 @@ from tenantry.catalog.tables import TenantTables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import PUBLIC, Catalog, Policy
 from tenantry.isolation.policy_semantics import Semantics
-from tenantry.isolation.policy_verdict import Verdict, hides_own, verdict
+from tenantry.isolation.policy_verdict import ExpressionVerdict, hides_own, verdict
 
 Action = Literal["select", "insert", "update", "update check", "delete"]
 ACTIONS: tuple[Action, ...] = ("select", "insert", "update", "update check", "delete")
@@ -27,7 +27,7 @@ class PolicyGap(NamedTuple):
 
     policy: Policy
     action: Action
-    verdict: Verdict
+    verdict: ExpressionVerdict
     beside: bool
     """True when another permissive policy of the table is tied: this one undoes it."""
 
@@ -70,7 +70,7 @@ class PolicySet:
             return policy.using if policy.check is None else policy.check
         return policy.using
 
-    def verdict(self, policy: Policy, action: Action) -> Verdict:
+    def verdict(self, policy: Policy, action: Action) -> ExpressionVerdict:
         """What one policy lets through for one action."""
         return self._verdict(policy, action, self.protected)
 
@@ -122,7 +122,7 @@ class PolicySet:
             todo += new
         return frozenset(found)
 
-    def _verdict(self, policy: Policy, action: Action, protected: frozenset[int]) -> Verdict:
+    def _verdict(self, policy: Policy, action: Action, protected: frozenset[int]) -> ExpressionVerdict:
         return verdict(
             self.semantics,
             self.expression(policy, action),
@@ -138,11 +138,12 @@ class PolicySet:
         tied = [
             policy
             for policy, found in judged
-            if found is Verdict.TIED and (policy.permissive or self.expression(policy, action) is not None)
+            if found is ExpressionVerdict.TIED
+            and (policy.permissive or self.expression(policy, action) is not None)
         ]
         found = []
         for policy, found_verdict in judged:
-            if not policy.permissive or found_verdict is Verdict.TIED:
+            if not policy.permissive or found_verdict is ExpressionVerdict.TIED:
                 continue
             if any(self._covers(other, policy) for other in tied if not other.permissive):
                 continue

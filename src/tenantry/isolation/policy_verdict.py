@@ -35,7 +35,7 @@ _MARKS = tuple(map(Const, ",;|/"))
 _ARRAYS = frozenset(f"{kind}[]" for kind in EXACT_TYPES)
 
 
-class Verdict(IntEnum):
+class ExpressionVerdict(IntEnum):
     """How much an expression lets through; AND takes the highest, OR the lowest."""
 
     OPEN = 0
@@ -52,7 +52,7 @@ class Verdict(IntEnum):
 
 def verdict(
     semantics: Semantics, text: str | None, relation: int, protected: Iterable[int], *, writes: bool
-) -> Verdict:
+) -> ExpressionVerdict:
     """What an expression on `relation` lets through.
 
     Args:
@@ -62,7 +62,7 @@ def verdict(
             count as shared property.
     """
     if text is None:
-        return Verdict.TIED  # neither USING nor WITH CHECK: nothing gets through
+        return ExpressionVerdict.TIED  # neither USING nor WITH CHECK: nothing gets through
     return _judge_of(semantics, relation, frozenset(protected), writes).judge(parse(text))
 
 
@@ -91,10 +91,10 @@ class _Judge:
     """What the relation is called in the expression."""
     depth: int = 0
 
-    def judge(self, node: Node) -> Verdict:
+    def judge(self, node: Node) -> ExpressionVerdict:
         match node:
             case Const(value=value):
-                return Verdict.OPEN if value is True else Verdict.TIED
+                return ExpressionVerdict.OPEN if value is True else ExpressionVerdict.TIED
             case Op(name="AND", args=args):
                 return max(self.judge(arg) for arg in args)
             case Op(name="OR", args=args):
@@ -124,7 +124,7 @@ class _Judge:
                 return self._called(node)
         return self._other(node)
 
-    def _not(self, node: Node) -> Verdict:
+    def _not(self, node: Node) -> ExpressionVerdict:
         """NOT, driven inwards: it is not passed by NULL either."""
         match node:
             case Const(value=value):
@@ -138,16 +138,20 @@ class _Judge:
             case Op(name=name, args=args) if name in _OPPOSITES:
                 return self.judge(Op(_OPPOSITES[name], args))
         found = self._other(node)
-        return Verdict.UNPROVEN if found is Verdict.TIED or self.semantics.sources(node) else found
+        return (
+            ExpressionVerdict.UNPROVEN
+            if found is ExpressionVerdict.TIED or self.semantics.sources(node)
+            else found
+        )
 
-    def _is_null(self, node: Node, arg: Node) -> Verdict:
+    def _is_null(self, node: Node, arg: Node) -> ExpressionVerdict:
         if self._is_tenant(arg):
-            return Verdict.OPEN if self.writes else Verdict.TIED
+            return ExpressionVerdict.OPEN if self.writes else ExpressionVerdict.TIED
         if self._is_bound(arg):
-            return Verdict.TIED  # no bound session passes it; `unbound` looks at the others
+            return ExpressionVerdict.TIED  # no bound session passes it; `unbound` looks at the others
         return self._other(node)
 
-    def _equal(self, node: Op, left: Node, right: Node) -> Verdict:
+    def _equal(self, node: Op, left: Node, right: Node) -> ExpressionVerdict:
         rows = (left, right)
         if all(isinstance(part, Opaque) and part.text == "()" for part in rows):
             pairs = zip(left.args, right.args, strict=False)  # type: ignore[union-attr]  # both are Opaque
@@ -160,18 +164,18 @@ class _Judge:
             found = self.semantics.source(value)
             if found is not None:
                 null = node.name != "=" and self.writes and not found.sure  # it then takes rows of nobody
-                return Verdict.UNPROVEN if null else self._tied_to(found)
+                return ExpressionVerdict.UNPROVEN if null else self._tied_to(found)
         if self._is_bound(left) and _uncast(right) == Const(""):
-            return Verdict.TIED  # no bound session passes it
+            return ExpressionVerdict.TIED  # no bound session passes it
         return self._other(node)
 
-    def _one_of(self, node: Node, left: Node, right: Node) -> Verdict:
+    def _one_of(self, node: Node, left: Node, right: Node) -> ExpressionVerdict:
         match right:
             case Cast(arg=arg, type=kind) if kind in _ARRAYS:
                 return self._one_of(node, left, arg)
             case Opaque(text="ARRAY" | "()", args=args) if args:
                 found = [self.semantics.source(arg) for arg in args]
-                return min(Verdict.UNPROVEN if one is None else self._tied_to(one) for one in found)
+                return min(ExpressionVerdict.UNPROVEN if one is None else self._tied_to(one) for one in found)
             case Select(value=None):
                 return self._selected(right)
             case Select(value=value) if value is not None:
@@ -187,11 +191,11 @@ class _Judge:
             return self._tied_to(source)
         return self._other(node)
 
-    def _tied_to(self, found: Source) -> Verdict:
+    def _tied_to(self, found: Source) -> ExpressionVerdict:
         ours = found.name in ("", USER, self.semantics.tenancy.setting)
-        return Verdict.TIED if ours else Verdict.FOREIGN
+        return ExpressionVerdict.TIED if ours else ExpressionVerdict.FOREIGN
 
-    def _called(self, call: Call) -> Verdict:
+    def _called(self, call: Call) -> ExpressionVerdict:
         body = self.semantics.inlined(call) if self.depth < _DEPTH else None
         return self._other(call) if body is None else replace(self, depth=self.depth + 1).judge(body)
 
@@ -242,14 +246,14 @@ class _Judge:
 
     # --- sub-selects ----------------------------------------------------------------------------
 
-    def _selected(self, select: Select) -> Verdict:
+    def _selected(self, select: Select) -> ExpressionVerdict:
         """The tenant column is one of the values of a sub-select."""
         query = parse_query(select.text)
         column = query.shown.path[-1] if query is not None and isinstance(query.shown, Name) else None
-        found = Verdict.UNPROVEN if query is None or column is None else self._tied_below(query, column)
-        return found if found > Verdict.UNPROVEN else self._loosely(select)
+        found = ExpressionVerdict.UNPROVEN if query is None or column is None else self._tied_below(query, column)
+        return found if found > ExpressionVerdict.UNPROVEN else self._loosely(select)
 
-    def _exists(self, select: Select) -> Verdict:
+    def _exists(self, select: Select) -> ExpressionVerdict:
         query = parse_query(select.text)
         correlated = self.semantics.correlated(select, self.relation)
         if query is not None and query.where is not None and correlated:
@@ -262,65 +266,81 @@ class _Judge:
                     qualified = isinstance(outer, Name) and len(outer.path) > 1 and query.alias not in outer.path
                     if qualified and self._is_tenant(outer) and isinstance(inner, Name):
                         found = self._tied_below(query, inner.path[-1])
-                        if found > Verdict.UNPROVEN:
+                        if found > ExpressionVerdict.UNPROVEN:
                             return found
         if correlated:
             return self._loosely(select)
-        return Verdict.GATED if self._loosely(select) is Verdict.UNPROVEN else Verdict.OPEN
+        return (
+            ExpressionVerdict.GATED
+            if self._loosely(select) is ExpressionVerdict.UNPROVEN
+            else ExpressionVerdict.OPEN
+        )
 
-    def _tied_below(self, query: Query, column: str) -> Verdict:
+    def _tied_below(self, query: Query, column: str) -> ExpressionVerdict:
         """Whether every row of the sub-select has the bound tenant in `column`."""
         catalog = self.semantics.catalog
         relation = catalog.by_key.get(query.relation) or catalog.by_key.get(f"public.{query.relation}")
         if relation is None or catalog.column(relation.oid, column) is None:
-            return Verdict.UNPROVEN
+            return ExpressionVerdict.UNPROVEN
         if relation.oid in self.protected and column == self.semantics.tenant_column(relation.oid):
-            return Verdict.TIED
+            return ExpressionVerdict.TIED
         if query.where is None:
-            return Verdict.UNPROVEN
+            return ExpressionVerdict.UNPROVEN
         names = frozenset({query.alias})
         inner = replace(self, relation=relation.oid, writes=False, column=column, names=names)
-        return max(inner.judge(query.where), Verdict.UNPROVEN)
+        return max(inner.judge(query.where), ExpressionVerdict.UNPROVEN)
 
-    def _loosely(self, select: Select) -> Verdict:
+    def _loosely(self, select: Select) -> ExpressionVerdict:
         """Through other tables, without a proof: open where nothing of the session is asked at all."""
         asks = self.semantics.text_sources(select.text)
         held = any(table in self.protected for table in self.semantics.tables_read(select.text))
-        return Verdict.UNPROVEN if asks or held or parse_query(select.text) is None else Verdict.OPEN
+        return (
+            ExpressionVerdict.UNPROVEN
+            if asks or held or parse_query(select.text) is None
+            else ExpressionVerdict.OPEN
+        )
 
     # --- whatever is no proof -------------------------------------------------------------------
 
-    def _other(self, node: Node) -> Verdict:
+    def _other(self, node: Node) -> ExpressionVerdict:
         columns = self.semantics.columns(node, self.relation)
         sources = self.semantics.sources(node)
         if not columns:
             return self._session(node, sources)
         differs = isinstance(node, Op) and node.name in ("<>", "IS DISTINCT FROM", "IS NOT NULL")
         if isinstance(node, Op) and differs and any(isinstance(_uncast(arg), Name) for arg in node.args):
-            return Verdict.OPEN
+            return ExpressionVerdict.OPEN
         parts = [*walk(node)]
         calls = (part for part in parts if isinstance(part, Call))
         ordered = isinstance(node, Op) and node.name in ("<", ">", "<=", ">=") and self.column in columns
         if sources or ordered or any(isinstance(part, Opaque | Select) for part in parts):
-            return Verdict.UNPROVEN
-        return Verdict.UNPROVEN if any(self.semantics.function(call) for call in calls) else Verdict.OPEN
+            return ExpressionVerdict.UNPROVEN
+        return (
+            ExpressionVerdict.UNPROVEN
+            if any(self.semantics.function(call) for call in calls)
+            else ExpressionVerdict.OPEN
+        )
 
-    def _session(self, node: Node, sources: frozenset[str]) -> Verdict:
+    def _session(self, node: Node, sources: frozenset[str]) -> ExpressionVerdict:
         """A condition on the session alone: a gate, unless every bound session passes it."""
         if isinstance(node, Opaque) and not node.args:
-            return Verdict.UNPROVEN
+            return ExpressionVerdict.UNPROVEN
         if isinstance(node, Select):
-            return Verdict.GATED if self._loosely(node) is Verdict.UNPROVEN else Verdict.OPEN
+            return (
+                ExpressionVerdict.GATED
+                if self._loosely(node) is ExpressionVerdict.UNPROVEN
+                else ExpressionVerdict.OPEN
+            )
         if all(isinstance(part, Const | Cast | Op) for part in walk(node)):
             same = isinstance(node, Op) and node.name == "=" and len({*map(_uncast, node.args)}) == 1
-            return Verdict.OPEN if same else Verdict.UNPROVEN
+            return ExpressionVerdict.OPEN if same else ExpressionVerdict.UNPROVEN
         if isinstance(node, Call) and node.name[0] == "tenantry":
-            return Verdict.OPEN  # every bound session passes
+            return ExpressionVerdict.OPEN  # every bound session passes
         differs = isinstance(node, Op) and (
             node.name == "IS NOT NULL" or (node.name == "<>" and Const("") in map(_uncast, node.args))
         )
         bound = sources == {self.semantics.tenancy.setting}
-        return Verdict.OPEN if bound and differs else Verdict.GATED
+        return ExpressionVerdict.OPEN if bound and differs else ExpressionVerdict.GATED
 
 
 _PAIRS = (("=", "<>"), ("IS DISTINCT FROM", "IS NOT DISTINCT FROM"), ("IS NULL", "IS NOT NULL"))

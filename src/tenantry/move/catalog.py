@@ -9,10 +9,12 @@ from tenantry.catalog.values import TableDetails
 from tenantry.runtime.sqltext import identifier
 
 
-class Column(NamedTuple):
+class TravelColumn(NamedTuple):
     """A column of a table."""
 
     name: str
+    type: str
+    """Of a domain: the type beneath."""
     not_null: bool
     generated: bool
     portable: bool
@@ -64,7 +66,7 @@ class Table:
     ours: bool
     """True if our role may do what its owner may."""
     grantees: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[TravelColumn, ...]
     keys: tuple[Key, ...]
     """Those that would do as a replica identity."""
     references: tuple[Reference, ...]

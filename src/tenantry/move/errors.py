@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tenantry.errors import TenantryError
 
 
-class Finding(NamedTuple):
+class PreflightFinding(NamedTuple):
     """Something that preflight found."""
 
     code: str
@@ -32,7 +32,7 @@ class MoveRefused(MoveError):
         findings: those that refuse.
     """
 
-    def __init__(self, tenant: str, target: str, findings: Sequence[Finding]) -> None:
+    def __init__(self, tenant: str, target: str, findings: Sequence[PreflightFinding]) -> None:
         self.findings = tuple(findings)
         listed = "; ".join(f"{f.problem} (fix: {f.fix})" for f in findings)
         super().__init__(f"moving tenant {tenant} to {target} is refused, nothing was touched: {listed}")

@@ -13,7 +13,7 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.directory import placements
-from tenantry.move.errors import Finding, MoveBusy, MoveRefused, PlanUnreadable, UnknownMove
+from tenantry.move.errors import MoveBusy, MoveRefused, PlanUnreadable, PreflightFinding, UnknownMove
 from tenantry.move.kept_sessions import KeptSessions
 from tenantry.move.plan import MovePlan
 from tenantry.move.plan_format import Unreadable
@@ -163,11 +163,11 @@ class Journal:
             raise MoveRefused(plan.tenant, plan.target, [await self._outdated(plan)])
         await self.record(plan, "move.planned", {"target": plan.target})
 
-    async def _outdated(self, plan: MovePlan) -> Finding:
+    async def _outdated(self, plan: MovePlan) -> PreflightFinding:
         placed = await self.placement(plan.tenant)
         now = "is in the directory no more" if placed is None else f"lives in {placed[0]} at epoch {placed[1]} now"
         then = f"the plan was made for {plan.source} at epoch {plan.epoch}"
-        return Finding("plan-outdated", f"tenant {plan.tenant} {now}, and {then}", "plan the move anew")
+        return PreflightFinding("plan-outdated", f"tenant {plan.tenant} {now}, and {then}", "plan the move anew")
 
     async def unfinished(self, tenant: str) -> str | None:
         """The tenant's move that is not finished."""

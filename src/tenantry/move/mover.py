@@ -16,11 +16,11 @@ from tenantry.move.endings import completion
 from tenantry.move.errors import (
     AlreadyThere,
     DataDiffers,
-    Finding,
     MoveBusy,
     MoveInterrupted,
     MoveRefused,
     MoveStopped,
+    PreflightFinding,
     SchemaChanged,
     SlotLost,
     WrongState,
@@ -109,7 +109,7 @@ class Mover:
             other = await self._journal.unfinished(text)
             return plan if other is None else replace(plan, findings=(_busy(text, other), *plan.findings))
 
-    async def readiness(self, database: str) -> tuple[Finding, ...]:
+    async def readiness(self, database: str) -> tuple[PreflightFinding, ...]:
         """What a move from or to this database would be refused for today, or told. Touches nothing.
 
         Raises:
@@ -334,8 +334,8 @@ def _way_back_lost(context: MoveContext) -> str:
     return f"`tenantry moves release {move}` gives the way back up, without the audit that needs it"
 
 
-def _busy(tenant: str, other: str) -> Finding:
-    return Finding(
+def _busy(tenant: str, other: str) -> PreflightFinding:
+    return PreflightFinding(
         "being-moved",
         f"move {other} of tenant {tenant} is not finished, and what it has made may look like obstacles",
         f"see `tenantry moves show {other}`: it has to be aborted, rolled back or released first",

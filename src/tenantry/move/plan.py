@@ -11,7 +11,7 @@ from tenantry.catalog.tables import TenantTables, Undecided
 from tenantry.ids import Kind
 from tenantry.move import plan_format
 from tenantry.move.catalog import Generator, Table
-from tenantry.move.errors import Finding
+from tenantry.move.errors import PreflightFinding
 from tenantry.runtime.sqltext import identifier, literal
 
 # Ids for the target's sequences. Each move gets a block of its own, so that ids given out by a dedicated database
@@ -184,7 +184,7 @@ class MovePlan:
     """The source tables' files; "": unknown, likewise."""
     pause: float = 0.8
     """Seconds of pause: the cap, or the consented estimate for a copy under the fence."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[PreflightFinding, ...] = ()
     creation: Creation | None = None
     """None: the target is there."""
     disk_space: DiskSpace | None = None
@@ -195,7 +195,7 @@ class MovePlan:
     """Of the journal's form of the plan."""
 
     @property
-    def refusals(self) -> tuple[Finding, ...]:
+    def refusals(self) -> tuple[PreflightFinding, ...]:
         """What stops this move before it starts."""
         return tuple(finding for finding in self.findings if finding.refuses)
 

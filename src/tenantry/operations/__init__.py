@@ -5,7 +5,7 @@ Read `operations.py` first. `context.py` has what the parts share; `config.datab
 
 from tenantry.operations.apply_config import DatabaseChange
 from tenantry.operations.backups import BackupDone
-from tenantry.operations.check import CheckReport, Finding
+from tenantry.operations.check import CheckFinding, CheckReport
 from tenantry.operations.databases import DatabaseDetails
 from tenantry.operations.import_tenants import Imported
 from tenantry.operations.install import Installed
@@ -16,10 +16,10 @@ from tenantry.operations.usage import Load, Overview, TenantUsage
 __all__ = [
     "Added",
     "BackupDone",
+    "CheckFinding",
     "CheckReport",
     "DatabaseChange",
     "DatabaseDetails",
-    "Finding",
     "Imported",
     "Installed",
     "Load",

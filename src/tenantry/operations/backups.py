@@ -22,19 +22,19 @@ from tenantry.runtime.shielded import run_shielded
 NEVER: Final = float("inf")
 
 
-class Policy(NamedTuple):
+class BackupPolicy(NamedTuple):
     """What is wanted of one database."""
 
     database: ResolvedDatabase
     backup: BackupSection
 
 
-async def policies(store: Store, config: Config) -> dict[str, Policy]:
+async def policies(store: Store, config: Config) -> dict[str, BackupPolicy]:
     """Every database with a policy: of the file, and those that tenants live in on servers of the file."""
     counts = await store.count_tenants()
     known = resolve_all(config, await store.databases())
     return {
-        name: Policy(one, one.section.backup)
+        name: BackupPolicy(one, one.section.backup)
         for name, one in known.items()
         if one.section is not None and one.section.backup is not None
         if name in config.databases or counts.get(name)
@@ -108,7 +108,7 @@ class Backups:
             if done is not None:
                 yield done
 
-    async def _back_up(self, name: str, policy: Policy, *, anyway: bool) -> BackupDone | None:
+    async def _back_up(self, name: str, policy: BackupPolicy, *, anyway: bool) -> BackupDone | None:
         async with self._alone(name) as control:
             # Another process may have made it while we waited for the others' turn.
             if control is None or (not anyway and (await ages(control)).get(name, NEVER) < policy.backup.every):
@@ -129,7 +129,7 @@ class Backups:
             yield control if taken else None
 
 
-async def run(name: str, policy: Policy) -> int:
+async def run(name: str, policy: BackupPolicy) -> int:
     """Run a policy's command through the shell; its exit code. Its output goes where ours goes.
 
     The command finds the database by libpq's variables (PGHOST, PGDATABASE, PGPASSWORD …), so that

@@ -12,14 +12,14 @@ from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError, DatabaseUnavailable, DsnUnreadable, TenantryError, UnknownDatabase
 from tenantry.ids import Kind
 from tenantry.move import Endpoint, Interrupt, Leftover, Limits, MoveBusy, MovePlan, Mover, MoveRecord, MoveSummary
-from tenantry.move.errors import Finding
+from tenantry.move.errors import PreflightFinding
 from tenantry.move.progress import Tell, silence
 from tenantry.operations.context import Context
 from tenantry.runtime.connection_errors import BROKEN
 from tenantry.wiring import tenancy_of
 
 
-class How(TypedDict, total=False):
+class MoveOptions(TypedDict, total=False):
     """What every move can be told."""
 
     limits: Limits | None
@@ -63,10 +63,10 @@ class Moves:
         except UnknownDatabase as error:
             raise unusable.get(error.database, error) from None
 
-    async def readiness(self) -> Mapping[str, tuple[Finding, ...] | TenantryError]:
+    async def readiness(self) -> Mapping[str, tuple[PreflightFinding, ...] | TenantryError]:
         """What moves from and to each known database would be refused for today; or why it can't be asked."""
         mover, unusable = await self._mover()
-        found: dict[str, tuple[Finding, ...] | TenantryError] = dict(unusable)
+        found: dict[str, tuple[PreflightFinding, ...] | TenantryError] = dict(unusable)
         for name in await self._context.databases():
             if name not in unusable:
                 try:
@@ -91,7 +91,7 @@ class Moves:
     # -- moving ------------------------------------------------------------------------------------
 
     async def promote(
-        self, tenant: object, to: str, *, consent: float | None = None, **how: Unpack[How]
+        self, tenant: object, to: str, *, consent: float | None = None, **how: Unpack[MoveOptions]
     ) -> MoveRecord:
         """Move a tenant to a dedicated database while it works. The way back stays open until `release`.
 
@@ -107,19 +107,19 @@ class Moves:
         return await self.move(tenant, to, consent=consent, **how)
 
     async def demote(
-        self, tenant: object, to: str | None = None, *, consent: float | None = None, **how: Unpack[How]
+        self, tenant: object, to: str | None = None, *, consent: float | None = None, **how: Unpack[MoveOptions]
     ) -> MoveRecord:
         """Move a tenant to a shared database while it works. `to`: None: the only one. Raises as `promote`."""
         return await self.move(tenant, await self.shared_home(to), consent=consent, **how)
 
     async def move(
-        self, tenant: object, to: str, *, consent: float | None = None, **how: Unpack[How]
+        self, tenant: object, to: str, *, consent: float | None = None, **how: Unpack[MoveOptions]
     ) -> MoveRecord:
         """Move a tenant to any other database while it works. Raises as `promote`."""
         plan = await self.plan(tenant, to, consent=consent, limits=how.get("limits"))
         return await self.run(plan, **how)
 
-    async def run(self, plan: MovePlan, **how: Unpack[How]) -> MoveRecord:
+    async def run(self, plan: MovePlan, **how: Unpack[MoveOptions]) -> MoveRecord:
         """Run a plan that was looked at. Raises as `promote`."""
         await self.check_not_moving(plan)
         target, known = await self._target(plan.target)
@@ -127,15 +127,15 @@ class Moves:
             await self._register(target)
         return await (await self._mover(target, **how))[0].run(plan, how.get("progress", silence))
 
-    async def resume(self, move: str, **how: Unpack[How]) -> MoveRecord:
+    async def resume(self, move: str, **how: Unpack[MoveOptions]) -> MoveRecord:
         """Go on with a move that was interrupted, whatever it was doing."""
         return await (await self._mover(**how))[0].resume(move, how.get("progress", silence))
 
-    async def abort(self, move: str, **how: Unpack[How]) -> MoveRecord:
+    async def abort(self, move: str, **how: Unpack[MoveOptions]) -> MoveRecord:
         """Give a move up and take away what it made. After the flip it goes forward instead: see its state."""
         return await (await self._mover(**how))[0].abort(move, how.get("progress", silence))
 
-    async def rollback(self, move: str, **how: Unpack[How]) -> MoveRecord:
+    async def rollback(self, move: str, **how: Unpack[MoveOptions]) -> MoveRecord:
         """Take the tenant back to its old home, with everything it wrote since.
 
         Raises:
@@ -143,7 +143,7 @@ class Moves:
         """
         return await (await self._mover(**how))[0].rollback(move, how.get("progress", silence))
 
-    async def release(self, move: str, **how: Unpack[How]) -> MoveRecord:
+    async def release(self, move: str, **how: Unpack[MoveOptions]) -> MoveRecord:
         """Give the way back up, and delete the tenant's rows at its old home."""
         return await (await self._mover(**how))[0].release(move, how.get("progress", silence))
 
@@ -178,7 +178,7 @@ class Moves:
     # -- how ---------------------------------------------------------------------------------------
 
     async def _mover(
-        self, new: ResolvedDatabase | None = None, **how: Unpack[How]
+        self, new: ResolvedDatabase | None = None, **how: Unpack[MoveOptions]
     ) -> tuple[Mover, dict[str, TenantryError]]:
         """A mover for the known databases and for a `new` one, and why some of them can't take part."""
         endpoints: dict[str, Endpoint] = {}

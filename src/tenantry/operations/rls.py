@@ -15,9 +15,9 @@ from tenantry.isolation import apply as applying
 from tenantry.isolation.attacks import Report as AttackReport
 from tenantry.isolation.attacks import probe
 from tenantry.isolation.attacks.probe import Bind
-from tenantry.isolation.audit import Report, audit
+from tenantry.isolation.audit import AuditReport, audit
 from tenantry.isolation.misspelt import read_misspelt
-from tenantry.isolation.plan import Mode, Plan
+from tenantry.isolation.plan import Plan, PolicyMode
 from tenantry.operations.context import Context, connected
 from tenantry.proof import bind_proof
 from tenantry.router.driver import Connection
@@ -26,7 +26,7 @@ from tenantry.wiring import tenancy_of
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RlsTarget:
     """A database to look at, as whom, and how its tenants are told apart."""
 
     name: str
@@ -61,7 +61,9 @@ class Rls:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def target(self, database: str | None = None, *, role: str | None = None, reads: bool = False) -> Target:
+    async def target(
+        self, database: str | None = None, *, role: str | None = None, reads: bool = False
+    ) -> RlsTarget:
         """What to connect to, and as whom.
 
         Args:
@@ -70,7 +72,7 @@ class Rls:
         """
         context, found = self._context, await self._chosen(database)
         dsn = found.best_dsn if reads else None
-        return Target(
+        return RlsTarget(
             found.name,
             dsn or found.require_operator_dsn(),
             tenancy_of(context.config),
@@ -86,7 +88,7 @@ class Rls:
         *,
         foreign_keys: bool = False,
         not_null: bool = False,
-        mode: Mode = Mode.ENFORCE,
+        mode: PolicyMode = PolicyMode.ENFORCE,
     ) -> Plan:
         """What brings every tenant table to the standard. See `plan`."""
         return await plan(await self.target(database), foreign_keys=foreign_keys, not_null=not_null, mode=mode)
@@ -97,7 +99,7 @@ class Rls:
         *,
         foreign_keys: bool = False,
         not_null: bool = False,
-        mode: Mode = Mode.ENFORCE,
+        mode: PolicyMode = PolicyMode.ENFORCE,
     ) -> Plan:
         """Plan and run the plan in steps that do not block; broken off, it goes on where it was. See `apply`."""
         target = await self.target(database)
@@ -105,7 +107,7 @@ class Rls:
             target, await plan(target, foreign_keys=foreign_keys, not_null=not_null, mode=mode), mode=mode
         )
 
-    async def audit(self, database: str | None = None, *, baseline: Sequence[str] = ()) -> Report:
+    async def audit(self, database: str | None = None, *, baseline: Sequence[str] = ()) -> AuditReport:
         """Find what lets rows cross between tenants. Changes nothing. `baseline`: keys of accepted findings."""
         return await audit_target(await self.target(database, reads=True), baseline=baseline)
 
@@ -139,7 +141,7 @@ class Rls:
 
 
 async def plan(
-    target: Target, *, foreign_keys: bool = False, not_null: bool = False, mode: Mode = Mode.ENFORCE
+    target: RlsTarget, *, foreign_keys: bool = False, not_null: bool = False, mode: PolicyMode = PolicyMode.ENFORCE
 ) -> Plan:
     """The steps that bring every tenant table to the standard. Touches nothing.
 
@@ -156,10 +158,10 @@ async def plan(
 
 
 async def apply(
-    target: Target,
+    target: RlsTarget,
     planned: Plan,
     *,
-    mode: Mode = Mode.ENFORCE,
+    mode: PolicyMode = PolicyMode.ENFORCE,
     progress: Callable[[applying.Progress], None] = lambda _: None,
 ) -> Plan:
     """Run a plan in steps that do not block.
@@ -169,13 +171,13 @@ async def apply(
         ApplyBusy: another is at work on the database.
     """
     async with target.connect() as connection:
-        if planned.steps and mode is Mode.OBSERVE:
+        if planned.steps and mode is PolicyMode.OBSERVE:
             await connection.execute(query("isolation/observe"))
         await applying.apply(connection, planned, progress=progress)
     return planned
 
 
-async def audit_target(target: Target, *, baseline: Sequence[str] = ()) -> Report:
+async def audit_target(target: RlsTarget, *, baseline: Sequence[str] = ()) -> AuditReport:
     """What lets rows cross between tenants, with what fixes it."""
     async with target.connect() as connection:
         catalog = await read(connection)
@@ -183,7 +185,7 @@ async def audit_target(target: Target, *, baseline: Sequence[str] = ()) -> Repor
     return audit(catalog, target.tenancy, role=target.role, baseline=baseline, misspelt=misspelt)
 
 
-async def probe_target(target: Target, progress: Callable[[str], None] = lambda _: None) -> AttackReport:
+async def probe_target(target: RlsTarget, progress: Callable[[str], None] = lambda _: None) -> AttackReport:
     """Attack every tenant table as the application role.
 
     Args:
@@ -199,7 +201,7 @@ async def probe_target(target: Target, progress: Callable[[str], None] = lambda 
         return await probe(connection, catalog, target.tenancy, target.role, bind=target.bind, progress=progress)
 
 
-async def observed(target: Target) -> Sequence[applying.Observation]:
+async def observed(target: RlsTarget) -> Sequence[applying.Observation]:
     """What observing policies have recorded."""
     async with target.connect() as connection:
         return await applying.observations(connection)

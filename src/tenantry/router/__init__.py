@@ -5,7 +5,7 @@
 """
 
 from tenantry.router.connection import ScopedConnection
-from tenantry.router.pools import DatabaseSpec, Limits, Pools
+from tenantry.router.pools import DatabaseSpec, Pools, ProcessLimits
 from tenantry.router.router import TenantRouter
 
-__all__ = ["DatabaseSpec", "Limits", "Pools", "ScopedConnection", "TenantRouter"]
+__all__ = ["DatabaseSpec", "Pools", "ProcessLimits", "ScopedConnection", "TenantRouter"]

@@ -245,7 +245,7 @@ class Checkout:
                     "and rolled back. Await every statement before the scope ends",
                 ) from error
             raise self._closed() from error
-        if outcome is scope.Outcome.ROLLED_BACK:
+        if outcome is scope.ScopeOutcome.ROLLED_BACK:
             raise ScopeLost(
                 self._tenant,
                 "failed",

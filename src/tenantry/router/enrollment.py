@@ -11,7 +11,7 @@ from tenantry.errors import ConfigError, DatabaseUnavailable, TenantRemoved, Unk
 from tenantry.ids import Kind, TenantId
 from tenantry.proof import enroll_proof
 from tenantry.router import driver
-from tenantry.router.pools import Limits, Pools
+from tenantry.router.pools import Pools, ProcessLimits
 from tenantry.runtime.connection_errors import NOT_CONNECTED, unavailable
 from tenantry.runtime.sqlstates import NOT_HERE
 
@@ -21,7 +21,9 @@ class Enrollment:
 
     # No mutable state.
 
-    def __init__(self, directory: Directory, pools: Pools, limits: Limits, default_database: str | None) -> None:
+    def __init__(
+        self, directory: Directory, pools: Pools, limits: ProcessLimits, default_database: str | None
+    ) -> None:
         """Args:
         default_database: where tenants live that the directory doesn't know; None: they are refused.
         """

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tenantry.errors import CommitUnknown
 from tenantry.router import disconnect, driver, scope
-from tenantry.router.scope import Outcome
+from tenantry.router.scope import ScopeOutcome
 from tenantry.router.waiter import PooledConnection, Waiter
 from tenantry.router.wire import Answer
 from tenantry.runtime.sqlstates import LEFTOVERS, REFUSALS
@@ -21,7 +21,7 @@ from tenantry.runtime.sqlstates import LEFTOVERS, REFUSALS
 PATIENCE = 1.0
 
 
-class Owner(Protocol):
+class HandoffPool(Protocol):
     """The pool, as the hand-off sees it. None of these awaits."""
 
     def next_waiter(self, pooled: PooledConnection, waiter: Waiter) -> Waiter | None:
@@ -46,7 +46,7 @@ class Owner(Protocol):
         """Part with the connection unless the answer comes in time."""
 
 
-async def finish(owner: Owner, pooled: PooledConnection, waiter: Waiter, command: str) -> Outcome:
+async def finish(owner: HandoffPool, pooled: PooledConnection, waiter: Waiter, command: str) -> ScopeOutcome:
     """End the waiter's scope by `command`, and open the next caller's in the same flight.
 
     The connection is no longer the caller's afterwards, whatever happens.
@@ -92,15 +92,15 @@ async def finish(owner: Owner, pooled: PooledConnection, waiter: Waiter, command
         owner.watch(pooled, last, PATIENCE)
         raise
     outcome = scope.outcome(answer)
-    if outcome is Outcome.REFUSED and command == "COMMIT":
+    if outcome is ScopeOutcome.REFUSED and command == "COMMIT":
         assert answer.error is not None
         raise answer.error
-    if outcome is Outcome.UNKNOWN and command == "COMMIT":
+    if outcome is ScopeOutcome.UNKNOWN and command == "COMMIT":
         raise CommitUnknown(waiter.tenant) from answer.error
     return outcome
 
 
-def _reset(owner: Owner, pooled: PooledConnection, done: asyncio.Future[Answer]) -> None:
+def _reset(owner: HandoffPool, pooled: PooledConnection, done: asyncio.Future[Answer]) -> None:
     """The connection was reset, and nobody waits for it in particular."""
     answer = done.result()
     if pooled.dropped:
@@ -112,7 +112,7 @@ def _reset(owner: Owner, pooled: PooledConnection, done: asyncio.Future[Answer])
     owner.take_back(pooled)
 
 
-def _opened(owner: Owner, pooled: PooledConnection, following: Waiter, answer: Answer) -> None:
+def _opened(owner: HandoffPool, pooled: PooledConnection, following: Waiter, answer: Answer) -> None:
     """The next caller's opening was answered: give it the connection, or the refusal, or let it try elsewhere."""
     error = answer.error
     if pooled.dropped:

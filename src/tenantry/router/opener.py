@@ -18,7 +18,7 @@ from tenantry.runtime.shielded import stop
 Dial = Callable[[], Awaitable[tuple[Connection, ProofContext]]]
 
 
-class Owner(Protocol):
+class OpenerPool(Protocol):
     """The pool, as its opener sees it."""
 
     def wants_connection(self) -> bool:
@@ -45,7 +45,7 @@ class Opener:
         database: str,
         size: int,
         *,
-        owner: Owner,
+        owner: OpenerPool,
         dial: Dial,
         budget: Budget,
         events: Events,

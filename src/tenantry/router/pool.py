@@ -260,7 +260,7 @@ class Pool:
             return False
         raise answer.error
 
-    async def finish(self, pooled: PooledConnection, waiter: Waiter, command: str) -> scope.Outcome:
+    async def finish(self, pooled: PooledConnection, waiter: Waiter, command: str) -> scope.ScopeOutcome:
         """End the waiter's scope, and open the next caller's in the same flight. See `handoff.finish`."""
         self._let_go(pooled)
         return await handoff.finish(self, pooled, waiter, command)
@@ -309,7 +309,7 @@ class Pool:
             self.drop(self._idle.pop(), "read-only")
 
     def next_waiter(self, pooled: PooledConnection, waiter: Waiter) -> Waiter | None:
-        """See `handoff.Owner`."""
+        """See `handoff.HandoffPool`."""
         now = self._loop.time()
         self.admission.leave(waiter.tenant_key, now - pooled.since, now)
         pooled.since = now
@@ -331,22 +331,22 @@ class Pool:
         return None
 
     def grant(self, pooled: PooledConnection, waiter: Waiter, *, bound: bool) -> None:
-        """See `handoff.Owner`."""
+        """See `handoff.HandoffPool`."""
         pooled.since = self._loop.time()
         waiter.pooled, waiter.bound = pooled, bound
         assert waiter.future is not None
         waiter.future.set_result(None)
 
     def withdraw(self, pooled: PooledConnection, waiter: Waiter) -> None:
-        """See `handoff.Owner`."""
+        """See `handoff.HandoffPool`."""
         self._leave(pooled, waiter)
 
     def put_back(self, waiter: Waiter) -> None:
-        """See `handoff.Owner`."""
+        """See `handoff.HandoffPool`."""
         self.admission.restore(waiter, waiter.tenant_key, waiter.terms, self._loop.time())
 
     def watch(self, pooled: PooledConnection, answer: asyncio.Future[Answer], seconds: float) -> None:
-        """See `handoff.Owner`."""
+        """See `handoff.HandoffPool`."""
 
         async def watching() -> None:
             await asyncio.wait([answer], timeout=seconds)
@@ -356,7 +356,7 @@ class Pool:
         self._spawn(watching())
 
     def take_back(self, pooled: PooledConnection) -> None:
-        """See `handoff.Owner`."""
+        """See `handoff.HandoffPool`."""
         if pooled.dropped:
             return
         now = pooled.since = self._loop.time()

@@ -57,7 +57,7 @@ class DatabaseSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """Limits of one process, over all databases."""
 
     connections: int = 100
@@ -94,7 +94,7 @@ class Pools:
         self,
         specs: Mapping[str, DatabaseSpec],
         *,
-        limits: Limits,
+        limits: ProcessLimits,
         tenancy: Tenancy,
         events: Events,
         resolve: Resolve,

@@ -49,7 +49,7 @@ def query() -> str:
     return whole.replace(":ways", sql.query("catalog/ways"))
 
 
-class Session(NamedTuple):
+class SessionFacts(NamedTuple):
     """What a new connection says of itself."""
 
     pooled: bool
@@ -64,7 +64,7 @@ class Session(NamedTuple):
     """What the role may do with control tables."""
 
 
-async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, timeout: float) -> Session:
+async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, timeout: float) -> SessionFacts:
     """Check the role of a new connection.
 
     Raises:
@@ -94,4 +94,6 @@ async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, ti
         raise DatabaseUnavailable(
             database, "the tenantry schema is not installed, or older than this router; run `tenantry init`"
         )
-    return Session(pooled, facts["backend"], facts["hardened"], facts["surroundings"], control_access(dict(facts)))
+    return SessionFacts(
+        pooled, facts["backend"], facts["hardened"], facts["surroundings"], control_access(dict(facts))
+    )

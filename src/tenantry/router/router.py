@@ -29,7 +29,7 @@ from tenantry.router.enrollment import Enrollment
 from tenantry.router.fence_wait import FenceWait
 from tenantry.router.operator import Operators, transaction
 from tenantry.router.parts import RouterParts
-from tenantry.router.pools import DatabaseSpec, Limits, Pools
+from tenantry.router.pools import DatabaseSpec, Pools, ProcessLimits
 from tenantry.runtime.durations import seconds
 
 logger = logging.getLogger("tenantry")
@@ -58,7 +58,7 @@ class TenantRouter:
         directory: Directory,
         feed: Feed | None,
         pools: Pools,
-        limits: Limits,
+        limits: ProcessLimits,
         events: Events,
         default_database: str | None = None,
         dice: random.Random | None = None,

@@ -197,7 +197,7 @@ FORGET: Final = simple("ROLLBACK; DEALLOCATE ALL")
 END_SESSION: Final = simple("ROLLBACK; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())")
 
 
-class Outcome(Enum):
+class ScopeOutcome(Enum):
     """What became of a scope's transaction: what its caller is told is true (guarantee G23)."""
 
     COMMITTED = "it is committed"
@@ -206,11 +206,11 @@ class Outcome(Enum):
     UNKNOWN = "the connection went away before the answer: committed or not, nobody knows"
 
 
-def outcome(answer: Answer) -> Outcome:
+def outcome(answer: Answer) -> ScopeOutcome:
     """Read the answer to the unit that ends a scope.
 
     A COMMIT in a transaction that has failed is no error to PostgreSQL: it answers ROLLBACK.
     """
     if answer.completed:
-        return Outcome.COMMITTED if answer.completed[0] == "COMMIT" else Outcome.ROLLED_BACK
-    return Outcome.UNKNOWN if answer.lost else Outcome.REFUSED
+        return ScopeOutcome.COMMITTED if answer.completed[0] == "COMMIT" else ScopeOutcome.ROLLED_BACK
+    return ScopeOutcome.UNKNOWN if answer.lost else ScopeOutcome.REFUSED

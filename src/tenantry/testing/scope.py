@@ -13,10 +13,10 @@ from tenantry.catalog.read import read
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import TenantId
 from tenantry.isolation.attacks.scene import (
+    AttackTarget,
     Rights,
     Row,
     Scene,
-    Target,
     rights_of,
     rows_of,
     shared_keys,
@@ -95,7 +95,9 @@ async def scene_of(
         without = [str(tenant) for tenant, row in ((a, own), (b, other)) if row is None]
         if other is not None:
             allowed = rights[relation.oid]
-            targets[relation.oid] = Target(relation, of_tenant, allowed, str(a), str(b), other, own, count, facts)
+            targets[relation.oid] = AttackTarget(
+                relation, of_tenant, allowed, str(a), str(b), other, own, count, facts
+            )
         else:
             held = "it has no rows of tenant " + " and ".join(without)
             missing[relation.oid] = held if rights[relation.oid].any else "the role has no right on it"

@@ -13,7 +13,7 @@ from tenantry.catalog.read import read
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.isolation import audit as auditing
 from tenantry.isolation.apply import adopt
-from tenantry.isolation.audit import Report, every_rule
+from tenantry.isolation.audit import AuditReport, every_rule
 from tenantry.runtime.sqltext import identifier
 from tenantry.sql import query
 from tests.integration.isolation.conftest import Connection, enroll, install
@@ -312,7 +312,7 @@ BREAKS = [
 ]
 
 
-async def look(connection: Connection, schema: Schema, role: str | None) -> Report:
+async def look(connection: Connection, schema: Schema, role: str | None) -> AuditReport:
     """The audit of a server that has every fix: the embedded ones may lack some."""
     catalog = await read(connection)
     newest = dataclasses.replace(catalog, version=catalog.version // 10000 * 10000 + 99)

@@ -11,7 +11,7 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType
 from tenantry.isolation.apply import adopt, observations
-from tenantry.isolation.plan import Mode, plan
+from tenantry.isolation.plan import PolicyMode, plan
 from tenantry.runtime.sqltext import identifier
 from tests.integration.isolation.conftest import Connection, enroll, install
 
@@ -29,7 +29,7 @@ async def _observed(connection: Connection, role: str) -> None:
         f"GRANT ALL ON orders TO {identifier(role)};"
         "INSERT INTO orders VALUES (1, 1, 'a'), (2, 2, 'b')"
     )
-    applied = await adopt(connection, TENANCY, role=role, mode=Mode.OBSERVE)
+    applied = await adopt(connection, TENANCY, role=role, mode=PolicyMode.OBSERVE)
     assert [item.object for item in applied.undecided] == ["public.strict"]
     await connection.execute(f"SET ROLE {identifier(role)}")
 

@@ -16,13 +16,17 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType
 from tenantry.isolation.audit import audit
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.policy_verdict import Verdict
+from tenantry.isolation.policy_verdict import ExpressionVerdict
 from tenantry.runtime.sqltext import identifier, literal
 from tests.integration.isolation.conftest import Connection, enroll, install
 
 PROVEN, UNPROVEN, OPEN, GATED, FOREIGN = (
-    Verdict.TIED, Verdict.UNPROVEN, Verdict.OPEN, Verdict.GATED, Verdict.FOREIGN,
-)  # fmt: skip
+    ExpressionVerdict.TIED,
+    ExpressionVerdict.UNPROVEN,
+    ExpressionVerdict.OPEN,
+    ExpressionVerdict.GATED,
+    ExpressionVerdict.FOREIGN,
+)
 A, B = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
 S = "current_setting('app.current_tenant', true)"
 T = f"nullif({S}, '')::uuid"
@@ -33,7 +37,7 @@ class Case(NamedTuple):
     """A policy's expression, what the audit says of it, and what PostgreSQL lets through."""
 
     using: str
-    wanted: Verdict
+    wanted: ExpressionVerdict
     leaks: bool = False
     """True when a scope of A sees rows of B."""
     before: str = ""

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from tenantry.ids import Kind
-from tenantry.move import Endpoint, Finding, Mover
+from tenantry.move import Endpoint, Mover, PreflightFinding
 from tests.support.databases import drop_database, new_database
 from tests.support.estate import SCHEMA, Estate
 from tests.support.installing import make_data
@@ -91,7 +91,7 @@ def other(triggered: Estate) -> Iterator[tuple[Mover, str]]:
     yield from _with(triggered, "third", Kind.SHARED, f"{SCHEMA.read_text()}; {TRIGGER}")
 
 
-async def _found(mover: Mover, estate: Estate, target: str) -> list[Finding]:
+async def _found(mover: Mover, estate: Estate, target: str) -> list[PreflightFinding]:
     plan = await mover.plan(estate.tenant, target)
     assert not plan.load_schema
     return [finding for finding in plan.findings if finding.code in CODES]

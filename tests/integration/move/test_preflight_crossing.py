@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tenantry.move import Finding, MovePlan
+from tenantry.move import MovePlan, PreflightFinding
 from tenantry.move.preflight import read_foreign_keys
 from tests.support.estate import Estate
 
@@ -68,7 +68,7 @@ async def _plan(estate: Estate) -> MovePlan:
     return await estate.mover().plan(estate.tenant, "acme")
 
 
-def _found(plan: MovePlan, code: str = "cross-tenant-reference") -> list[Finding]:
+def _found(plan: MovePlan, code: str = "cross-tenant-reference") -> list[PreflightFinding]:
     return [finding for finding in plan.findings if finding.code == code]
 
 

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tenantry.ids import Kind
-from tenantry.move import Finding, MovePlan, MoveRefused, State
+from tenantry.move import MovePlan, MoveRefused, PreflightFinding, State
 from tests.integration.move.test_preflight_access import _install
 from tests.support.estate import SCHEMA, Estate
 
@@ -27,7 +27,7 @@ FINE = (
 )
 
 
-def _found(plan: MovePlan) -> list[Finding]:
+def _found(plan: MovePlan) -> list[PreflightFinding]:
     return [finding for finding in plan.refusals if finding.code == "publication-differs"]
 
 

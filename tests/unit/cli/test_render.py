@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tenantry.cli.render import PAGE, Column, Renderer
+from tenantry.cli.render import PAGE, OutputColumn, Renderer
 from tenantry.errors import ConfigError
 
-COLUMNS = (Column("id", "TENANT"), Column("busy", right=True))
+COLUMNS = (OutputColumn("id", "TENANT"), OutputColumn("busy", right=True))
 
 
 class Screen:
@@ -59,7 +59,7 @@ def test_a_terminal_of_any_width_shows_every_value_in_one_piece_or_in_lines_that
     monkeypatch.setenv("COLUMNS", str(width))
     screen = Screen(colour=True)
     keys = ("move", "tenant", "from", "to", "state", "step", "started", "why")
-    columns = [Column(key) for key in keys]
+    columns = [OutputColumn(key) for key in keys]
     row = {key: f"value-of-{key}" for key in keys}  # as wide as what `moves list` shows
     screen.renderer.rows(columns, [row] * (PAGE + 1))
     seen = re.sub(r"\x1b\[[0-9;]*m", "", screen.out.getvalue())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.directory.notices import Notice, Throttle, read_notice
+from tenantry.directory.notices import Notice, NoticeThrottle, read_notice
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -85,7 +85,7 @@ NEWS = st.tuples(
 def test_a_flood_of_notices_is_let_through_at_a_bounded_rate_and_none_is_lost(
     news: list[tuple[float, dict[str, int | None], bool]],
 ) -> None:
-    throttle = Throttle(every=0.1, everything=1.0)
+    throttle = NoticeThrottle(every=0.1, everything=1.0)
     doubtful: set[str] = set()
     taken: list[float] = []
     floods: list[float] = []

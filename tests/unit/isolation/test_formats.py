@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tenantry.isolation.audit import Finding, Report, Rule, Severity, baseline, every_rule, formats
+from tenantry.isolation.audit import AuditFinding, AuditReport, Rule, Severity, baseline, every_rule, formats
 
 RULE = Rule("TN101", "rls-off", Severity.ERROR, "it hurts")
 NOTICE = Rule("TN306", "unique-telling", Severity.NOTICE, "it tells")
-REPORT = Report(
+REPORT = AuditReport(
     findings=(
-        Finding(RULE, "public.orders", "row-level security: off,\n100 %", ("ALTER TABLE a", "B")),
-        Finding(NOTICE, "public.t.names", "is unique", ()),
+        AuditFinding(RULE, "public.orders", "row-level security: off,\n100 %", ("ALTER TABLE a", "B")),
+        AuditFinding(NOTICE, "public.t.names", "is unique", ()),
     ),
     accepted=(),
     stale=(),

@@ -8,7 +8,7 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import Catalog, Column, Function, Relation
 from tenantry.isolation.expression import Opaque, parse
 from tenantry.isolation.policy_semantics import USER, Semantics
-from tenantry.isolation.policy_verdict import Verdict, verdict
+from tenantry.isolation.policy_verdict import ExpressionVerdict, verdict
 from tenantry.isolation.unbound import Unbound, unbound
 
 SETTING = "current_setting('app.current_tenant'::text, true)"
@@ -71,66 +71,66 @@ SEMANTICS = Semantics(CATALOG, Tenancy())
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (BARE, Verdict.TIED),
-        (f"({BARE} AND ( SELECT tenantry.admitted() AS admitted))", Verdict.TIED),
-        (f"({BARE} AND public)", Verdict.TIED),
-        (f"({BARE} OR public)", Verdict.OPEN),
-        (f"({BARE} OR (current_setting('app.staff'::text, true) = 'on'::text))", Verdict.GATED),
-        (f"({BARE} OR pg_has_role('staff'::name, 'member'::text))", Verdict.GATED),
-        (f"(((tenant_id)::text COLLATE app.loose) = {SETTING})", Verdict.UNPROVEN),
-        (f"((tenant_id)::text = ({SETTING} COLLATE app.loose))", Verdict.UNPROVEN),
-        (f'((tenant_id)::text = ({SETTING} COLLATE "C"))', Verdict.TIED),
-        ("true", Verdict.OPEN),
-        ("false", Verdict.TIED),
-        ("(1 = 1)", Verdict.OPEN),
-        ("public", Verdict.OPEN),
-        (f"({SETTING} IS NOT NULL)", Verdict.OPEN),
-        (f"({SETTING} = 'operator'::text)", Verdict.GATED),
-        ("(tenant_id = app.tenant())", Verdict.TIED),
-        ("(tenant_id = ( SELECT app.tenant() AS tenant))", Verdict.TIED),
-        ("(tenant_id = app.through())", Verdict.TIED),
-        ("app.can_see(tenant_id)", Verdict.TIED),
-        ("app.odd(tenant_id)", Verdict.UNPROVEN),
-        ("((tenant_id)::text = CURRENT_USER)", Verdict.TIED),
-        ("((tenant_id)::text = (CURRENT_USER)::text)", Verdict.TIED),
-        ("(tenant_id IS NOT NULL)", Verdict.OPEN),
-        (f"((tenant_id IS NULL) OR {BARE})", Verdict.TIED),
-        (f"(tenant_id <> ({SETTING})::uuid)", Verdict.OPEN),
-        (f"(NOT (tenant_id <> ({SETTING})::uuid))", Verdict.TIED),
+        (BARE, ExpressionVerdict.TIED),
+        (f"({BARE} AND ( SELECT tenantry.admitted() AS admitted))", ExpressionVerdict.TIED),
+        (f"({BARE} AND public)", ExpressionVerdict.TIED),
+        (f"({BARE} OR public)", ExpressionVerdict.OPEN),
+        (f"({BARE} OR (current_setting('app.staff'::text, true) = 'on'::text))", ExpressionVerdict.GATED),
+        (f"({BARE} OR pg_has_role('staff'::name, 'member'::text))", ExpressionVerdict.GATED),
+        (f"(((tenant_id)::text COLLATE app.loose) = {SETTING})", ExpressionVerdict.UNPROVEN),
+        (f"((tenant_id)::text = ({SETTING} COLLATE app.loose))", ExpressionVerdict.UNPROVEN),
+        (f'((tenant_id)::text = ({SETTING} COLLATE "C"))', ExpressionVerdict.TIED),
+        ("true", ExpressionVerdict.OPEN),
+        ("false", ExpressionVerdict.TIED),
+        ("(1 = 1)", ExpressionVerdict.OPEN),
+        ("public", ExpressionVerdict.OPEN),
+        (f"({SETTING} IS NOT NULL)", ExpressionVerdict.OPEN),
+        (f"({SETTING} = 'operator'::text)", ExpressionVerdict.GATED),
+        ("(tenant_id = app.tenant())", ExpressionVerdict.TIED),
+        ("(tenant_id = ( SELECT app.tenant() AS tenant))", ExpressionVerdict.TIED),
+        ("(tenant_id = app.through())", ExpressionVerdict.TIED),
+        ("app.can_see(tenant_id)", ExpressionVerdict.TIED),
+        ("app.odd(tenant_id)", ExpressionVerdict.UNPROVEN),
+        ("((tenant_id)::text = CURRENT_USER)", ExpressionVerdict.TIED),
+        ("((tenant_id)::text = (CURRENT_USER)::text)", ExpressionVerdict.TIED),
+        ("(tenant_id IS NOT NULL)", ExpressionVerdict.OPEN),
+        (f"((tenant_id IS NULL) OR {BARE})", ExpressionVerdict.TIED),
+        (f"(tenant_id <> ({SETTING})::uuid)", ExpressionVerdict.OPEN),
+        (f"(NOT (tenant_id <> ({SETTING})::uuid))", ExpressionVerdict.TIED),
         (
             "(tenant_id IN ( SELECT m.tenant_id\n   FROM public.members m\n  WHERE (m.login = CURRENT_USER)))",
-            Verdict.UNPROVEN,
+            ExpressionVerdict.UNPROVEN,
         ),
-        ("(tenant_id IN ( SELECT m.tenant_id FROM public.members m))", Verdict.OPEN),
-        (f"(COALESCE({BARE}, false))", Verdict.TIED),
-        (f"CASE WHEN public THEN {BARE} ELSE false END", Verdict.TIED),
-        (f"CASE WHEN public THEN true ELSE {BARE} END", Verdict.OPEN),
+        ("(tenant_id IN ( SELECT m.tenant_id FROM public.members m))", ExpressionVerdict.OPEN),
+        (f"(COALESCE({BARE}, false))", ExpressionVerdict.TIED),
+        (f"CASE WHEN public THEN {BARE} ELSE false END", ExpressionVerdict.TIED),
+        (f"CASE WHEN public THEN true ELSE {BARE} END", ExpressionVerdict.OPEN),
         (
             "((tenant_id)::text = ((current_setting('request.jwt.claims'::text, true))::json ->> 'tenant'::text))",
-            Verdict.FOREIGN,
+            ExpressionVerdict.FOREIGN,
         ),
         (
             f"((tenant_id)::text = ANY (string_to_array({SETTING}, ','::text)))",
-            Verdict.TIED,
+            ExpressionVerdict.TIED,
         ),
     ],
 )
-def test_the_verdict_is_about_rows_not_about_looks(text: str, wanted: Verdict) -> None:
+def test_the_verdict_is_about_rows_not_about_looks(text: str, wanted: ExpressionVerdict) -> None:
     assert verdict(SEMANTICS, text, 1, (), writes=False) is wanted
 
 
 def test_a_sub_select_is_tied_by_a_table_that_protects_itself() -> None:
     text = "(EXISTS ( SELECT 1\n   FROM public.orders o\n  WHERE (o.tenant_id = lines.tenant_id)))"
-    assert verdict(SEMANTICS, text, 2, (1,), writes=False) is Verdict.TIED
-    assert verdict(SEMANTICS, text, 2, (), writes=False) is Verdict.OPEN
+    assert verdict(SEMANTICS, text, 2, (1,), writes=False) is ExpressionVerdict.TIED
+    assert verdict(SEMANTICS, text, 2, (), writes=False) is ExpressionVerdict.OPEN
     through = text.replace("o.tenant_id = lines.tenant_id", "o.id = lines.order_id")
-    assert verdict(SEMANTICS, through, 2, (1,), writes=False) is Verdict.UNPROVEN
+    assert verdict(SEMANTICS, through, 2, (1,), writes=False) is ExpressionVerdict.UNPROVEN
 
 
 def test_rows_of_nobody_may_be_read_but_not_written_by_everybody() -> None:
     text = f"((tenant_id IS NULL) OR {BARE})"
-    assert verdict(SEMANTICS, text, 1, (), writes=False) is Verdict.TIED
-    assert verdict(SEMANTICS, text, 1, (), writes=True) is Verdict.OPEN
+    assert verdict(SEMANTICS, text, 1, (), writes=False) is ExpressionVerdict.TIED
+    assert verdict(SEMANTICS, text, 1, (), writes=True) is ExpressionVerdict.OPEN
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantry.move.steps.digest import Chunks, Digest, Seen
+from tenantry.move.steps.digest import Chunks, Digest, ShownRow
 from tenantry.move.steps.verify import differing, tell_apart
 
 PLACES = ("shared", "acme")
@@ -37,7 +37,7 @@ def test_every_page_is_read_once_those_that_came_later_too(pages: int, step: int
 def test_rows_that_differ_are_named_and_those_that_do_not_are_not(
     ours: list[tuple[str, int]], theirs: list[tuple[str, int]]
 ) -> None:
-    here, there = ([Seen(name, f"({name})", value) for name, value in rows] for rows in (ours, theirs))
+    here, there = ([ShownRow(name, f"({name})", value) for name, value in rows] for rows in (ours, theirs))
     odd = {
         name
         for name in "abcd"

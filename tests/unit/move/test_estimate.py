@@ -17,7 +17,7 @@ from tenantry.move.catalog import Side
 from tenantry.move.context import MoveContext
 from tenantry.move.plan import Creation, DiskSpace, Mechanism, Selection
 from tenantry.move.preflight.estimate import COPY_RATE, FIXED, VERIFY_RATE, estimate
-from tenantry.move.preflight.facts import Facts
+from tenantry.move.preflight.facts import PreflightFacts
 from tenantry.move.preflight.read_disk_space import free_space
 from tenantry.move.preflight.rules_general import SAFE_MINORS, servers
 from tenantry.move.preflight.rules_target import creation, extensions
@@ -90,11 +90,11 @@ SERVER = {
 MADE = Creation("acme", "mover", "UTF8", "C.UTF-8", "C.UTF-8", "c", None, None, False, (), ())
 
 
-def facts(source: dict[str, Any] | None = None, target: dict[str, Any] | None = None) -> Facts:
+def facts(source: dict[str, Any] | None = None, target: dict[str, Any] | None = None) -> PreflightFacts:
     def side(changes: dict[str, Any] | None) -> Side:
         return Side(server={**SERVER, **(changes or {})}, pooled=False, tables=(), sequences=(), local=None)
 
-    return Facts(
+    return PreflightFacts(
         tenant="t", source_name="shared", target_name="acme", target_kind=Kind.DEDICATED, source=side(source),
         target=side(target), selection=Selection((), (), (), ()), mechanism=Mechanism.REPLICATION, consent=None,
         estimate=1.0, source_home=None, source_definitions=(), target_definitions=(), occupied=(),

@@ -14,8 +14,8 @@ from tenantry.catalog.read import bare_tables
 from tenantry.catalog.tables import TenantTables, tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import Kind
-from tenantry.move import Finding, MovePlan, State, WrongState
-from tenantry.move.catalog import Column, Generator, Key, Reference, Table
+from tenantry.move import MovePlan, PreflightFinding, State, WrongState
+from tenantry.move.catalog import Generator, Key, Reference, Table, TravelColumn
 from tenantry.move.plan import (
     Mechanism,
     SequencePlan,
@@ -34,7 +34,7 @@ from tenantry.move.steps.procedure import PROCEDURE, remaining
 def table(oid: int, name: str, *columns: str, keys: tuple[Key, ...] = (), to: tuple[int, ...] = ()) -> Table:
     return Table(
         oid, "public", name, "r", "p", "d", 10.0, 1000, False, "owner", True, (),
-        tuple(Column(column, True, False, True, False) for column in columns),
+        tuple(TravelColumn(column, "uuid", True, False, True, False) for column in columns),
         keys,
         tuple(Reference("fk", one, ("x",), ("id",)) for one in to),
     )  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_plan_survives_the_journal(tenant: str, rows: int) -> None:
         tables=(table_plan(feeds, "tenant_id", rows),), references=(),
         sequences=(SequencePlan('"s"', SequenceRule.BLOCK, 2**40),), load_schema=True, shape="x", storage="y",
         pause=0.8,
-        findings=(Finding("code", "problem", "fix", False),),
+        findings=(PreflightFinding("code", "problem", "fix", False),),
     )  # fmt: skip
     assert MovePlan.from_json(plan.to_json()) == plan
 

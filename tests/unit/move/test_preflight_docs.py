@@ -15,7 +15,11 @@ def test_every_code_of_preflight_is_in_the_runbook_and_no_other() -> None:
     said = set(MADE)
     for path in (ROOT / "src/tenantry/move").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "PreflightFinding"
+            ):
                 code = node.args[0]
                 if isinstance(code, ast.Constant) and isinstance(code.value, str):
                     said.add(code.value)

@@ -13,7 +13,7 @@ from tenantry.directory import DatabaseRow
 from tenantry.ids import Kind
 from tenantry.move import Leftover, State
 from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached
-from tenantry.operations.check.rules import Finding, judge
+from tenantry.operations.check.rules import CheckFinding, judge
 
 HEALTHY = Reached(
     version=180_099,
@@ -46,7 +46,7 @@ def fleet(router: Reached = HEALTHY, *, control: Reached = CONTROL, dsn: str = L
     return FleetFacts(control, None, (facts,), (DatabaseRow("shared", Kind.SHARED, "config", {}),))
 
 
-def found(facts: FleetFacts, processes: int = 1, **control: Any) -> dict[str, Finding]:
+def found(facts: FleetFacts, processes: int = 1, **control: Any) -> dict[str, CheckFinding]:
     """Findings by code."""
     return {finding.code: finding for finding in judge(facts, config(**control), processes)}
 

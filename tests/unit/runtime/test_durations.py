@@ -10,7 +10,7 @@ from tenantry.config import Config, duration
 from tenantry.directory import Store
 from tenantry.errors import ConfigError
 from tenantry.move import Limits as MoveLimits
-from tenantry.router import Limits
+from tenantry.router import ProcessLimits
 from tenantry.runtime.durations import seconds
 
 NO_TIMES = [float("nan"), float("inf"), float("-inf"), -1, -0.001, True, "5", None]
@@ -20,8 +20,8 @@ NO_TIMES = [float("nan"), float("inf"), float("-inf"), -1, -0.001, True, "5", No
 def test_what_is_no_time_is_refused_with_the_name_of_what_was_asked_for(value: Any) -> None:
     for take in (
         lambda: seconds("timeout", value),
-        lambda: Limits(timeout=value),
-        lambda: Limits(connect_timeout=value),
+        lambda: ProcessLimits(timeout=value),
+        lambda: ProcessLimits(connect_timeout=value),
         lambda: MoveLimits(pause=value),
         lambda: MoveLimits(patience=value),
         lambda: Store("postgresql://h/x", timeout=value),

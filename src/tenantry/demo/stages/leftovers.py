@@ -28,7 +28,7 @@ _LOOK: Final = (
 )
 
 
-class Seen(NamedTuple):
+class SessionSeen(NamedTuple):
     """What the next one finds on the connection."""
 
     pid: int
@@ -73,17 +73,17 @@ async def run(demo: Demo) -> None:
     )
 
 
-async def _through_router(demo: Demo) -> tuple[Seen, Seen]:
+async def _through_router(demo: Demo) -> tuple[SessionSeen, SessionSeen]:
     config = demo.world.config(pools={**POOL, SHARED: 1})
     async with Router.open(config, metrics=False) as router:
         async with router.tenant(named(FIRST).id) as connection:
             await connection.execute("; ".join(_LEAVE))
-            left = Seen(**await connection.fetchrow(_LOOK))
+            left = SessionSeen(**await connection.fetchrow(_LOOK))
         async with router.tenant(named(NEXT).id) as connection:
-            return left, Seen(**await connection.fetchrow(_LOOK))
+            return left, SessionSeen(**await connection.fetchrow(_LOOK))
 
 
-async def _through_plain_pool(demo: Demo) -> Seen:
+async def _through_plain_pool(demo: Demo) -> SessionSeen:
     pool: asyncpg.Pool[Any] = await asyncpg.create_pool(demo.world.dsn(SHARED), min_size=1, max_size=1)
     try:
         async with pool.acquire() as connection:
@@ -91,6 +91,6 @@ async def _through_plain_pool(demo: Demo) -> Seen:
         async with pool.acquire() as connection:
             row = await connection.fetchrow(_LOOK)
             assert row is not None
-            return Seen(**row)
+            return SessionSeen(**row)
     finally:
         await pool.close()

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from tenantry.demo import history
-from tenantry.demo.load import Load, Sample, quantile
+from tenantry.demo.load import DemoLoad, Sample, quantile
 from tenantry.demo.product import HEAVY, named
 from tenantry.demo.stage import Demo
 from tenantry.demo.story import Section
@@ -58,7 +58,7 @@ async def run(demo: Demo) -> None:
 class Moved:
     """What was measured. Mutable: filled in as the move goes."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: DemoLoad) -> None:
         self.load = load
         self.before = load.sample()
         self.during: Sample | None = None
@@ -93,7 +93,7 @@ async def _move(demo: Demo, mover: Mover, plan: MovePlan, rate: float) -> Moved:
 
 
 @contextlib.asynccontextmanager
-async def _load(load: Load, rate: float) -> AsyncIterator[None]:
+async def _load(load: DemoLoad, rate: float) -> AsyncIterator[None]:
     """A steady load while the block runs; every request that was begun ends before the block is left."""
     done = False
     task = asyncio.create_task(load.steady(rate, lambda: done), name="tenantry demo load")

@@ -47,7 +47,7 @@ class Attack(NamedTuple):
     """What it proves nothing without: a word on 0 rows reached."""
 
 
-class Answer(NamedTuple):
+class AttackAnswer(NamedTuple):
     """What an attack reached, or the error that it met."""
 
     reached: int = 0
@@ -88,7 +88,7 @@ async def attempt(
     return Attempt(name, attack.name, outcome, detail)
 
 
-async def ask(connection: Connection, attack: Attack) -> Answer:
+async def ask(connection: Connection, attack: Attack) -> AttackAnswer:
     """Run the statements in a savepoint that is rolled back."""
     *before, last = attack.statements
     try:
@@ -97,16 +97,16 @@ async def ask(connection: Connection, attack: Attack) -> Answer:
                 await connection.execute(statement)
             match attack.takes:
                 case Takes.VALUE:
-                    return Answer(int(await connection.fetchval(last) or 0))
+                    return AttackAnswer(int(await connection.fetchval(last) or 0))
                 case Takes.ROWS:
-                    return Answer(len(await connection.fetch(last)))
+                    return AttackAnswer(len(await connection.fetch(last)))
                 case Takes.COPY:
-                    return Answer(await _copied(connection, last))
+                    return AttackAnswer(await _copied(connection, last))
                 case Takes.TAG:
                     count = (await connection.execute(last)).rpartition(" ")[2]
-                    return Answer(int(count) if count.isdigit() else 0)
+                    return AttackAnswer(int(count) if count.isdigit() else 0)
     except asyncpg.PostgresError as error:
-        return Answer(error=error)
+        return AttackAnswer(error=error)
 
 
 async def _copied(connection: Connection, query: str) -> int:
@@ -120,7 +120,7 @@ async def _copied(connection: Connection, query: str) -> int:
     return lines
 
 
-def judge(attack: Attack, answer: Answer, *, rewritten: bool = False) -> tuple[Outcome, str]:
+def judge(attack: Attack, answer: AttackAnswer, *, rewritten: bool = False) -> tuple[Outcome, str]:
     """What an answer proves. Policies are checked before constraints: a constraint's error came too late.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Final
 from tenantry.isolation.attacks.attempt import Attack, ask, attempt
 from tenantry.isolation.attacks.references import across, joins, refers
 from tenantry.isolation.attacks.report import Attempt, Outcome, Report
-from tenantry.isolation.attacks.scene import Connection, NotBound, Scene, Target
+from tenantry.isolation.attacks.scene import AttackTarget, Connection, NotBound, Scene
 from tenantry.isolation.attacks.tables import reads, unbound, writes
 from tenantry.isolation.attacks.views import function, view
 from tenantry.isolation.policy_set import ACTIONS
@@ -61,7 +61,7 @@ async def _unbound(scene: Scene, free: Connection) -> list[Attempt]:
     return found
 
 
-async def _table(scene: Scene, oid: int, target: Target, parts: Collection[str]) -> Report:
+async def _table(scene: Scene, oid: int, target: AttackTarget, parts: Collection[str]) -> Report:
     """The attacks on one table, in one transaction that is rolled back."""
     made: list[Attack | Attempt] = [*(reads(target) if "reads" in parts else ())]
     if "writes" in parts:

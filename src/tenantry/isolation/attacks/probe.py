@@ -13,11 +13,11 @@ from tenantry.catalog.values import Catalog, Relation
 from tenantry.isolation.attacks.battery import Progress, battery
 from tenantry.isolation.attacks.report import Report
 from tenantry.isolation.attacks.scene import (
+    AttackTarget,
     Connection,
     NotBound,
     Rights,
     Scene,
-    Target,
     rights_of,
     rows_of,
     undecided,
@@ -116,7 +116,7 @@ class _AsRole:
 async def _scene(facts: Facts, binder: _AsRole) -> Scene:
     """Rows to attack, and whom to attack them as, of every tenant table."""
     rights = await rights_of(binder.connection, facts)
-    targets: dict[int, Target] = {}
+    targets: dict[int, AttackTarget] = {}
     missing: dict[int, str] = {}
     pairs: list[tuple[str, str]] = []
     for relation, _ in facts.tenant_tables:
@@ -142,7 +142,7 @@ async def _scene(facts: Facts, binder: _AsRole) -> Scene:
 
 async def _target(
     connection: Connection, facts: Facts, relation: Relation, rights: Rights, pairs: list[tuple[str, str]]
-) -> Target | str:
+) -> AttackTarget | str:
     """Two tenants with rows in a table: if they can be, the same as in the tables before it."""
     if not rights.any:
         return "the role has no right on it"
@@ -153,7 +153,7 @@ async def _target(
         own, count = await rows_of(connection, facts, relation, attacker)
         theirs, _ = await rows_of(connection, facts, relation, victim)
         if theirs is not None and own is not None:
-            return Target(relation, column, rights, attacker, victim, theirs, own, count, facts)
+            return AttackTarget(relation, column, rights, attacker, victim, theirs, own, count, facts)
     first = await connection.fetchval(f"{some} LIMIT 1")
     other = await connection.fetchval(f"{some} AND {name}::text <> $1 LIMIT 1", first)
     other = other or next((tenant for pair in pairs for tenant in pair if tenant != first), None)
@@ -163,4 +163,4 @@ async def _target(
     own, count = await rows_of(connection, facts, relation, other)
     if theirs is None:
         return "its rows went away while they were looked for"
-    return Target(relation, column, rights, other, first, theirs, own, count, facts)
+    return AttackTarget(relation, column, rights, other, first, theirs, own, count, facts)

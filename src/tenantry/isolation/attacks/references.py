@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tenantry.catalog.values import Constraint
 from tenantry.isolation.attacks.attempt import Attack, Proof
 from tenantry.isolation.attacks.report import Attempt, Outcome
-from tenantry.isolation.attacks.scene import Scene, Target, typed
+from tenantry.isolation.attacks.scene import AttackTarget, Scene, typed
 from tenantry.isolation.attacks.tables import NO_OWN, UNCHANGED
 from tenantry.runtime.sqltext import identifier, literal
 
@@ -21,8 +21,8 @@ class Join(NamedTuple):
     """Two tables and what joins them."""
 
     name: str
-    left: Target
-    right: Target
+    left: AttackTarget
+    right: AttackTarget
     condition: str
     """On `l` and `r`."""
 
@@ -66,7 +66,7 @@ def across(join: Join) -> Iterator[Attack]:
     yield Attack(f"semi-join {join.name}", (f"SELECT count(*) FROM {join.left.relation.sql} AS l WHERE {within}",))
 
 
-async def refers(scene: Scene, target: Target) -> list[Attack | Attempt]:
+async def refers(scene: Scene, target: AttackTarget) -> list[Attack | Attempt]:
     """Make an own row refer to a row of the victim, along each foreign key to a tenant table."""
     found: list[Attack | Attempt] = []
     for key in scene.facts.catalog.constraints.get(target.relation.oid, ()):
@@ -79,7 +79,9 @@ async def refers(scene: Scene, target: Target) -> list[Attack | Attempt]:
     return found
 
 
-async def _refer(scene: Scene, target: Target, key: Constraint, pairs: list[tuple[int, int]]) -> Attack | Attempt:
+async def _refer(
+    scene: Scene, target: AttackTarget, key: Constraint, pairs: list[tuple[int, int]]
+) -> Attack | Attempt:
     catalog = scene.facts.catalog
     parent = catalog.relations[key.target]
     name, table = f"refer along {key.name}", target.relation.key
@@ -105,7 +107,9 @@ async def _refer(scene: Scene, target: Target, key: Constraint, pairs: list[tupl
     return Attack(name, statements, error=Proof.KEY, without=UNCHANGED)
 
 
-async def _victims_key(scene: Scene, target: Target, parent: int, names: tuple[str, ...]) -> dict[str, Any] | None:
+async def _victims_key(
+    scene: Scene, target: AttackTarget, parent: int, names: tuple[str, ...]
+) -> dict[str, Any] | None:
     """The key of a row that is the victim's alone.
 
     A key with a NULL in it is none: PostgreSQL does not check it (MATCH SIMPLE), and it refers to nothing.
@@ -131,13 +135,13 @@ async def _victims_key(scene: Scene, target: Target, parent: int, names: tuple[s
     return None if values is None else {name: values[name] for name in names}
 
 
-def _without_tenant(key: Constraint, target: Target, other: int) -> list[tuple[int, int]]:
+def _without_tenant(key: Constraint, target: AttackTarget, other: int) -> list[tuple[int, int]]:
     """A key's pairs of columns but the tenants': what somebody joins by who forgets the tenant."""
     pairs = zip(key.columns, key.target_columns, strict=True)
     return [(mine, theirs) for mine, theirs in pairs if (mine, theirs) != (target.column.number, other)]
 
 
-def _equal(scene: Scene, left: Target, right: Target, pairs: list[tuple[int, int]]) -> str:
+def _equal(scene: Scene, left: AttackTarget, right: AttackTarget, pairs: list[tuple[int, int]]) -> str:
     names = scene.facts.catalog.names
     mine = names(left.relation.oid, [pair[0] for pair in pairs])
     theirs = names(right.relation.oid, [pair[1] for pair in pairs])

@@ -97,7 +97,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Target:
+class AttackTarget:
     """A table, a row of the victim, and one of the attacker where it has any."""
 
     relation: Relation
@@ -128,7 +128,7 @@ class Scene:
     facts: Facts
     binder: Binder
     rights: Mapping[int, Rights]
-    targets: Mapping[int, Target]
+    targets: Mapping[int, AttackTarget]
     missing: Mapping[int, str]
     """Why a table is no target."""
     problems: tuple[str, ...]
@@ -197,7 +197,7 @@ async def shared_keys(scene: Scene) -> tuple[tuple[str, ...], tuple[tuple[str, s
     return (problems if apart else ()), tuple(forbidden)
 
 
-def _tenant_key(facts: Facts, target: Target) -> Index | None:
+def _tenant_key(facts: Facts, target: AttackTarget) -> Index | None:
     """A unique key that the tenant is part of, with columns beside it that both may use."""
     number = target.column.number
     found = [
@@ -208,13 +208,13 @@ def _tenant_key(facts: Facts, target: Target) -> Index | None:
     return min(found, key=lambda index: not index.primary, default=None)
 
 
-def _forbidding(facts: Facts, target: Target, rest: set[int]) -> Index | None:
+def _forbidding(facts: Facts, target: AttackTarget, rest: set[int]) -> Index | None:
     """A unique key without the tenant that keeps two tenants from using the same `rest`."""
     indexes = facts.catalog.indexes.get(target.relation.oid, ())
     return next((i for i in indexes if i.unique and i.valid and not i.predicate and {*i.keys} <= rest), None)
 
 
-async def _overlap(scene: Scene, target: Target, names: tuple[str, ...]) -> bool:
+async def _overlap(scene: Scene, target: AttackTarget, names: tuple[str, ...]) -> bool:
     keys = []
     row = ", ".join(f"t.{identifier(name)}" for name in names)
     for tenant in (target.attacker, target.victim):

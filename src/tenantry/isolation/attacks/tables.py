@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tenantry.catalog.values import Column, Index
 from tenantry.isolation.attacks.attempt import Attack, Proof, Takes
 from tenantry.isolation.attacks.report import Attempt, Outcome
-from tenantry.isolation.attacks.scene import MOST_ROWS, Target
+from tenantry.isolation.attacks.scene import MOST_ROWS, AttackTarget
 from tenantry.isolation.facts import Facts
 from tenantry.runtime.sqltext import identifier, literal
 
@@ -29,7 +29,7 @@ def unbound(setting: str, target_sql: str, column: str) -> Iterator[Attack]:
     yield Attack("read with an empty tenant", (clear, some), error=Proof.UNREACHED)
 
 
-def reads(target: Target) -> Iterator[Attack | Attempt]:
+def reads(target: AttackTarget) -> Iterator[Attack | Attempt]:
     """Every way to look at another tenant's rows. Rows of nobody (NULL in the tenant column) are not another's."""
     if not target.rights.may("SELECT", target.column.name):
         yield _without_right(target, "read", "SELECT")
@@ -53,7 +53,7 @@ def reads(target: Target) -> Iterator[Attack | Attempt]:
     yield Attack("lock", (f"SELECT 1 FROM {theirs} FOR UPDATE",), Takes.ROWS)
 
 
-def writes(facts: Facts, target: Target) -> Iterator[Attack | Attempt]:
+def writes(facts: Facts, target: AttackTarget) -> Iterator[Attack | Attempt]:
     """Every way to change, take, plant or give away rows."""
     if "TRUNCATE" in target.rights.whole:
         why = "policies don't hold it: grant SELECT, INSERT, UPDATE and DELETE only"
@@ -67,7 +67,7 @@ def writes(facts: Facts, target: Target) -> Iterator[Attack | Attempt]:
         yield from _upserts(facts, target, index)
 
 
-def _updates(facts: Facts, target: Target) -> Iterator[Attack | Attempt]:
+def _updates(facts: Facts, target: AttackTarget) -> Iterator[Attack | Attempt]:
     column = _updatable(facts, target)
     if column is None:
         yield _without_right(target, "update", "UPDATE")
@@ -92,7 +92,7 @@ def _updates(facts: Facts, target: Target) -> Iterator[Attack | Attempt]:
     yield _whole(target, _plants(target, "give everything away", given, without=UNCHANGED))
 
 
-def _deletes(target: Target) -> Iterator[Attack | Attempt]:
+def _deletes(target: AttackTarget) -> Iterator[Attack | Attempt]:
     if not target.rights.may("DELETE"):
         yield _without_right(target, "delete", "DELETE")
         return
@@ -107,7 +107,7 @@ def _deletes(target: Target) -> Iterator[Attack | Attempt]:
     yield _whole(target, Attack("delete everything", (f"DELETE FROM {table}",), Takes.TAG, target.own_rows))
 
 
-def _inserts(facts: Facts, target: Target) -> Iterator[Attack | Attempt]:
+def _inserts(facts: Facts, target: AttackTarget) -> Iterator[Attack | Attempt]:
     """The victim's row again, value for value, so that nothing but a policy can refuse it before its keys."""
     listed, values, source = _row(facts, target, target.victim)
     if not listed or target.quoted not in listed:
@@ -123,7 +123,7 @@ def _inserts(facts: Facts, target: Target) -> Iterator[Attack | Attempt]:
     yield _plants(target, "merge insert", merge)._replace(whose=_foreign(target, insert))
 
 
-def _upserts(facts: Facts, target: Target, index: Index) -> Iterator[Attack]:
+def _upserts(facts: Facts, target: AttackTarget, index: Index) -> Iterator[Attack]:
     """An INSERT that takes the victim's row over by its key: in the victim's name, and in the attacker's own."""
     listed, values, source = _row(facts, target, target.victim)
     _, claimed, _ = _row(facts, target, target.attacker)
@@ -135,25 +135,25 @@ def _upserts(facts: Facts, target: Target, index: Index) -> Iterator[Attack]:
         yield Attack("upsert that takes a row", (taken,), Takes.TAG, error=Proof.TAKEN)
 
 
-def _plants(target: Target, name: str, statement: str, *, without: str = "") -> Attack:
+def _plants(target: AttackTarget, name: str, statement: str, *, without: str = "") -> Attack:
     """An attack that writes a row of the victim's, which the policies must refuse."""
     foreign = _foreign(target, statement)
     return Attack(name, (statement,), Takes.TAG, error=Proof.PASSED, whose=foreign, without=without)
 
 
-def _foreign(target: Target, statement: str) -> str:
+def _foreign(target: AttackTarget, statement: str) -> str:
     written = f"WITH w AS ({statement} RETURNING t.{target.quoted} AS it)"
     return f"{written} SELECT count(*) FROM w WHERE it IS DISTINCT FROM {target.id(target.attacker)}"
 
 
-def _insert(target: Target, listed: list[str], values: list[str], source: str) -> str:
+def _insert(target: AttackTarget, listed: list[str], values: list[str], source: str) -> str:
     return (
         f"INSERT INTO {target.relation.sql} AS t ({', '.join(listed)}) OVERRIDING SYSTEM VALUE "
         f"SELECT {', '.join(values)} FROM {source}"
     )
 
 
-def _row(facts: Facts, target: Target, tenant: str) -> tuple[list[str], list[str], str]:
+def _row(facts: Facts, target: AttackTarget, tenant: str) -> tuple[list[str], list[str], str]:
     """Columns, values and source of the victim's row as a row of `tenant`; columns that may be written only."""
     names = [
         column.name
@@ -165,7 +165,7 @@ def _row(facts: Facts, target: Target, tenant: str) -> tuple[list[str], list[str
     return [identifier(name) for name in names], values, source
 
 
-def _arbiters(facts: Facts, target: Target) -> list[Index]:
+def _arbiters(facts: Facts, target: AttackTarget) -> list[Index]:
     """Unique keys that ON CONFLICT can name and that the victim's row has a value for."""
     needed = target.rights
     if not (needed.may("INSERT", target.column.name) and needed.may("UPDATE", target.column.name)):
@@ -183,7 +183,7 @@ def _arbiters(facts: Facts, target: Target) -> list[Index]:
     ]
 
 
-def _updatable(facts: Facts, target: Target) -> Column | None:
+def _updatable(facts: Facts, target: AttackTarget) -> Column | None:
     """A column that may be set to itself: the tenant column where the role may, else any."""
     columns = sorted(facts.catalog.columns[target.relation.oid], key=lambda column: column != target.column)
     may = target.rights.may
@@ -191,11 +191,11 @@ def _updatable(facts: Facts, target: Target) -> Column | None:
     return next((c for c in plain if may("UPDATE", c.name) and may("SELECT", c.name)), None)
 
 
-def _without_right(target: Target, attack: str, right: str) -> Attempt:
+def _without_right(target: AttackTarget, attack: str, right: str) -> Attempt:
     return Attempt(target.relation.key, attack, Outcome.HELD, f"the role has no right to {right}")
 
 
-def _whole(target: Target, attack: Attack) -> Attack | Attempt:
+def _whole(target: AttackTarget, attack: Attack) -> Attack | Attempt:
     """An attack without WHERE, where it locks few enough rows."""
     if target.own_rows <= MOST_ROWS:
         return attack

@@ -10,9 +10,9 @@ import asyncpg
 
 from tenantry.catalog.values import Function, Relation
 from tenantry.ids import IdType
-from tenantry.isolation.attacks.attempt import Answer, Attack, attempt, judge
+from tenantry.isolation.attacks.attempt import Attack, AttackAnswer, attempt, judge
 from tenantry.isolation.attacks.report import Attempt, Outcome
-from tenantry.isolation.attacks.scene import Connection, Scene, Target, undone
+from tenantry.isolation.attacks.scene import AttackTarget, Connection, Scene, undone
 from tenantry.isolation.plan.views import invoker, readable
 from tenantry.runtime.sqltext import identifier
 
@@ -43,7 +43,7 @@ async def view(scene: Scene, found: Relation, free: Connection) -> list[Attempt]
     return [*attempts, tried]
 
 
-async def _as_tenant(scene: Scene, connection: Connection, found: Relation, target: Target) -> list[Attempt]:
+async def _as_tenant(scene: Scene, connection: Connection, found: Relation, target: AttackTarget) -> list[Attempt]:
     names = {column.name for column in scene.facts.tables.tenants.values()}
     shown = next((one.name for one in scene.facts.catalog.columns.get(found.oid, ()) if one.name in names), None)
     rows = await attempt(
@@ -61,7 +61,7 @@ async def _as_tenant(scene: Scene, connection: Connection, found: Relation, targ
     ]
 
 
-def _first_target(scene: Scene, found: Relation) -> Target | None:
+def _first_target(scene: Scene, found: Relation) -> AttackTarget | None:
     todo, seen = [found.oid], set[int]()
     while todo:
         oid = todo.pop(0)
@@ -109,7 +109,7 @@ async def function(scene: Scene, found: Function, free: Connection) -> list[Atte
     return await _call(scene, found, target, free)
 
 
-async def _call(scene: Scene, found: Function, target: Target, free: Connection) -> list[Attempt]:
+async def _call(scene: Scene, found: Function, target: AttackTarget, free: Connection) -> list[Attempt]:
     victims = {one.victim for one in scene.targets.values()} - {target.attacker}
     async with scene.binder.bound(target.attacker) as connection:
         bound = await _shows(connection, found, "call", lambda row: _of(scene, row, victims))
@@ -123,9 +123,9 @@ async def _shows(connection: Connection, found: Function, attack: str, shows: Ca
         async with undone(connection):
             rows = await connection.fetch(f"SELECT to_jsonb(f)::text AS row FROM {name} AS f LIMIT {_ROWS}")
     except asyncpg.PostgresError as error:
-        answer = Answer(error=error)
+        answer = AttackAnswer(error=error)
     else:
-        answer = Answer(sum(shows(json.loads(row["row"] or "null")) for row in rows))
+        answer = AttackAnswer(sum(shows(json.loads(row["row"] or "null")) for row in rows))
     return Attempt(found.key, attack, *judge(Attack(attack, ()), answer))
 
 

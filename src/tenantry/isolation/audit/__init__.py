@@ -15,20 +15,20 @@ from typing import NamedTuple
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import Catalog
 from tenantry.isolation.audit import rules as _rules
-from tenantry.isolation.audit.finding import Check, Finding, Found, Rule, Severity, Subject
+from tenantry.isolation.audit.finding import AuditFinding, Check, Found, Rule, Severity, Subject
 from tenantry.isolation.misspelt import Misspelt
 
-__all__ = ["Finding", "Found", "Report", "Rule", "Severity", "Subject", "audit", "every_rule"]
+__all__ = ["AuditFinding", "AuditReport", "Found", "Rule", "Severity", "Subject", "audit", "every_rule"]
 
 _ORDER = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTICE: 2}
 
 
-class Report(NamedTuple):
+class AuditReport(NamedTuple):
     """What an audit found."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     """The worst first."""
-    accepted: tuple[Finding, ...]
+    accepted: tuple[AuditFinding, ...]
     """Findings that the baseline accepts."""
     stale: tuple[str, ...]
     """Keys of the baseline that no finding has any longer."""
@@ -60,7 +60,7 @@ def audit(
     role: str | None = None,
     baseline: Iterable[str] = (),
     misspelt: Mapping[int, Misspelt] | None = None,
-) -> Report:
+) -> AuditReport:
     """Check every rule.
 
     Args:
@@ -72,13 +72,13 @@ def audit(
     subject = Subject(catalog, tenancy, role, misspelt or {})
     accepted_keys = frozenset(baseline)
     found = [
-        Finding(rule, place.object, place.message, place.fix)
+        AuditFinding(rule, place.object, place.message, place.fix)
         for rule, check in every_rule()
         for place in check(subject)
     ]
     found.sort(key=lambda finding: (_ORDER[finding.rule.severity], finding.key))
     keys = {finding.key for finding in found}
-    return Report(
+    return AuditReport(
         findings=tuple(f for f in found if f.key not in accepted_keys),
         accepted=tuple(f for f in found if f.key in accepted_keys),
         stale=tuple(sorted(accepted_keys - keys)),

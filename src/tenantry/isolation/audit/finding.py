@@ -49,7 +49,7 @@ class Found(NamedTuple):
     """SQL that fixes it, one statement each; empty where only people can decide."""
 
 
-class Finding(NamedTuple):
+class AuditFinding(NamedTuple):
     """A rule and a place."""
 
     rule: Rule

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenantry.isolation.audit import Report, every_rule
-from tenantry.isolation.audit.finding import Finding, Rule, Severity
+from tenantry.isolation.audit import AuditReport, every_rule
+from tenantry.isolation.audit.finding import AuditFinding, Rule, Severity
 
 HEADER = ("code", "severity", "object", "finding", "fix")
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "note"}
 _ANNOTATIONS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTICE: "notice"}
 
 
-def rows(report: Report) -> list[tuple[str, str, str, str, str]]:
+def rows(report: AuditReport) -> list[tuple[str, str, str, str, str]]:
     """Plain rows, in the order of `HEADER`."""
     return [(f.rule.code, f.rule.severity.value, f.object, f.message, script(f)) for f in report.findings]
 
 
-def script(finding: Finding) -> str:
+def script(finding: AuditFinding) -> str:
     """The fix as one text for psql."""
     return "".join(f"{statement};\n" for statement in finding.fix).rstrip("\n")
 
 
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: AuditReport) -> dict[str, Any]:
     """The whole report with stable keys."""
     return {
         "clean": report.clean,
@@ -34,7 +34,7 @@ def to_json(report: Report) -> dict[str, Any]:
     }
 
 
-def to_sarif(report: Report, *, artifact: str = "database") -> dict[str, Any]:
+def to_sarif(report: AuditReport, *, artifact: str = "database") -> dict[str, Any]:
     """SARIF 2.1.0.
 
     Args:
@@ -53,7 +53,7 @@ def to_sarif(report: Report, *, artifact: str = "database") -> dict[str, Any]:
     }
 
 
-def to_github(report: Report) -> list[str]:
+def to_github(report: AuditReport) -> list[str]:
     """Workflow commands that GitHub shows as annotations."""
     return [
         f"::{_ANNOTATIONS[f.rule.severity]} "
@@ -72,7 +72,7 @@ def _descriptor(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, place: dict[str, Any]) -> dict[str, Any]:
+def _result(finding: AuditFinding, place: dict[str, Any]) -> dict[str, Any]:
     logical = [{"fullyQualifiedName": finding.object}]
     return {
         "ruleId": finding.rule.code,
@@ -83,7 +83,7 @@ def _result(finding: Finding, place: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: AuditFinding) -> dict[str, Any]:
     return {
         "code": finding.rule.code,
         "name": finding.rule.name,

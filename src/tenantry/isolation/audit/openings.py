@@ -8,7 +8,7 @@ from tenantry.catalog.values import Column, Policy, Relation
 from tenantry.isolation.audit.finding import Subject
 from tenantry.isolation.facts import OBSERVE
 from tenantry.isolation.policy_set import ACTIONS, Action, PolicyGap
-from tenantry.isolation.policy_verdict import Verdict
+from tenantry.isolation.policy_verdict import ExpressionVerdict
 
 Place = tuple[Relation, Column, Policy, list[Action]]
 _CHECKS = ("insert", "update check")
@@ -16,7 +16,7 @@ _CHECKS = ("insert", "update check")
 
 def opened(subject: Subject, *, beside: bool) -> Iterator[Place]:
     """Policies that let every row through; `beside` those that undo another one."""
-    for relation, column, policy, openings in _grouped(subject, Verdict.OPEN):
+    for relation, column, policy, openings in _grouped(subject, ExpressionVerdict.OPEN):
         reading = any(opening.action not in _CHECKS for opening in openings)
         if reading and any(opening.beside for opening in openings) == beside:
             yield relation, column, policy, [opening.action for opening in openings]
@@ -24,28 +24,34 @@ def opened(subject: Subject, *, beside: bool) -> Iterator[Place]:
 
 def opened_for_writing(subject: Subject) -> Iterator[Place]:
     """Policies that let foreign rows be written only."""
-    for relation, column, policy, openings in _grouped(subject, Verdict.OPEN):
+    for relation, column, policy, openings in _grouped(subject, ExpressionVerdict.OPEN):
         if all(opening.action in _CHECKS for opening in openings):
             yield relation, column, policy, [opening.action for opening in openings]
 
 
 def gated(subject: Subject) -> Iterator[Place]:
     """Policies that let every row through on a condition, and never without one."""
-    always = {policy for _, _, policy, _ in _grouped(subject, Verdict.OPEN)}
-    for relation, column, policy, openings in _grouped(subject, Verdict.GATED):
+    always = {policy for _, _, policy, _ in _grouped(subject, ExpressionVerdict.OPEN)}
+    for relation, column, policy, openings in _grouped(subject, ExpressionVerdict.GATED):
         if policy not in always:
             yield relation, column, policy, [opening.action for opening in openings]
 
 
 def unproven(subject: Subject) -> Iterator[Place]:
     """Policies that let nothing through for sure, and of which no proof was found."""
-    worse = {policy for verdict in (Verdict.OPEN, Verdict.GATED) for _, _, policy, _ in _grouped(subject, verdict)}
-    for relation, column, policy, openings in _grouped(subject, Verdict.UNPROVEN):
+    worse = {
+        policy
+        for verdict in (ExpressionVerdict.OPEN, ExpressionVerdict.GATED)
+        for _, _, policy, _ in _grouped(subject, verdict)
+    }
+    for relation, column, policy, openings in _grouped(subject, ExpressionVerdict.UNPROVEN):
         if policy not in worse:
             yield relation, column, policy, [opening.action for opening in openings]
 
 
-def _grouped(subject: Subject, verdict: Verdict) -> Iterator[tuple[Relation, Column, Policy, list[PolicyGap]]]:
+def _grouped(
+    subject: Subject, verdict: ExpressionVerdict
+) -> Iterator[tuple[Relation, Column, Policy, list[PolicyGap]]]:
     for relation, column in subject.guarded:
         found: dict[Policy, list[PolicyGap]] = {}
         for action in ACTIONS:

@@ -13,14 +13,14 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import Catalog
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan import columns, grants, identity, indexes, policies, references, views
-from tenantry.isolation.plan.step import Context, Mode, Plan, Step
+from tenantry.isolation.plan.step import Plan, PlanContext, PlanStep, PolicyMode
 
-__all__ = ["Context", "Mode", "Plan", "Step", "plan"]
+__all__ = ["Plan", "PlanContext", "PlanStep", "PolicyMode", "plan"]
 
 # Indexes first, since a policy without one is slow; a column is filled before it becomes part of an
 # identity; policies close the tables; views come last, because they then need the policies below
 # them.
-_PHASES: tuple[Callable[[Context], Iterator[Step | Undecided]], ...] = (
+_PHASES: tuple[Callable[[PlanContext], Iterator[PlanStep | Undecided]], ...] = (
     indexes.steps,
     columns.steps,
     identity.steps,
@@ -29,7 +29,7 @@ _PHASES: tuple[Callable[[Context], Iterator[Step | Undecided]], ...] = (
     policies.steps,
     views.steps,
 )
-_OBSERVING: tuple[Callable[[Context], Iterator[Step | Undecided]], ...] = (
+_OBSERVING: tuple[Callable[[PlanContext], Iterator[PlanStep | Undecided]], ...] = (
     indexes.steps,
     policies.observe,
 )
@@ -43,7 +43,7 @@ def plan(
     nulls: frozenset[int] = frozenset(),
     foreign_keys: bool = False,
     not_null: bool = True,
-    mode: Mode = Mode.ENFORCE,
+    mode: PolicyMode = PolicyMode.ENFORCE,
 ) -> Plan:
     """Compute what is to be done.
 
@@ -55,12 +55,12 @@ def plan(
             leaves each to a decision.
         mode: OBSERVE installs policies that allow everything and record; ENFORCE the real ones.
     """
-    context = Context(Facts(catalog, tenancy, role), nulls, foreign_keys, not_null)
-    steps: list[Step] = []
+    context = PlanContext(Facts(catalog, tenancy, role), nulls, foreign_keys, not_null)
+    steps: list[PlanStep] = []
     undecided = [*_installed(catalog, tenancy), *context.facts.tables.undecided]
-    for phase in _PHASES if mode is Mode.ENFORCE else _OBSERVING:
+    for phase in _PHASES if mode is PolicyMode.ENFORCE else _OBSERVING:
         for found in phase(context):
-            if isinstance(found, Step):
+            if isinstance(found, PlanStep):
                 steps.append(found)
             else:
                 undecided.append(found)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Column, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.plan.step import Context, Step, choice
+from tenantry.isolation.plan.step import PlanContext, PlanStep, choice
 from tenantry.isolation.policy import derived_name
 from tenantry.runtime.sqltext import identifier
 
 
-def steps(context: Context) -> Iterator[Step | Undecided]:
+def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """NOT NULL and DEFAULT where they are missing."""
     facts = context.facts
     for relation, column in facts.tenant_tables:
@@ -29,7 +29,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
             else:
                 yield from not_null(facts, relation, column)
         if lacks_default(facts, relation, column):
-            yield Step(
+            yield PlanStep(
                 relation.key,
                 "default",
                 (
@@ -40,7 +40,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
             )
 
 
-def not_null(facts: Facts, relation: Relation, column: Column) -> Iterator[Step]:
+def not_null(facts: Facts, relation: Relation, column: Column) -> Iterator[PlanStep]:
     """A check that is not validated blocks nobody; validating it does not either; then it proves
     the rest.
     """
@@ -50,21 +50,21 @@ def not_null(facts: Facts, relation: Relation, column: Column) -> Iterator[Step]
     table, check = f"ALTER TABLE {relation.sql}", identifier(name)
     if known is None:
         add = f"{table} ADD CONSTRAINT {check} CHECK ({identifier(column.name)} IS NOT NULL)"
-        yield Step(
+        yield PlanStep(
             relation.key,
             "not null",
             (f"{add} NOT VALID",),
             "from now on every row has a tenant",
         )
     if known is None or not known.validated:
-        yield Step(
+        yield PlanStep(
             relation.key,
             "not null",
             (f"{table} VALIDATE CONSTRAINT {check}",),
             "every row that is there has a tenant",
             patient=True,
         )
-    yield Step(
+    yield PlanStep(
         relation.key,
         "not null",
         (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import PUBLIC, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.plan.step import Context, Step
+from tenantry.isolation.plan.step import PlanContext, PlanStep
 from tenantry.isolation.policy import grant_sql
 from tenantry.runtime.sqltext import identifier, literal
 
@@ -16,7 +16,7 @@ from tenantry.runtime.sqltext import identifier, literal
 UNHELD = ("TRUNCATE", "REFERENCES", "TRIGGER")
 
 
-def steps(context: Context) -> Iterator[Step | Undecided]:
+def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """Grants for the role, and the revokes."""
     facts = context.facts
     if facts.role is not None:
@@ -27,7 +27,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
         if facts.role is not None:
             statements = [*_grants(facts, relation, facts.role), *statements]
         if statements:
-            yield Step(
+            yield PlanStep(
                 relation.key,
                 "grant",
                 tuple(statements),
@@ -78,11 +78,11 @@ def revokes(facts: Facts, relation: Relation) -> Iterator[str]:
             yield f"REVOKE {', '.join(what)} ON {relation.sql} FROM {name}"
 
 
-def _schemas(facts: Facts, role: str) -> Iterator[Step]:
+def _schemas(facts: Facts, role: str) -> Iterator[PlanStep]:
     for schema in sorted({relation.schema for relation, _ in facts.tenant_tables}):
         oid = facts.catalog.schemas.get(schema)
         if oid is not None and "USAGE" not in facts.catalog.allowed(role, "schema", oid):
-            yield Step(
+            yield PlanStep(
                 schema,
                 "grant",
                 (f"GRANT USAGE ON SCHEMA {identifier(schema)} TO {identifier(role)}",),

@@ -12,13 +12,13 @@ from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Column, Relation
 from tenantry.isolation.facts import Facts
 from tenantry.isolation.plan.columns import nobody_meant
-from tenantry.isolation.plan.step import Context, Step
+from tenantry.isolation.plan.step import PlanContext, PlanStep
 from tenantry.runtime.sqltext import identifier
 
 _INCOMPARABLE = frozenset({"json", "xml", "point", "box", "polygon", "path", "line", "circle"})
 
 
-def steps(context: Context) -> Iterator[Step | Undecided]:
+def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """One step for each table that is written to and whose identity does not fit."""
     facts = context.facts
     for relation, column in facts.tenant_tables:
@@ -37,7 +37,7 @@ def wanted(facts: Facts, relation: Relation, column: Column) -> bool:
     return facts.leaf(relation) and logged and not facts.identity_fits(relation, column)
 
 
-def identity(facts: Facts, relation: Relation, column: Column) -> Step | Undecided:
+def identity(facts: Facts, relation: Relation, column: Column) -> PlanStep | Undecided:
     """The step for one table."""
     index = facts.identity_index(relation, column)
     if index is not None or facts.primary(relation.oid) is not None:
@@ -52,7 +52,7 @@ def identity(facts: Facts, relation: Relation, column: Column) -> Step | Undecid
         )
     else:
         using = "FULL"
-    return Step(
+    return PlanStep(
         relation.key,
         "identity",
         (f"ALTER TABLE {relation.sql} REPLICA IDENTITY {using}",),

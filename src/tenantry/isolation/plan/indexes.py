@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Column, Index, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.plan.step import Context, Step
+from tenantry.isolation.plan.step import PlanContext, PlanStep
 from tenantry.runtime.sqltext import identifier, qualified
 
 
-def steps(context: Context) -> Iterator[Step | Undecided]:
+def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """The index steps of every table; a partition follows its partitioned parent."""
     facts = context.facts
     done: set[int] = set()
@@ -27,14 +27,14 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
             yield from _single(facts, relation, column)
 
 
-def _single(facts: Facts, relation: Relation, column: Column) -> Iterator[Step]:
+def _single(facts: Facts, relation: Relation, column: Column) -> Iterator[PlanStep]:
     unique = facts.key_wanted(relation, column)
     if unique is None and facts.has_index(relation.oid, column):
         return
     yield from _concurrently(facts, relation, unique or (column.name,), unique is not None)
 
 
-def _concurrently(facts: Facts, relation: Relation, columns: tuple[str, ...], unique: bool) -> Iterator[Step]:
+def _concurrently(facts: Facts, relation: Relation, columns: tuple[str, ...], unique: bool) -> Iterator[PlanStep]:
     name = facts.key_name(relation) if unique else facts.index_name(relation)
     leftover = _existing(facts, relation, name)
     drop = f"DROP INDEX CONCURRENTLY IF EXISTS {qualified(relation.schema, name)}"
@@ -43,7 +43,7 @@ def _concurrently(facts: Facts, relation: Relation, columns: tuple[str, ...], un
     kind = "UNIQUE INDEX" if unique else "INDEX"
     keys = ", ".join(identifier(column) for column in columns)
     create = f"CREATE {kind} CONCURRENTLY {identifier(name)} ON {relation.sql} ({keys})"
-    yield Step(
+    yield PlanStep(
         relation.key,
         "index",
         (drop, create) if leftover is not None else (create,),
@@ -63,7 +63,7 @@ def _tree_served(facts: Facts, relation: Relation) -> bool:
     return facts.has_index(relation.oid, column) and facts.key_wanted(relation, column) is None
 
 
-def _tree(facts: Facts, relation: Relation, unique: tuple[str, ...] | None, done: set[int]) -> Iterator[Step]:
+def _tree(facts: Facts, relation: Relation, unique: tuple[str, ...] | None, done: set[int]) -> Iterator[PlanStep]:
     """An index on a partitioned table: on the parent alone, on each partition, then attached."""
     column = facts.tables.tenants[relation.oid]
     columns = unique or (column.name,)
@@ -72,7 +72,7 @@ def _tree(facts: Facts, relation: Relation, unique: tuple[str, ...] | None, done
     if existing is None:
         keys = ", ".join(identifier(column) for column in columns)
         kind = "UNIQUE INDEX" if unique else "INDEX"
-        yield Step(
+        yield PlanStep(
             relation.key,
             "index",
             (f"CREATE {kind} {identifier(name)} ON ONLY {relation.sql} ({keys})",),
@@ -91,7 +91,7 @@ def _tree(facts: Facts, relation: Relation, unique: tuple[str, ...] | None, done
         child_name = facts.key_name(child) if unique else facts.index_name(child)
         attached = _existing(facts, child, child_name)
         if attached is None or attached.parent is None:
-            yield Step(
+            yield PlanStep(
                 child.key,
                 "index",
                 (

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Column, Policy, Relation
 from tenantry.isolation.facts import OBSERVE, Facts
-from tenantry.isolation.plan.step import Context, Step, choice
+from tenantry.isolation.plan.step import PlanContext, PlanStep, choice
 from tenantry.isolation.policy import POLICY, bound_tenant, companion_sql, policy_sql
 from tenantry.isolation.policy_set import ACTIONS
-from tenantry.isolation.policy_verdict import Verdict
+from tenantry.isolation.policy_verdict import ExpressionVerdict
 from tenantry.runtime.sqltext import identifier, literal
 
 
-def steps(context: Context) -> Iterator[Step | Undecided]:
+def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """Close every tenant table whose own policies do not close it already."""
     for relation, column in context.facts.tenant_tables:
         found = policy(context.facts, relation, column)
@@ -22,7 +22,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
             yield found
 
 
-def policy(facts: Facts, relation: Relation, column: Column) -> Step | Undecided | None:
+def policy(facts: Facts, relation: Relation, column: Column) -> PlanStep | Undecided | None:
     """What is to be done about one table's policies, or None."""
     own, observing = facts.own_policy(relation.oid), facts.observing(relation.oid)
     others = facts.other_policies(relation.oid)
@@ -45,7 +45,7 @@ def policy(facts: Facts, relation: Relation, column: Column) -> Step | Undecided
     return _step(relation, statements) if statements else None
 
 
-def observe(context: Context) -> Iterator[Step | Undecided]:
+def observe(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """Let every table record what would be refused; tables that refuse already are left alone."""
     facts = context.facts
     for relation, column in facts.tenant_tables:
@@ -108,9 +108,9 @@ def _doubt(facts: Facts, relation: Relation, others: tuple[Policy, ...]) -> str 
         return f"the policy {hiding.name!r} lets no row of the bound tenant through"
     openings = [o for action in ACTIONS for o in facts.policy_set.openings(relation.oid, action)]
     strange = [o for o in openings if o.policy.name not in (POLICY, OBSERVE)]
-    if strange and strange[0].verdict is Verdict.UNPROVEN:
+    if strange and strange[0].verdict is ExpressionVerdict.UNPROVEN:
         return f"the policy {strange[0].policy.name!r} is not proven to keep to the bound tenant"
-    if strange and strange[0].verdict is Verdict.FOREIGN:
+    if strange and strange[0].verdict is ExpressionVerdict.FOREIGN:
         foreign = ", ".join(sorted(facts.foreign_settings(strange[0].policy)))
         return f"the policy {strange[0].policy.name!r} reads {foreign}, not ours"
     if strange:
@@ -138,9 +138,9 @@ def _undecided(facts: Facts, relation: Relation, column: Column, doubt: str) -> 
     )
 
 
-def _step(relation: Relation, statements: list[str], why: str | None = None) -> Step:
+def _step(relation: Relation, statements: list[str], why: str | None = None) -> PlanStep:
     why = why or "rows are kept apart by tenant, for the owner too"
-    return Step(relation.key, "policy", tuple(statements), why)
+    return PlanStep(relation.key, "policy", tuple(statements), why)
 
 
 def _drop(name: str, relation: Relation) -> str:

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import Constraint, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.plan.step import Context, Step, choice
+from tenantry.isolation.plan.step import PlanContext, PlanStep, choice
 from tenantry.isolation.policy import derived_name
 from tenantry.runtime.sqltext import identifier, qualified
 
 _TAIL = re.compile(r"FOREIGN KEY \(.*?\) REFERENCES .*?\(.*?\)(?P<tail>.*)", re.DOTALL)
 
 
-def steps(context: Context) -> Iterator[Step | Undecided]:
+def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """With `foreign_keys` the steps; without, the question."""
     facts = context.facts
     made: set[str] = set()
@@ -34,7 +34,7 @@ def steps(context: Context) -> Iterator[Step | Undecided]:
                 yield _question(facts, relation, key, found)
 
 
-def fix(facts: Facts, relation: Relation, key: Constraint) -> Iterator[Step]:
+def fix(facts: Facts, relation: Relation, key: Constraint) -> Iterator[PlanStep]:
     """A key that compares the tenants beside the old one, validated, then the old one dropped."""
     target = facts.catalog.relations[key.target]
     child, parent = facts.tables.tenants[relation.oid], facts.tables.tenants[key.target]
@@ -48,7 +48,7 @@ def fix(facts: Facts, relation: Relation, key: Constraint) -> Iterator[Step]:
     table = f"ALTER TABLE {relation.sql}"
     known = next((c for c in facts.catalog.constraints.get(relation.oid, ()) if c.name == name), None)
     if known is None:
-        yield Step(
+        yield PlanStep(
             relation.key,
             "foreign key",
             (
@@ -59,14 +59,14 @@ def fix(facts: Facts, relation: Relation, key: Constraint) -> Iterator[Step]:
             f"new rows refer to rows of {target.key} of their own tenant only",
         )
     if late and (known is None or not known.validated):
-        yield Step(
+        yield PlanStep(
             relation.key,
             "foreign key",
             (f"{table} VALIDATE CONSTRAINT {identifier(name)}",),
             "and so do the rows that are there",
             patient=True,
         )
-    yield Step(
+    yield PlanStep(
         relation.key,
         "foreign key",
         (f"{table} DROP CONSTRAINT {identifier(key.name)}",),
@@ -74,7 +74,7 @@ def fix(facts: Facts, relation: Relation, key: Constraint) -> Iterator[Step]:
     )
 
 
-def _target(facts: Facts, target: Relation, columns: tuple[str, ...]) -> Iterator[Step]:
+def _target(facts: Facts, target: Relation, columns: tuple[str, ...]) -> Iterator[PlanStep]:
     """A unique index on exactly the columns referred to, unless one is there or being made."""
     for index in facts.catalog.indexes.get(target.oid, ()):
         names = facts.catalog.names(target.oid, index.keys)
@@ -86,7 +86,7 @@ def _target(facts: Facts, target: Relation, columns: tuple[str, ...]) -> Iterato
         return  # the index phase makes it
     name = derived_name(f"{target.name}_{'_'.join(columns)}", "tenantry_key")
     late = "CONCURRENTLY " if target.kind == "r" else ""
-    yield Step(
+    yield PlanStep(
         target.key,
         "index",
         (f"CREATE UNIQUE INDEX {late}{identifier(name)} ON {target.sql} ({_list(columns)})",),
@@ -108,7 +108,7 @@ def _tail(key: Constraint, referring: tuple[str, ...]) -> str:
     )
 
 
-def _question(facts: Facts, relation: Relation, key: Constraint, found: list[Step]) -> Undecided:
+def _question(facts: Facts, relation: Relation, key: Constraint, found: list[PlanStep]) -> Undecided:
     return Undecided(
         f"{relation.key}.{key.name}",
         f"this foreign key to {facts.catalog.relations[key.target].key} does not compare the tenants",

@@ -11,7 +11,7 @@ from tenantry.catalog.tables import Undecided
 from tenantry.isolation.facts import Facts
 
 
-class Mode(StrEnum):
+class PolicyMode(StrEnum):
     """What the policies do."""
 
     OBSERVE = "observe"
@@ -19,7 +19,7 @@ class Mode(StrEnum):
     ENFORCE = "enforce"
 
 
-class Step(NamedTuple):
+class PlanStep(NamedTuple):
     """One thing to do, complete in itself: after any step the database is in working order."""
 
     object: str
@@ -42,7 +42,7 @@ class Step(NamedTuple):
 class Plan:
     """What to do, what to decide, and what was left alone."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
     undecided: tuple[Undecided, ...]
     kept: tuple[str, ...]
     """Tables whose own policies isolate already."""
@@ -67,7 +67,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Context:
+class PlanContext:
     """What the phases of a plan look at."""
 
     facts: Facts

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from tenantry.catalog.tables import Undecided
 from tenantry.catalog.values import PUBLIC, Relation
 from tenantry.isolation.facts import Facts
-from tenantry.isolation.plan.step import Context, Step, choice
+from tenantry.isolation.plan.step import PlanContext, PlanStep, choice
 from tenantry.runtime.sqltext import identifier
 
 _INVOKER_SINCE = 150000
 
 
-def steps(context: Context) -> Iterator[Step | Undecided]:
+def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """`security_invoker` for views; materialized views are asked about."""
     facts = context.facts
     for view in facts.views:
@@ -63,7 +63,7 @@ def _revoke(facts: Facts, view: Relation) -> str:
     return f"REVOKE ALL ON {view.sql} FROM {names}"
 
 
-def _invoke(facts: Facts, view: Relation) -> Step | Undecided:
+def _invoke(facts: Facts, view: Relation) -> PlanStep | Undecided:
     if facts.catalog.version < _INVOKER_SINCE:
         return Undecided(
             view.key,
@@ -83,7 +83,7 @@ def _invoke(facts: Facts, view: Relation) -> Step | Undecided:
             ),
             "view",
         )
-    return Step(
+    return PlanStep(
         view.key,
         "view",
         (f"ALTER VIEW {view.sql} SET (security_invoker = true)",),

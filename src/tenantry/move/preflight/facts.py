@@ -117,7 +117,7 @@ class CrossTenantKey(NamedTuple):
     """Finds them."""
 
 
-class Misspelt(NamedTuple):
+class MisspeltRows(NamedTuple):
     """Rows that are meant as the tenant's and spell it otherwise."""
 
     table: str
@@ -184,7 +184,7 @@ class FailedLogin(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PreflightFacts:
     """What preflight judges."""
 
     tenant: str
@@ -232,7 +232,7 @@ class Facts:
     target_access: Access = field(default_factory=Access)
     source_hardening: Hardening = field(default_factory=Hardening)
     target_hardening: Hardening = field(default_factory=Hardening)
-    misspelt: tuple[Misspelt, ...] = ()
+    misspelt: tuple[MisspeltRows, ...] = ()
     stale: tuple[str, ...] = ()
     """Tables whose statistics are no guide to their rows."""
     source_surroundings: tuple[Surrounding, ...] = ()

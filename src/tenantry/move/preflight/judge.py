@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from tenantry.move.errors import Finding
-from tenantry.move.preflight.facts import Facts
+from tenantry.move.errors import PreflightFinding
+from tenantry.move.preflight.facts import PreflightFacts
 from tenantry.move.preflight.rules_foreign_keys import cross_tenant_keys
 from tenantry.move.preflight.rules_general import (
     bypassing,
@@ -44,10 +44,10 @@ from tenantry.move.preflight.rules_target import (
     target_schema,
 )
 
-Check = Callable[[Facts], Iterator[Finding]]
+Check = Callable[[PreflightFacts], Iterator[PreflightFinding]]
 
 
-def judge(facts: Facts) -> tuple[Finding, ...]:
+def judge(facts: PreflightFacts) -> tuple[PreflightFinding, ...]:
     """Run every rule."""
     return tuple(finding for rule in RULES for finding in rule(facts))
 

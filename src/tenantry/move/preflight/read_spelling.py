@@ -7,13 +7,15 @@ import asyncpg
 from tenantry.catalog.spelling import near_sql
 from tenantry.ids import IdType
 from tenantry.move.plan import Selection
-from tenantry.move.preflight.facts import PATIENCE, Misspelt
+from tenantry.move.preflight.facts import PATIENCE, MisspeltRows
 from tenantry.move.session import Connection
 
 _TEXTS = ("text", "character varying")
 
 
-async def read(connection: Connection, tenant: str, id_type: IdType, selection: Selection) -> tuple[Misspelt, ...]:
+async def read(
+    connection: Connection, tenant: str, id_type: IdType, selection: Selection
+) -> tuple[MisspeltRows, ...]:
     """Count them, in the tables whose tenant column is text, each for `PATIENCE`."""
     found = []
     for table, column in selection.tenant:
@@ -23,7 +25,7 @@ async def read(connection: Connection, tenant: str, id_type: IdType, selection: 
         where = near_sql(column, tenant, id_type)
         count = await _count(connection, f"SELECT count(*) FROM {table.quoted} WHERE {where}")  # noqa: S608  quoted
         if count != 0:
-            found.append(Misspelt(table.quoted, column, count, where))
+            found.append(MisspeltRows(table.quoted, column, count, where))
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from tenantry import sql
 from tenantry.catalog import values
 from tenantry.catalog.read import read_details
 from tenantry.catalog.values import Constraint, Index, Relation, TableDetails
-from tenantry.move.catalog import Column, Key, Reference, Table
+from tenantry.move.catalog import Key, Reference, Table, TravelColumn
 from tenantry.move.session import Connection
 
 
@@ -71,9 +71,10 @@ def _table(details: TableDetails, relation: Relation, more: Any, types: Mapping[
     )
 
 
-def _column(column: values.Column, type_: Any) -> Column:
-    return Column(
+def _column(column: values.Column, type_: Any) -> TravelColumn:
+    return TravelColumn(
         column.name,
+        column.type,
         column.not_null,
         bool(column.generated),
         type_["portable"],

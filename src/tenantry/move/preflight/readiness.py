@@ -9,11 +9,11 @@ from tenantry.catalog.read import read_tables
 from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import Kind
-from tenantry.move.errors import Finding
+from tenantry.move.errors import PreflightFinding
 from tenantry.move.pg_dump import find_pg_dump
 from tenantry.move.plan import DiskSpace, Mechanism, Selection, select
 from tenantry.move.preflight import read_logins
-from tenantry.move.preflight.facts import Facts
+from tenantry.move.preflight.facts import PreflightFacts
 from tenantry.move.preflight.judge import Check
 from tenantry.move.preflight.read_side import read_side
 from tenantry.move.preflight.rules_general import (
@@ -44,7 +44,7 @@ _ANY_END: Final[tuple[Check, ...]] = (
 _SOURCE: Final[tuple[Check, ...]] = (tables, stale_statistics)
 
 
-async def readiness(endpoint: Endpoint, tenancy: Tenancy) -> tuple[Finding, ...]:
+async def readiness(endpoint: Endpoint, tenancy: Tenancy) -> tuple[PreflightFinding, ...]:
     """What a move from or to this database would be refused for today, or told. Touches nothing.
 
     Looked at are the server and its free slots, senders and workers, the mover's role and its log-in, timeouts
@@ -55,7 +55,7 @@ async def readiness(endpoint: Endpoint, tenancy: Tenancy) -> tuple[Finding, ...]
         selection = select(side.tables, tenant_tables(await read_tables(connection), tenancy))
         program = await find_pg_dump(side.server["version"] // 10000)
         shared = endpoint.kind is Kind.SHARED
-        facts = Facts(
+        facts = PreflightFacts(
             tenant="",
             source_name=endpoint.name,
             target_name=endpoint.name,
@@ -85,7 +85,7 @@ async def readiness(endpoint: Endpoint, tenancy: Tenancy) -> tuple[Finding, ...]
     if shared and program is None:
         major = side.server["version"] // 10000
         found[
-            Finding(
+            PreflightFinding(
                 "no-pg-dump",
                 f"no pg_dump of {major} or newer was found here: a move could not bring the schema",
                 f"install postgresql-client-{major}",

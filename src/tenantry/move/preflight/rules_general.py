@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tenantry.move.catalog import Side
-from tenantry.move.errors import Finding
+from tenantry.move.errors import PreflightFinding
 from tenantry.move.plan import Mechanism
-from tenantry.move.preflight.facts import Facts
+from tenantry.move.preflight.facts import PreflightFacts
 from tenantry.runtime.sqltext import identifier
 
 #: First minor releases without known loss of data in logical replication's publisher (PostgreSQL release notes:
@@ -22,63 +22,67 @@ _WORKER_ENDS: Final = {
 }
 
 
-def _ends(facts: Facts) -> Iterator[tuple[str, Side]]:
+def _ends(facts: PreflightFacts) -> Iterator[tuple[str, Side]]:
     yield facts.source_name, facts.source
     yield facts.target_name, facts.target
 
 
-def pooler(facts: Facts) -> Iterator[Finding]:
+def pooler(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for name, side in _ends(facts):
         if side.pooled:
-            yield Finding("pooler", f"a pooler stands before {name}", "give the mover the database's direct DSN")
+            yield PreflightFinding(
+                "pooler", f"a pooler stands before {name}", "give the mover the database's direct DSN"
+            )
 
 
-def standby(facts: Facts) -> Iterator[Finding]:
+def standby(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for name, side in _ends(facts):
         if side.server["standby"]:
-            yield Finding(
+            yield PreflightFinding(
                 "standby",
                 f"{name} is on a standby, which takes no writes",
                 "give the mover its primary's DSN, or promote it with SELECT pg_promote()",
             )
 
 
-def placement(facts: Facts) -> Iterator[Finding]:
+def placement(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     if facts.source.local is None:
-        yield Finding("not-installed", f"{facts.source_name} has no tenantry schema", "run `tenantry init`")
+        yield PreflightFinding(
+            "not-installed", f"{facts.source_name} has no tenantry schema", "run `tenantry init`"
+        )
     elif facts.source_home is None or facts.source_home[0] != facts.source.local.name:
-        yield Finding(
+        yield PreflightFinding(
             "not-here",
             f"tenant {facts.tenant} does not live in {facts.source_name}",
             "check the directory with `tenantry tenants show`",
         )
     if facts.source.local is not None and facts.source.local.name != facts.source_name:
-        yield Finding(
+        yield PreflightFinding(
             "wrong-name",
             f"the database behind {facts.source_name} calls itself {facts.source.local.name}",
             "correct the DSN",
         )
 
 
-def target_identity(facts: Facts) -> Iterator[Finding]:
+def target_identity(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     local = facts.target.local
     if local is None:
         return
     if local.name != facts.target_name:
-        yield Finding(
+        yield PreflightFinding(
             "wrong-name",
             f"the database behind {facts.target_name} calls itself {local.name}",
             "correct the DSN",
         )
     if local.tenant not in (None, facts.tenant):
-        yield Finding(
+        yield PreflightFinding(
             "foreign-stamp",
             f"{facts.target_name} is stamped for tenant {local.tenant}",
             "choose a database of its own for this tenant",
         )
     source = facts.source.local
     if source and (local.setting, local.id_type) != (source.setting, source.id_type):
-        yield Finding(
+        yield PreflightFinding(
             "tenancy-differs",
             f"{facts.target_name} tells tenants apart by {local.setting} ({local.id_type}), "
             f"{facts.source_name} by {source.setting} ({source.id_type})",
@@ -86,64 +90,66 @@ def target_identity(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def privileges(facts: Facts) -> Iterator[Finding]:
+def privileges(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for name, side in _ends(facts):
         role = side.server["role"]
         if side.server["superuser"]:
             continue
         if not side.server["bypasses"]:
-            yield Finding(
+            yield PreflightFinding(
                 "no-bypassrls",
                 f"role {role} on {name} would see no rows of tables with row-level security",
                 f"ALTER ROLE {identifier(role)} BYPASSRLS",
             )
         if not side.server["quiets_triggers"]:
-            yield Finding(
+            yield PreflightFinding(
                 "no-replica-role",
                 f"role {role} on {name} can't keep triggers from firing on copied rows",
                 f"GRANT SET ON PARAMETER session_replication_role TO {identifier(role)}",
             )
         if facts.mechanism is Mechanism.REPLICATION and not side.server["subscribes"]:
-            yield Finding(
+            yield PreflightFinding(
                 "no-subscription",
                 f"role {role} may not subscribe in {name}",
                 f"GRANT pg_create_subscription TO {identifier(role)} (16 and newer), or ALTER ROLE "
                 f"{identifier(role)} SUPERUSER",
             )
         if not side.server["replicates"] and facts.mechanism is Mechanism.REPLICATION:
-            yield Finding(
+            yield PreflightFinding(
                 "no-replication",
                 f"role {role} on {name} may not make replication slots",
                 f"ALTER ROLE {identifier(role)} REPLICATION",
             )
         if not side.server["may_create"]:
-            yield Finding(
+            yield PreflightFinding(
                 "no-create",
                 f"role {role} may not create in {name}",
                 f"GRANT CREATE ON DATABASE {identifier(side.server['database'])} TO {identifier(role)}",
             )
 
 
-def servers(facts: Facts) -> Iterator[Finding]:
+def servers(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for name, side in _ends(facts):
         version = side.server["version"]
         if version < 150000:
-            yield Finding("too-old", f"{name} runs PostgreSQL {version // 10000}", "upgrade it to 15 or newer")
+            yield PreflightFinding(
+                "too-old", f"{name} runs PostgreSQL {version // 10000}", "upgrade it to 15 or newer"
+            )
         elif version < SAFE_MINORS.get(version // 10000, 0):
-            yield Finding(
+            yield PreflightFinding(
                 "unsafe-minor",
                 f"{name} runs {version // 10000}.{version % 10000}, whose logical replication can lose changes",
                 f"update it to {version // 10000}.{SAFE_MINORS[version // 10000] % 10000} or newer",
             )
     source, target = facts.source.server, facts.target.server
     if source["encoding"] != target["encoding"]:
-        yield Finding(
+        yield PreflightFinding(
             "encoding-differs",
             f"encodings differ: {source['encoding']} and {target['encoding']}",
             f"make the target with ENCODING '{source['encoding']}' TEMPLATE template0",
         )
     if _order(source) != _order(target):
-        yield Finding(
+        yield PreflightFinding(
             "collation-differs",
             f"collations differ: {' '.join(_order(source))} and {' '.join(_order(target))}",
             f"make the target with LOCALE '{source['collate']}' TEMPLATE template0 and the same provider",
@@ -156,14 +162,14 @@ def _order(server: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(filter(None, (provider, server["collate"], server["ctype"], server["locale"])))
 
 
-def resources(facts: Facts) -> Iterator[Finding]:
+def resources(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     if facts.mechanism is not Mechanism.REPLICATION:
         return
     wanted = 2 if facts.selection.reference else 1
     for name, side in _ends(facts):
         server = side.server
         if server["wal_level"] != "logical":
-            yield Finding(
+            yield PreflightFinding(
                 "wal-level",
                 f"{name} has wal_level = {server['wal_level']}",
                 "ALTER SYSTEM SET wal_level = 'logical' and restart, or consent to a pause",
@@ -175,14 +181,14 @@ def resources(facts: Facts) -> Iterator[Finding]:
         ):
             free = server[what] - server[f"{what}_used"]
             if free < wanted:
-                yield Finding(
+                yield PreflightFinding(
                     f"no-{what}",
                     f"{name} has {free} of {setting} left, the move needs {wanted}",
                     f"ALTER SYSTEM SET {setting} = {server[what] + wanted} and restart",
                 )
 
 
-def subscriptions(facts: Facts) -> Iterator[Finding]:
+def subscriptions(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Whether the target's server can run the move's subscriptions, and the source's the one of the way back."""
     if facts.mechanism is not Mechanism.REPLICATION:
         return
@@ -194,7 +200,7 @@ def subscriptions(facts: Facts) -> Iterator[Finding]:
     for name, server, processes, origins in ends:
         free = server["processes"] - server["processes_used"]
         if free < processes:
-            yield Finding(
+            yield PreflightFinding(
                 "no-worker-processes",
                 f"{name} has {free} of max_worker_processes left, the move needs {processes}",
                 f"ALTER SYSTEM SET max_worker_processes = {server['processes'] + processes} and restart, "
@@ -203,7 +209,7 @@ def subscriptions(facts: Facts) -> Iterator[Finding]:
         yield from _origins(name, server, origins)
         for setting, timeout in server.get("worker_timeouts", {}).items():
             if timeout:
-                yield Finding(
+                yield PreflightFinding(
                     "worker-timeout",
                     f"{setting} is {timeout} ms for role {server['role']} in {name}: it ends the worker that "
                     f"applies the changes there when {_WORKER_ENDS[setting]}",
@@ -212,7 +218,7 @@ def subscriptions(facts: Facts) -> Iterator[Finding]:
                     refuses=False,
                 )
         if timeout := server.get("slot_timeout", 0):
-            yield Finding(
+            yield PreflightFinding(
                 "slot-timeout",
                 f"{name} takes away replication slots that nobody has read for {timeout} s "
                 "(idle_replication_slot_timeout): with a connection down for longer the move starts again, or its "
@@ -222,7 +228,7 @@ def subscriptions(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _origins(name: str, server: Mapping[str, Any], wanted: int) -> Iterator[Finding]:
+def _origins(name: str, server: Mapping[str, Any], wanted: int) -> Iterator[PreflightFinding]:
     free = max(server["origins"] - server["origins_used"], 0)
     if free >= wanted:
         return
@@ -233,14 +239,14 @@ def _origins(name: str, server: Mapping[str, Any], wanted: int) -> Iterator[Find
             f"GRANT EXECUTE ON FUNCTION pg_show_replication_origin_status() TO {identifier(server['role'])}; "
             f"without, those that are not in use are counted too. If it is true: {fix}"
         )
-    yield Finding("no-origins", f"{name} has {free} of {setting} left, the move needs {wanted}", fix)
+    yield PreflightFinding("no-origins", f"{name} has {free} of {setting} left, the move needs {wanted}", fix)
 
 
-def hidden(facts: Facts) -> Iterator[Finding]:
+def hidden(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for name, side in _ends(facts):
         role, count = side.server["role"], side.server["sessions_hidden"]
         if count:
-            yield Finding(
+            yield PreflightFinding(
                 "sessions-hidden",
                 f"role {role} may not see what {count} sessions on {name} are: whether they write past the fence, "
                 "or take the last of max_worker_processes, can't be told",
@@ -249,15 +255,15 @@ def hidden(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def bypassing(facts: Facts) -> Iterator[Finding]:
+def bypassing(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for who in facts.bypassing:
-        yield Finding(
+        yield PreflightFinding(
             "bypassing-writer",
             f"{who} writes the tenants' tables now, past row-level security and the fence",
             "end it, or let it log in as a role without BYPASSRLS",
         )
     for who in facts.bypassing_open:
-        yield Finding(
+        yield PreflightFinding(
             "bypassing-session",
             f"{who} has a session open, and could write past row-level security and the fence",
             "end it if it writes tenants' rows, or let it log in as a role without BYPASSRLS",
@@ -265,15 +271,15 @@ def bypassing(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def long_running(facts: Facts) -> Iterator[Finding]:
+def long_running(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for gid in facts.source.server["prepared"]:
-        yield Finding(
+        yield PreflightFinding(
             "prepared-transaction",
             f"prepared transaction {gid} holds up the slot until it ends",
             "COMMIT PREPARED or ROLLBACK PREPARED it",
         )
     for who in facts.source.server["long_transactions"]:
-        yield Finding(
+        yield PreflightFinding(
             "long-transaction",
             f"{who}: the slot waits for its end",
             "let it end, or end it with pg_terminate_backend",
@@ -281,9 +287,9 @@ def long_running(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def logins(facts: Facts) -> Iterator[Finding]:
+def logins(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for database, program, said in facts.failed_logins:
-        yield Finding(
+        yield PreflightFinding(
             "login-fails",
             f"{program} can't log in at {database}: {said}",
             f"put the password of the mover's role into the operator_dsn of {database}, or into a password file "
@@ -291,7 +297,7 @@ def logins(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def distributed(facts: Facts) -> Iterator[Finding]:
+def distributed(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Citus keeps rows on its workers: their writes are not in the log that logical replication reads, and rows
     that it brings to a coordinator go past the distribution. Acknowledged writes would be lost."""
     if facts.mechanism is not Mechanism.REPLICATION or not facts.distributed:
@@ -300,18 +306,18 @@ def distributed(facts: Facts) -> Iterator[Finding]:
     for database, table in facts.distributed:
         by_database.setdefault(database, []).append(table)
     for database, tables in by_database.items():
-        yield Finding(
+        yield PreflightFinding(
             "distributed-tables",
             f"Citus distributes {', '.join(tables)} in {database}, which logical replication does not carry",
             f"consent to a copy under the fence: --pause {max(facts.estimate, 1):.0f}s or more",
         )
 
 
-def consent(facts: Facts) -> Iterator[Finding]:
+def consent(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     if facts.mechanism is not Mechanism.COPY:
         return
     if facts.consent is None or facts.consent < facts.estimate:
-        yield Finding(
+        yield PreflightFinding(
             "no-consent",
             f"by a copy under the fence the tenant pauses for about {facts.estimate:.1f} s",
             f"move by logical replication, without --pause; or consent to {max(facts.estimate, 1):.0f}s or more",

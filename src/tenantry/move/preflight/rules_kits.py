@@ -6,24 +6,24 @@ from collections.abc import Iterator, Mapping
 
 from tenantry import kits
 from tenantry.ids import Kind
-from tenantry.move.errors import Finding
-from tenantry.move.preflight.facts import DEFAULT_PLAN, Facts
+from tenantry.move.errors import PreflightFinding
+from tenantry.move.preflight.facts import DEFAULT_PLAN, PreflightFacts
 
 
-def kit_rules(facts: Facts) -> Iterator[Finding]:
+def kit_rules(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """A target that we fill gets the source's kits; one with tables must have them, watching the same tables."""
     if facts.load_schema:
         return
     source, target = facts.source_name, facts.target_name
     for kit in facts.source_kits.installed:
         if kit not in facts.target_kits.installed:
-            yield Finding(
+            yield PreflightFinding(
                 "kit-missing",
                 f"{source} has the kit {kit} and {target} has not",
                 f"run `tenantry init --with {kit}`, then what lets it watch the same tables",
             )
     for kit, statement in sorted(facts.source_kits.watched - facts.target_kits.watched):
-        yield Finding(
+        yield PreflightFinding(
             "kit-not-watching",
             f"the kit {kit} watches a table in {source} that it does not watch in {target}",
             f"run there: {statement}",
@@ -31,7 +31,7 @@ def kit_rules(facts: Facts) -> Iterator[Finding]:
     yield from _other_limits(facts)
 
 
-def _other_limits(facts: Facts) -> Iterator[Finding]:
+def _other_limits(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """A tenant that comes to a shared database finds there what its plan means to everybody."""
     ours, theirs = facts.source_kits, facts.target_kits
     if facts.target_kind is not Kind.SHARED or not {kits.QUOTAS} <= {*ours.installed} & {*theirs.installed}:
@@ -45,7 +45,7 @@ def _other_limits(facts: Facts) -> Iterator[Finding]:
     source, target = _allowed(ours.limits, ours.plan), _allowed(limits, ours.plan)
     for resource in sorted((source.keys() | target.keys()) - ours.exceptions):
         if source.get(resource) != target.get(resource):
-            yield Finding(
+            yield PreflightFinding(
                 "kit-limits-differ",
                 f"the plan {ours.plan} allows {_said(source.get(resource))} {resource} in {facts.source_name}, "
                 f"and {_said(target.get(resource))} in {facts.target_name}, where that then holds for the tenant",

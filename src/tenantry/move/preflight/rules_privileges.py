@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tenantry.ids import Kind
-from tenantry.move.errors import Finding
+from tenantry.move.errors import PreflightFinding
 from tenantry.move.normal_form import normal_form
-from tenantry.move.preflight.facts import Access, Facts, TablePolicy
+from tenantry.move.preflight.facts import Access, PreflightFacts, TablePolicy
 from tenantry.runtime.sqltext import identifier
 
 #: How CREATE TRIGGER's result is told to be anything but enabled (pg_trigger.tgenabled).
 _TRIGGER: Final = {"D": "DISABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 
 
-def privileges_of_tables(facts: Facts) -> Iterator[Finding]:
+def privileges_of_tables(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Whether a target with tables of its own guards them, and lets the product use them, as the source does."""
     if facts.load_schema:
         return
@@ -32,11 +32,11 @@ def privileges_of_tables(facts: Facts) -> Iterator[Finding]:
     yield from _others(facts)
 
 
-def _guards(facts: Facts, table: str, column: str | None) -> Iterator[Finding]:
+def _guards(facts: PreflightFacts, table: str, column: str | None) -> Iterator[PreflightFinding]:
     ours, theirs = facts.source_access, facts.target_access
     if (table, "ENABLE") not in ours.guards:
         if column is not None and facts.target_kind is Kind.SHARED and (table, "ENABLE") not in theirs.guards:
-            yield Finding(
+            yield PreflightFinding(
                 "policy-differs",
                 f"{table} has no row-level security at either end: in {facts.target_name} every tenant could read "
                 "every row",
@@ -60,14 +60,16 @@ def _guards(facts: Facts, table: str, column: str | None) -> Iterator[Finding]:
         problem += f"no {' and no '.join(lacking)} ROW LEVEL SECURITY there"
     if not same:
         problem += "; " * bool(lacking) + f"policies {_told(wanted)} here, {_told(found)} there"
-    yield Finding("policy-differs", problem, _fix(facts, table, lacking), refuses=bool(lacking) or not standard)
+    yield PreflightFinding(
+        "policy-differs", problem, _fix(facts, table, lacking), refuses=bool(lacking) or not standard
+    )
 
 
 def _told(policies: dict[str, TablePolicy]) -> str:
     return ", ".join(f"{name} USING ({policy.using})" for name, policy in sorted(policies.items())) or "none"
 
 
-def _fix(facts: Facts, table: str, lacking: Sequence[str]) -> str:
+def _fix(facts: PreflightFacts, table: str, lacking: Sequence[str]) -> str:
     if facts.target_kind is Kind.SHARED:
         # The source's policies guard one tenant, and may be looser than many need.
         return f"run `tenantry rls apply --database {facts.target_name}`, or bring both schemas to one version"
@@ -82,7 +84,7 @@ def _fix(facts: Facts, table: str, lacking: Sequence[str]) -> str:
     return "; ".join(statements)
 
 
-def _triggers(facts: Facts, table: str) -> Iterator[Finding]:
+def _triggers(facts: PreflightFacts, table: str) -> Iterator[PreflightFinding]:
     told = {normal_form(line[3]): line[3] for line in facts.source_access.triggers if line[0] == table}
     ours = {(*line[1:3], normal_form(line[3])) for line in facts.source_access.triggers if line[0] == table}
     theirs = {(*line[1:3], normal_form(line[3])) for line in facts.target_access.triggers if line[0] == table}
@@ -94,14 +96,14 @@ def _triggers(facts: Facts, table: str) -> Iterator[Finding]:
         how = _TRIGGER.get(enabled, "" if made else "ENABLE")
         if how:
             made.append(f"ALTER TABLE {table} {how} TRIGGER {identifier(name)}")
-        yield Finding(
+        yield PreflightFinding(
             "trigger-differs",
             f"trigger {name} of {table} is missing in {facts.target_name}, or another there",
             "; ".join(made),
             refuses=enabled != "D",
         )
     for name in sorted(named - {name for name, _, _ in ours}):
-        yield Finding(
+        yield PreflightFinding(
             "trigger-differs",
             f"trigger {name} of {table} is in {facts.target_name} only, and will fire for the tenant's writes",
             f"DROP TRIGGER {identifier(name)} ON {table}, if it is not meant",
@@ -109,7 +111,7 @@ def _triggers(facts: Facts, table: str) -> Iterator[Finding]:
         )
 
 
-def _grants(facts: Facts) -> Iterator[Finding]:
+def _grants(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """What the application may do here, and not there.
 
     Roles are compared by name. Where another role may do all of it that is the application's there only, the
@@ -121,7 +123,7 @@ def _grants(facts: Facts) -> Iterator[Finding]:
         wants = {line[:2] for line in ours.may if line.role == role and _is_there(line.on, theirs)}
         instead = any(not wants - {line[:2] for line in theirs.may if line.role == other} for other in others)
         if role not in facts.target.server["roles"]:
-            yield Finding(
+            yield PreflightFinding(
                 "role-missing",
                 f"the application's role {role} is missing at {facts.target_name}",
                 f"CREATE ROLE {identifier(role)} there, as pg_dumpall --roles-only shows it",
@@ -131,7 +133,7 @@ def _grants(facts: Facts) -> Iterator[Finding]:
         has = {line[:2] for line in theirs.may if line.role == role}
         lacking = {line for line in wants - has if _counts(line, wants)}
         if lacking:
-            yield Finding(
+            yield PreflightFinding(
                 "grant-missing",
                 f"role {role} may not do in {facts.target_name} what it may in {facts.source_name}: "
                 f"{', '.join(f'{what} on {on}' for on, what in sorted(lacking))}",
@@ -160,7 +162,7 @@ def _grant(lacking: set[tuple[str, str]], role: str) -> str:
     )
 
 
-def _others(facts: Facts) -> Iterator[Finding]:
+def _others(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Grants to roles that are not the application's: reports, exports. The product does without them."""
     ours, theirs = facts.source_access, facts.target_access
     lost: dict[str, set[tuple[str, str]]] = {}
@@ -168,7 +170,7 @@ def _others(facts: Facts) -> Iterator[Finding]:
         if line.role not in (*ours.roles, *theirs.roles):
             lost.setdefault(line.role, set()).add((line.on, line.privilege))
     for role, lines in sorted(lost.items()):
-        yield Finding(
+        yield PreflightFinding(
             "grant-missing",
             f"role {role} was granted things in {facts.source_name} that it was not in {facts.target_name}",
             _grant(lines, role),

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tenantry.move.catalog import Table
-from tenantry.move.errors import Finding
+from tenantry.move.errors import PreflightFinding
 from tenantry.move.plan import fitting_identity
-from tenantry.move.preflight.facts import Facts, PublishedTable
+from tenantry.move.preflight.facts import PreflightFacts, PublishedTable
 from tenantry.runtime.sqltext import identifier
 
 
-def foreign_publications(facts: Facts) -> Iterator[Finding]:
+def foreign_publications(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Publications that would make everybody's UPDATE and DELETE fail once the move has set the identities."""
     for table, column in facts.selection.tenant:
         name = fitting_identity(table, column)
@@ -37,13 +37,13 @@ def foreign_publications(facts: Facts) -> Iterator[Finding]:
 
 def _finding(
     table: Table, each: PublishedTable, identity: Sequence[str], unlisted: Sequence[str], outside: Sequence[str]
-) -> Finding:
+) -> PreflightFinding:
     said = []
     if each.listed and (unlisted or table.identity == "f"):
         said.append("a list of columns that " + (f"lacks {', '.join(unlisted)}" if unlisted else "it can't have"))
     if outside:
         said.append(f"a filter on {', '.join(outside)}, outside it")
-    return Finding(
+    return PreflightFinding(
         "publication-differs",
         f"publication {each.publication} of {each.database} has {each.part} with {' and '.join(said)}: beside the "
         f"move's replica identity ({', '.join(identity)}) every tenant's UPDATE and DELETE would fail",

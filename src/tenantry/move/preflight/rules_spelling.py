@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tenantry.move.errors import Finding
-from tenantry.move.preflight.facts import PATIENCE, Facts
+from tenantry.move.errors import PreflightFinding
+from tenantry.move.preflight.facts import PATIENCE, PreflightFacts
 from tenantry.runtime.sqltext import identifier, literal
 
 
-def spelling(facts: Facts) -> Iterator[Finding]:
+def spelling(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Whether all rows that are meant as the tenant's are."""
     for one in facts.misspelt:
         rows = f"SELECT * FROM {one.table} WHERE {one.where}"  # noqa: S608  quoted
         if one.rows is None:
-            yield Finding(
+            yield PreflightFinding(
                 "spelling-unchecked",
                 f"it is not known whether rows of {one.table} spell {facts.tenant} otherwise in {one.column}: to "
                 f"look takes longer than {PATIENCE:g} s",
@@ -22,7 +22,7 @@ def spelling(facts: Facts) -> Iterator[Finding]:
                 refuses=False,
             )
             continue
-        yield Finding(
+        yield PreflightFinding(
             "id-spelt-otherwise",
             f"{one.rows} row{'s' * (one.rows != 1)} of {one.table} spell{'s' * (one.rows == 1)} {facts.tenant} "
             f"otherwise in {one.column}: nobody sees such rows, and they would stay; this lists them: {rows}",

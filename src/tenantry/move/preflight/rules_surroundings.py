@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from tenantry.move.errors import Finding
+from tenantry.move.errors import PreflightFinding
 from tenantry.move.normal_form import normal_form
-from tenantry.move.preflight.facts import Facts
+from tenantry.move.preflight.facts import PreflightFacts
 from tenantry.move.surroundings import Surrounding, missing_settings, of_kind, roles_with_settings
 from tenantry.runtime.sqltext import identifier
 
@@ -29,14 +29,14 @@ _DUMPED: Final = (
 _TOLD: Final = 5
 
 
-def surroundings(facts: Facts) -> Iterator[Finding]:
+def surroundings(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Everything beside the tables that the target would lack."""
     yield from _settings(facts)
     yield from _extensions(facts)
     yield from _streams(facts)
     objects = of_kind(facts.source_surroundings, "large objects")
     if objects and not any(c.oid_type for table, _ in facts.selection.tenant for c in table.columns):
-        yield Finding(
+        yield PreflightFinding(
             "large-objects-stay",
             f"{facts.source_name} has {min(objects)} large objects, and no column says whose: none is carried",
             "keep what is a tenant's in bytea columns",
@@ -47,7 +47,7 @@ def surroundings(facts: Facts) -> Iterator[Finding]:
             yield from _of_kind(facts, kind)
 
 
-def _settings(facts: Facts) -> Iterator[Finding]:
+def _settings(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Settings that sessions begin with: of the application's roles, and of others that have some."""
     ours, theirs = facts.source_surroundings, facts.target_surroundings
     setting = facts.source.local.setting if facts.source.local else ""
@@ -58,7 +58,7 @@ def _settings(facts: Facts) -> Iterator[Finding]:
         lacking = sorted({role for role, _, _ in facts.creation.role_settings} - {mover["role"]})
         if lacking and not (mover["superuser"] or mover["creates_roles"]):
             names = ", ".join(map(identifier, lacking))
-            yield Finding(
+            yield PreflightFinding(
                 "no-createrole",
                 f"role {mover['role']} may not give {', '.join(lacking)} the settings in the new database that "
                 f"{facts.source_name} has for them",
@@ -68,7 +68,7 @@ def _settings(facts: Facts) -> Iterator[Finding]:
         return
     for roles, refuses in ((application, True), (others, False)):
         for one in missing_settings(ours, theirs, roles, but=setting):
-            yield Finding(
+            yield PreflightFinding(
                 "setting-differs",
                 f"sessions of role {one.role} in {facts.source_name} begin with {one.name} = {one.value}, in "
                 f"{facts.target_name} they do not",
@@ -77,24 +77,24 @@ def _settings(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _extensions(facts: Facts) -> Iterator[Finding]:
+def _extensions(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     ours, theirs = of_kind(facts.source_surroundings, "extension"), of_kind(facts.target_surroundings, "extension")
     if facts.load_schema:
         return  # brought by the dump, and told by the rule of extensions where the server has none
     for name, line in ours.items():
         if name not in theirs:
-            yield Finding(
+            yield PreflightFinding(
                 "extension-missing",
                 f"extension {name} of {facts.source_name} is not installed in {facts.target_name}",
                 line.make,
             )
 
 
-def _streams(facts: Facts) -> Iterator[Finding]:
+def _streams(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """What else reads or writes the tables by replication, and would not follow the tenant."""
     tenant = {table.quoted for table, _ in facts.selection.tenant}
     for name in of_kind(facts.source_surroundings, "publication"):
-        yield Finding(
+        yield PreflightFinding(
             "publication-stays",
             f"who reads publication {name} of {facts.source_name} gets nothing of what the tenant does at "
             f"{facts.target_name}",
@@ -104,7 +104,7 @@ def _streams(facts: Facts) -> Iterator[Finding]:
     for name, line in of_kind(facts.source_surroundings, "subscription").items():
         fed = sorted(tenant & set(line.value.split("\n")))
         if fed:
-            yield Finding(
+            yield PreflightFinding(
                 "fed-by-subscription",
                 f"subscription {name} of {facts.source_name} writes {', '.join(fed)} past the fence: what it "
                 "brings for the tenant after the flip stays behind",
@@ -112,7 +112,7 @@ def _streams(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _of_kind(facts: Facts, kind: str) -> Iterator[Finding]:
+def _of_kind(facts: PreflightFacts, kind: str) -> Iterator[PreflightFinding]:
     ours, theirs = of_kind(facts.source_surroundings, kind), of_kind(facts.target_surroundings, kind)
     same_major = facts.source.server["version"] // 10000 == facts.target.server["version"] // 10000
     known = {line.name for line in facts.target_definitions if line.kind == "function"}
@@ -130,7 +130,7 @@ def _of_kind(facts: Facts, kind: str) -> Iterator[Finding]:
     word = f"{facts.target_name} lacks them, or has others"
     if kind == "owner":
         word = "others are the owners there"
-    yield Finding(
+    yield PreflightFinding(
         "surroundings-differ",
         f"{kind}s of {facts.source_name}: {names}{more}: {word}",
         "; ".join(_made(line, there=line.name in theirs) for line in lacking if line.make)

@@ -6,33 +6,33 @@ from collections.abc import Iterator
 from typing import Final
 
 from tenantry.move.definitions import differences
-from tenantry.move.errors import Finding
-from tenantry.move.preflight.facts import Facts
+from tenantry.move.errors import PreflightFinding
+from tenantry.move.preflight.facts import PreflightFacts
 from tenantry.runtime.sqltext import identifier
 
 #: Differences of definitions that are told one by one.
 _TOLD: Final = 20
 
 
-def creation(facts: Facts) -> Iterator[Finding]:
+def creation(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Whether the target can be made on its server."""
     made, server = facts.creation, facts.target.server
     if made is None:
         return
     if not (server["superuser"] or server["creates_databases"]):
-        yield Finding(
+        yield PreflightFinding(
             "no-createdb",
             f"role {server['role']} may not create database {made.name} on the server of {facts.target_name}",
             f"ALTER ROLE {identifier(server['role'])} CREATEDB, or create the database yourself",
         )
     if made.provider == "b" and server["version"] < 170000:
-        yield Finding(
+        yield PreflightFinding(
             "collation-differs",
             f"the source's locale is PostgreSQL's own, which {facts.target_name} is too old for",
             "create on a server of PostgreSQL 17 or newer",
         )
     elif made.provider == "c" and made.collate not in server["locales"]:
-        yield Finding(
+        yield PreflightFinding(
             "locale-unknown",
             f"the server of {facts.target_name} may not have the locale {made.collate}: nothing there uses it",
             f"see that its machine has it (`locale -a`); {made.name} can't be created otherwise",
@@ -40,20 +40,20 @@ def creation(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def disk(facts: Facts) -> Iterator[Finding]:
+def disk(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Whether the data fits, as far as that can be known."""
     room = facts.disk_space
     if room.free is None:
         return
     if room.free < room.needed:
-        yield Finding(
+        yield PreflightFinding(
             "no-disk",
             f"{facts.target_name} has {_size(room.free)} free ({room.origin}), the copy takes about "
             f"{_size(room.needed)}",
             "make room there, or raise the limit (`disk:` of the database or its server)",
         )
     elif room.free < room.needed * 1.2 + room.log:
-        yield Finding(
+        yield PreflightFinding(
             "disk-tight",
             f"{facts.target_name} has {_size(room.free)} free ({room.origin}): about {_size(room.needed)} "
             f"are needed, and up to {_size(room.log)} for the write-ahead log",
@@ -72,11 +72,11 @@ def _size(size: int) -> str:
     return f"{value:.3g} {unit}"
 
 
-def target_schema(facts: Facts) -> Iterator[Finding]:
+def target_schema(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     if facts.load_schema:
         if facts.pg_dump is None:
             major = facts.source.server["version"] // 10000
-            yield Finding(
+            yield PreflightFinding(
                 "no-pg-dump",
                 f"{facts.target_name} has no tables and no pg_dump of {major} or newer was found",
                 f"install postgresql-client-{major}, or load the schema yourself",
@@ -87,27 +87,27 @@ def target_schema(facts: Facts) -> Iterator[Finding]:
         fix = "bring both schemas to one version"
         if difference.fix:
             fix += f"; as {facts.source_name} has it: {'; '.join(difference.fix)}"
-        yield Finding("schema-differs", difference.told(facts.source_name, facts.target_name), fix)
+        yield PreflightFinding("schema-differs", difference.told(facts.source_name, facts.target_name), fix)
     if len(both) > _TOLD:
-        yield Finding(
+        yield PreflightFinding(
             "schema-differs",
             f"{len(both) - _TOLD} more definitions of {facts.target_name} differ",
             "bring both schemas to one version",
         )
 
 
-def extensions(facts: Facts) -> Iterator[Finding]:
+def extensions(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     theirs = dict(line.split(" ", 1) for line in facts.target.server["extensions"])
     for line in facts.source.server["extensions"]:
         name, version = line.split(" ", 1)
         if facts.load_schema and name not in theirs and name not in facts.target.server["available"]:
-            yield Finding(
+            yield PreflightFinding(
                 "extension-missing",
                 f"extension {name} is not installed on the server of {facts.target_name}",
                 f"install its package there, so that CREATE EXTENSION {name} works",
             )
         if name in theirs and theirs[name] != version:
-            yield Finding(
+            yield PreflightFinding(
                 "extension-differs",
                 f"extension {name} is {version} here and {theirs[name]} at the target",
                 f"ALTER EXTENSION {name} UPDATE",
@@ -115,33 +115,33 @@ def extensions(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def roles(facts: Facts) -> Iterator[Finding]:
+def roles(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     if not facts.load_schema:
         return
     wanted = set(facts.source.server["holders"])
     for table in (*(t for t, _ in facts.selection.tenant), *facts.selection.reference):
         wanted |= {table.owner, *table.grantees}
     for role in sorted(wanted - set(facts.target.server["roles"])):
-        yield Finding(
+        yield PreflightFinding(
             "role-missing",
             f"role {role} owns or may use something in {facts.source_name} and is missing at {facts.target_name}",
             f"CREATE ROLE {identifier(role)} there, as pg_dumpall --roles-only shows it",
         )
 
 
-def emptiness(facts: Facts) -> Iterator[Finding]:
+def emptiness(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     for name in facts.occupied:
-        yield Finding(
+        yield PreflightFinding(
             "target-not-empty",
             f"{name} at {facts.target_name} holds rows already",
             "choose an empty database, or `tenantry moves abort` the move that left them",
         )
 
 
-def feeding(facts: Facts) -> Iterator[Finding]:
+def feeding(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     """Whether the copy of the reference tables would be copied on, to where those rows are already."""
     if facts.selection.reference and facts.feeds:
-        yield Finding(
+        yield PreflightFinding(
             "target-feeds-others",
             f"{facts.target_name} keeps the reference tables of another database in step "
             f"({', '.join(facts.feeds)}), which would get every row of them twice",

@@ -41,7 +41,7 @@ from tenantry.move.preflight import (
     read_spelling,
     read_surroundings,
 )
-from tenantry.move.preflight.facts import Access, Facts, FailedLogin, Hardening, Kits
+from tenantry.move.preflight.facts import Access, FailedLogin, Hardening, Kits, PreflightFacts
 from tenantry.move.preflight.judge import judge
 from tenantry.move.preflight.read_side import read_side
 from tenantry.move.preflight.readiness import read_stale
@@ -125,7 +125,7 @@ async def survey(
         reads = _sees_rows(ours) and _owns_all(selection)
         shaped = await read_definitions(at_target, names) if exists else ()
         program = pg_dump or await find_pg_dump(ours.server["version"] // 10000)
-        facts = Facts(
+        facts = PreflightFacts(
             tenant=tenant,
             source_name=source.name,
             target_name=target.name,

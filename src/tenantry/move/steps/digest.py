@@ -40,7 +40,7 @@ class Digest(NamedTuple):
         return Digest(self.rows + other.rows, self.sum + other.sum)
 
 
-class Seen(NamedTuple):
+class ShownRow(NamedTuple):
     """A row, as it is told to people."""
 
     name: str
@@ -65,7 +65,7 @@ class Chunks(NamedTuple):
             yield [f"t.ctid {sign} '({page},0)'::tid" for sign, page in pairs if page is not None]
 
 
-class Side:
+class TableSide:
     """One table on one side, in the snapshot of a session."""
 
     def __init__(
@@ -87,7 +87,9 @@ class Side:
         self._where = ["true" if whole else f"{self._column} = {self._tenant}"]
 
     @classmethod
-    async def open(cls, connection: Connection, tenant: str, table: TablePlan, size: int, *, whole: bool) -> Side:
+    async def open(
+        cls, connection: Connection, tenant: str, table: TablePlan, size: int, *, whole: bool
+    ) -> TableSide:
         """Look at the table.
 
         Args:
@@ -121,14 +123,14 @@ class Side:
         )
         return {row["bucket"]: Digest(row["rows"], int(row["sum"])) for row in rows}
 
-    async def list(self, number: int, buckets: Sequence[int]) -> list[Seen]:
+    async def list(self, number: int, buckets: Sequence[int]) -> list[ShownRow]:
         """The rows of some buckets."""
         rows = await self._connection.fetch(
             f"SELECT {self._label if self._table.key else self._key} AS name, {self._label}, {self._hash} "  # noqa: S608  quoted
             f"FROM {self._from()} AND {self._bucket(number)} = ANY($1::bigint[])",
             list(buckets),
         )
-        return [Seen(*row.values()) for row in rows]
+        return [ShownRow(*row.values()) for row in rows]
 
     @property
     def _hash(self) -> str:

@@ -26,7 +26,7 @@ from tenantry.move.progress import Compared
 from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.shape import read_definitions
 from tenantry.move.steps import catch_up, fence_timeout
-from tenantry.move.steps.digest import Digest, Seen, Side
+from tenantry.move.steps.digest import Digest, ShownRow, TableSide
 from tenantry.move.steps.fence import reason as fence_reason
 from tenantry.move.steps.fence import take_lock
 from tenantry.move.steps.retry import OutOfAttempts, attempts
@@ -141,7 +141,7 @@ async def compare_table(
     """Compare one table. Returns its rows here, and what differs."""
     sides = await asyncio.gather(
         *(
-            Side.open(
+            TableSide.open(
                 connection,
                 context.plan.tenant,
                 table,
@@ -177,7 +177,7 @@ def _is_whole(context: MoveContext, table: TablePlan, place: Endpoint) -> bool:
     return not table.column or (place == context.target and place.kind is Kind.DEDICATED)
 
 
-async def _narrow(sides: Sequence[Side], rows: int, places: tuple[str, str]) -> list[str]:
+async def _narrow(sides: Sequence[TableSide], rows: int, places: tuple[str, str]) -> list[str]:
     """Name rows that differ."""
     number = 1
     while number < _BUCKETS and number * _BUCKET < rows:
@@ -203,9 +203,9 @@ def differing(ours: Mapping[int, Digest], theirs: Mapping[int, Digest]) -> list[
     return chosen
 
 
-def tell_apart(ours: Sequence[Seen], theirs: Sequence[Seen], places: tuple[str, str]) -> list[str]:
+def tell_apart(ours: Sequence[ShownRow], theirs: Sequence[ShownRow], places: tuple[str, str]) -> list[str]:
     """Say in words which rows differ, and how. `places`: the names of the two databases."""
-    rows: dict[str, tuple[list[Seen], list[Seen]]] = defaultdict(lambda: ([], []))
+    rows: dict[str, tuple[list[ShownRow], list[ShownRow]]] = defaultdict(lambda: ([], []))
     for side, seen in enumerate((ours, theirs)):
         for row in seen:
             rows[row.name][side].append(row)

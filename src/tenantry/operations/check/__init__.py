@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached, gather
-from tenantry.operations.check.rules import ERROR, Finding, judge, of_moves
+from tenantry.operations.check.rules import ERROR, CheckFinding, judge, of_moves
 from tenantry.operations.context import Context
 from tenantry.operations.moves import Moves
 
-__all__ = ["CheckReport", "DatabaseFacts", "Finding", "FleetFacts", "Reached", "check"]
+__all__ = ["CheckFinding", "CheckReport", "DatabaseFacts", "FleetFacts", "Reached", "check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class CheckReport:
     """What was looked at, and what was found."""
 
     facts: FleetFacts
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckFinding, ...]
     """The errors first; without those that were accepted."""
-    accepted: tuple[Finding, ...] = ()
+    accepted: tuple[CheckFinding, ...] = ()
     stale: tuple[str, ...] = ()
     """Keys that were accepted and are not found."""
 

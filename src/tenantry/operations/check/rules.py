@@ -13,7 +13,7 @@ from tenantry.config import Config
 from tenantry.errors import TenantryError
 from tenantry.isolation.audit.rules.tn502_server_outdated import FIXES
 from tenantry.move import State
-from tenantry.move.errors import Finding as MoveFinding
+from tenantry.move.errors import PreflightFinding as MoveFinding
 from tenantry.move.errors import in_words
 from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached
 
@@ -40,7 +40,7 @@ _SAFE_MODES: Final = ("require", "verify-ca", "verify-full")
 _LOCAL: Final = ("", "localhost", "127.0.0.1", "[::1]")
 
 
-class Finding(NamedTuple):
+class CheckFinding(NamedTuple):
     """Something that an operator should know."""
 
     database: str
@@ -57,7 +57,7 @@ class Finding(NamedTuple):
         return f"{self.code} {self.database}"
 
 
-def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
+def judge(facts: FleetFacts, config: Config, processes: int) -> list[CheckFinding]:
     """Everything that is wrong, the database's name first."""
     found = [*_control(facts, config)]
     for one in facts.databases:
@@ -75,33 +75,35 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[Finding]:
     return sorted(set(found), key=lambda finding: (order[finding.severity], finding))
 
 
-def of_moves(found: Mapping[str, tuple[MoveFinding, ...] | TenantryError]) -> list[Finding]:
+def of_moves(found: Mapping[str, tuple[MoveFinding, ...] | TenantryError]) -> list[CheckFinding]:
     """What preflight would say of each database, with preflight's own codes; an error where it would refuse."""
-    told: list[Finding] = []
+    told: list[CheckFinding] = []
     for database, findings in found.items():
         if isinstance(findings, TenantryError):
             told.append(
-                Finding(database, WARNING, "moves-unchecked", str(findings), "see the database's operator_dsn")
+                CheckFinding(
+                    database, WARNING, "moves-unchecked", str(findings), "see the database's operator_dsn"
+                )
             )
             continue
         told += [
-            Finding(database, ERROR if one.refuses else WARNING, one.code, one.problem, one.fix)
+            CheckFinding(database, ERROR if one.refuses else WARNING, one.code, one.problem, one.fix)
             for one in findings
         ]
     return told
 
 
-def _control(facts: FleetFacts, config: Config) -> Iterator[Finding]:
+def _control(facts: FleetFacts, config: Config) -> Iterator[CheckFinding]:
     control, listen = facts.control, facts.listen
     yield from _poolers("control", control, "control.dsn")
     if control.error is not None:
         if not control.statement_pooler:
-            yield Finding("control", ERROR, "unreachable", control.error, "see that it runs, and the DSN")
+            yield CheckFinding("control", ERROR, "unreachable", control.error, "see that it runs, and the DSN")
         return
     if listen is not None and listen.error is not None:
-        yield Finding("control", ERROR, "direct-unreachable", listen.error, "see control.direct_dsn")
+        yield CheckFinding("control", ERROR, "direct-unreachable", listen.error, "see control.direct_dsn")
     if (listen or control).pooled:
-        yield Finding(
+        yield CheckFinding(
             "control",
             WARNING,
             "control-pooled",
@@ -116,32 +118,32 @@ def _control(facts: FleetFacts, config: Config) -> Iterator[Finding]:
             yield from _plaintext("control", f"control.{key}", dsn.get_secret_value())
 
 
-def _reachable(one: DatabaseFacts) -> Iterator[Finding]:
+def _reachable(one: DatabaseFacts) -> Iterator[CheckFinding]:
     name = one.database.name
     if one.router.missing and one.database.reference.startswith("server:"):
         fix = f"`tenantry promote TENANT --to {name}` creates it"
-        yield Finding(name, WARNING, "not-created", "it is registered, but not there yet", fix)
+        yield CheckFinding(name, WARNING, "not-created", "it is registered, but not there yet", fix)
         return
     yield from _poolers(name, one.router, "its dsn")
     if one.router.error is not None and not one.router.statement_pooler:
-        yield Finding(name, ERROR, "unreachable", one.router.error, "see that it runs, and the DSN")
+        yield CheckFinding(name, ERROR, "unreachable", one.router.error, "see that it runs, and the DSN")
     if one.router.replica:
-        yield Finding(name, ERROR, "read-only", "its dsn leads to a standby", "point it at the primary")
+        yield CheckFinding(name, ERROR, "read-only", "its dsn leads to a standby", "point it at the primary")
     if one.operator is None and one.direct is None:
         fix = f"set databases.{name}.operator_dsn, or --operator-env"
-        yield Finding(name, WARNING, "no-operator", "init, suspend and moves can't reach it", fix)
+        yield CheckFinding(name, WARNING, "no-operator", "init, suspend and moves can't reach it", fix)
     for code, reached in (("operator", one.operator), ("direct", one.direct)):
         if reached is not None and reached.error is not None:
-            yield Finding(name, ERROR, f"{code}-unreachable", reached.error, f"see its {code}_dsn")
+            yield CheckFinding(name, ERROR, f"{code}-unreachable", reached.error, f"see its {code}_dsn")
     if one.direct is not None and one.direct.pooled:
-        yield Finding(
+        yield CheckFinding(
             name, ERROR, "direct-pooled", "its direct_dsn goes through a pooler", "name the server itself"
         )
 
 
-def _poolers(name: str, reached: Reached, what: str) -> Iterator[Finding]:
+def _poolers(name: str, reached: Reached, what: str) -> Iterator[CheckFinding]:
     if reached.statement_pooler:
-        yield Finding(
+        yield CheckFinding(
             name,
             ERROR,
             "statement-pooler",
@@ -150,34 +152,36 @@ def _poolers(name: str, reached: Reached, what: str) -> Iterator[Finding]:
         )
 
 
-def _role(one: DatabaseFacts) -> Iterator[Finding]:
+def _role(one: DatabaseFacts) -> Iterator[CheckFinding]:
     for problem, fix in one.router.role_problems:
-        yield Finding(one.database.name, ERROR, "unsafe-role", f"role {one.router.role}: {problem}", fix)
+        yield CheckFinding(one.database.name, ERROR, "unsafe-role", f"role {one.router.role}: {problem}", fix)
 
 
-def _two_roles(one: DatabaseFacts, facts: FleetFacts) -> Iterator[Finding]:
+def _two_roles(one: DatabaseFacts, facts: FleetFacts) -> Iterator[CheckFinding]:
     """The scopes' role and the directory's are apart."""
     role, name, control = one.router.role, one.database.name, facts.control
     fix = f"give control.dsn a role of its own, run `tenantry init`, restart the routers; then take from {role} "
     for access in one.router.control_access:
         problem = f"role {role} {access}"
-        yield Finding(name, ERROR, "one-role", problem, f"{fix}what `tenantry rls audit` names (TN413)")
+        yield CheckFinding(name, ERROR, "one-role", problem, f"{fix}what `tenantry rls audit` names (TN413)")
     if one.router.control_access or control.cluster is None or control.cluster != one.router.cluster:
         return
     if role == control.role or role in control.directory_roles:
         problem = (
             f"role {role} serves scopes and may use the control tables: who has its password has every tenant"
         )
-        yield Finding(
+        yield CheckFinding(
             name, WARNING, "one-role", problem, f"{fix}its rights in the control database (docs/roles.md)"
         )
 
 
-def _schema(one: DatabaseFacts, config: Config) -> Iterator[Finding]:
+def _schema(one: DatabaseFacts, config: Config) -> Iterator[CheckFinding]:
     name, reached = one.database.name, one.router
     known = next((r for r in (one.direct, one.operator, reached) if r and r.schema is not None), None)
     if reached.error is None and not reached.installed:
-        yield Finding(name, ERROR, "not-installed", "the tenantry schema is not installed", "run `tenantry init`")
+        yield CheckFinding(
+            name, ERROR, "not-installed", "the tenantry schema is not installed", "run `tenantry init`"
+        )
         return
     if known is None:
         return
@@ -188,19 +192,21 @@ def _schema(one: DatabaseFacts, config: Config) -> Iterator[Finding]:
         yield from _functions(name, known, "data", schema.Identity(name, tenancy.setting, tenancy.type))
 
 
-def _version(name: str, version: int | None, side: str) -> Iterator[Finding]:
+def _version(name: str, version: int | None, side: str) -> Iterator[CheckFinding]:
     ours = schema.migrations(side)[-1].number
     if version == 0:
-        yield Finding(name, ERROR, "not-installed", "the tenantry schema is not installed", "run `tenantry init`")
+        yield CheckFinding(
+            name, ERROR, "not-installed", "the tenantry schema is not installed", "run `tenantry init`"
+        )
     elif version is not None and version < ours:
         problem = f"its schema is at {version}, this tenantry knows {ours}"
-        yield Finding(name, ERROR, "schema-old", problem, "run `tenantry init`")
+        yield CheckFinding(name, ERROR, "schema-old", problem, "run `tenantry init`")
     elif version is not None and version > ours:
         problem = f"its schema is at {version}, newer than the {ours} of this tenantry"
-        yield Finding(name, WARNING, "schema-new", problem, "upgrade tenantry here")
+        yield CheckFinding(name, WARNING, "schema-new", problem, "upgrade tenantry here")
 
 
-def _functions(name: str, known: Reached, side: str, identity: schema.Identity | None) -> Iterator[Finding]:
+def _functions(name: str, known: Reached, side: str, identity: schema.Identity | None) -> Iterator[CheckFinding]:
     """Functions of another version, where the tables are of ours: a release may change nothing else."""
     if known.functions is None or known.schema != schema.migrations(side)[-1].number:
         return
@@ -209,10 +215,10 @@ def _functions(name: str, known: Reached, side: str, identity: schema.Identity |
     if checksum != ours:
         problem = f"its functions are of another version ({checksum}) than this tenantry's ({ours})"
         fix = "run `tenantry init`, by the newer of the two"
-        yield Finding(name, ERROR, "functions-differ", problem, fix)
+        yield CheckFinding(name, ERROR, "functions-differ", problem, fix)
 
 
-def _identity(one: DatabaseFacts, local: dict[str, object], config: Config) -> Iterator[Finding]:
+def _identity(one: DatabaseFacts, local: dict[str, object], config: Config) -> Iterator[CheckFinding]:
     wanted = {
         "name": one.database.name,
         "kind": one.database.kind.value,
@@ -222,29 +228,29 @@ def _identity(one: DatabaseFacts, local: dict[str, object], config: Config) -> I
     }
     if local.get("citus_came_later"):
         problem = "Citus was installed after the tenantry schema, whose settings do not reach its workers"
-        yield Finding(one.database.name, ERROR, "citus-later", problem, "run `tenantry init`")
+        yield CheckFinding(one.database.name, ERROR, "citus-later", problem, "run `tenantry init`")
     for key, value in wanted.items():
         if local.get(key, value) != value:
             problem = f"it was installed with {key} {local[key]}, the configuration says {value}"
             fix = "check the DSN: it may lead elsewhere" if key == "name" else "correct it, or run `tenantry init`"
-            yield Finding(one.database.name, ERROR, "differs", problem, fix)
+            yield CheckFinding(one.database.name, ERROR, "differs", problem, fix)
 
 
-def _tls(one: DatabaseFacts) -> Iterator[Finding]:
+def _tls(one: DatabaseFacts) -> Iterator[CheckFinding]:
     for key in ("dsn", "operator_dsn", "direct_dsn"):
         dsn = getattr(one.database, key)
         if dsn is not None:
             yield from _plaintext(one.database.name, key, dsn)
 
 
-def _plaintext(name: str, key: str, dsn: str) -> Iterator[Finding]:
+def _plaintext(name: str, key: str, dsn: str) -> Iterator[CheckFinding]:
     parts = urlsplit(dsn)
     hosts = [host if host.endswith("]") else host.partition(":")[0] for host in _hosts(parts.netloc)]
     query = parse_qs(parts.query)
     hosts += [host for value in query.get("host", ()) for host in value.split(",")]
     remote = [host for host in hosts if host not in _LOCAL and not host.startswith(("/", "%2F"))]
     if remote and query.get("sslmode", ["prefer"])[-1] not in _SAFE_MODES:
-        yield Finding(
+        yield CheckFinding(
             name,
             WARNING,
             "no-tls",
@@ -260,7 +266,7 @@ def _hosts(netloc: str) -> list[str]:
     ]
 
 
-def _servers(facts: FleetFacts) -> Iterator[Finding]:
+def _servers(facts: FleetFacts) -> Iterator[CheckFinding]:
     named = [("control", facts.control)] + [(one.database.name, one.router) for one in facts.databases]
     for name, reached in named:
         if reached.error is not None:
@@ -268,20 +274,22 @@ def _servers(facts: FleetFacts) -> Iterator[Finding]:
         major, minor = divmod(reached.version, 10_000)
         if major < OLDEST:
             problem = f"PostgreSQL {reached.version_text} is older than {OLDEST}"
-            yield Finding(name, ERROR, "version-unsupported", problem, f"upgrade to {OLDEST} or later")
+            yield CheckFinding(name, ERROR, "version-unsupported", problem, f"upgrade to {OLDEST} or later")
         elif major > NEWEST:
             problem = f"PostgreSQL {reached.version_text} is newer than what this tenantry was tested with"
-            yield Finding(name, WARNING, "version-untested", problem, "upgrade tenantry")
+            yield CheckFinding(name, WARNING, "version-untested", problem, "upgrade tenantry")
         holes = {cve: fixed[major] for cve, fixed in FIXES.items() if minor < fixed.get(major, 0)}
         if holes:
             problem = f"PostgreSQL {reached.version_text} has {', '.join(sorted(holes))} in row-level security"
-            yield Finding(name, WARNING, "server-outdated", problem, f"upgrade to {major}.{max(holes.values())}")
+            yield CheckFinding(
+                name, WARNING, "server-outdated", problem, f"upgrade to {major}.{max(holes.values())}"
+            )
         if abs(reached.skew) > SKEW:
             problem = f"its clock is {abs(reached.skew):.1f} s {'ahead of' if reached.skew > 0 else 'behind'} ours"
-            yield Finding(name, WARNING, "clock-skew", problem, "run NTP on both machines")
+            yield CheckFinding(name, WARNING, "clock-skew", problem, "run NTP on both machines")
 
 
-def _budgets(facts: FleetFacts, config: Config, processes: int) -> Iterator[Finding]:
+def _budgets(facts: FleetFacts, config: Config, processes: int) -> Iterator[CheckFinding]:
     """What `processes` routers may open on each server, against what it lets in."""
     wanted: dict[str, int] = defaultdict(int)
     servers: dict[str, tuple[list[str], Reached]] = {}
@@ -302,15 +310,15 @@ def _budgets(facts: FleetFacts, config: Config, processes: int) -> Iterator[Find
                 f"which lets in {room}"
             )
             fix = f"raise max_connections to {most + reached.reserved}, lower pool.max, or put a pooler in between"
-            yield Finding(sorted(names)[0], WARNING, "max-connections", problem, fix)
+            yield CheckFinding(sorted(names)[0], WARNING, "max-connections", problem, fix)
 
 
-def _backups(facts: FleetFacts) -> Iterator[Finding]:
+def _backups(facts: FleetFacts) -> Iterator[CheckFinding]:
     for name, (age, allowed) in sorted(facts.backups.items()):
         if age <= allowed * LATE:
             continue
         last = "it was never backed up" if age == float("inf") else f"its last backup is {age / 3600:.1f} h old"
-        yield Finding(
+        yield CheckFinding(
             name,
             WARNING,
             "backup-overdue",
@@ -319,9 +327,9 @@ def _backups(facts: FleetFacts) -> Iterator[Finding]:
         )
 
 
-def _links(one: DatabaseFacts) -> Iterator[Finding]:
+def _links(one: DatabaseFacts) -> Iterator[CheckFinding]:
     for name in one.router.stuck:
-        yield Finding(
+        yield CheckFinding(
             one.database.name,
             WARNING,
             "link-stuck",
@@ -330,22 +338,22 @@ def _links(one: DatabaseFacts) -> Iterator[Finding]:
         )
 
 
-def _directory(facts: FleetFacts, config: Config) -> Iterator[Finding]:
+def _directory(facts: FleetFacts, config: Config) -> Iterator[CheckFinding]:
     if facts.directory is None:
         if facts.control.error is None and (facts.control.schema or 0) > 0:
             problem = facts.why_no_directory or "the directory can't be read"
-            yield Finding(
+            yield CheckFinding(
                 "control", ERROR, "no-directory", problem, "run `tenantry init`: it grants what is needed"
             )
         return
     there = {row.name for row in facts.directory}
     for name in sorted(set(config.databases) - there):
-        yield Finding(name, WARNING, "not-in-directory", "only the file knows it", "run `tenantry apply`")
+        yield CheckFinding(name, WARNING, "not-in-directory", "only the file knows it", "run `tenantry apply`")
     for (move, state), objects in groupby(facts.leftovers, lambda one: (one.move, one.state)):
         places = Counter(one.database for one in objects)
         listed = " and ".join(f"{count} in {name}" for name, count in sorted(places.items()))
         problem = f"move {move} is {in_words(state)}, no mover is at work on it, and it has objects: {listed}"
         fix = " or ".join(f"`tenantry moves {command} {move}`" for command in _ENDS.get(state, ("resume",)))
-        yield Finding(
+        yield CheckFinding(
             "control", WARNING, "move-leftover", problem, f"{fix}; `tenantry moves leftovers` lists them"
         )
