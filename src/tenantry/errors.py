@@ -57,11 +57,22 @@ class InvalidTenantId(TenantryError, ValueError):
     def __init__(self, value: object, expected: str, why: str) -> None:
         self.expected = expected
         self.type = type(value).__name__
+        if why in READ:  # by somebody who types
+            super().__init__(f"not a {expected} tenant id ({why}): {_EXPECTED_TEXT[expected]}")
+            return
         super().__init__(
             f"not a {expected} tenant id ({why}); got {type(value).__name__}. Pass {_EXPECTED_PYTHON[expected]}"
         )
 
 
+#: Reasons why a text is no id, as users type it or a product's rows hold it.
+READ = ("can't be read as one", "spelt otherwise than PostgreSQL prints it")
+
+_EXPECTED_TEXT = {
+    "uuid": "write 32 hexadecimal digits, in small letters with hyphens, as 8d0c5a0e-6a1f-4a6e-9d3f-2f0f0d1c2b3a",
+    "bigint": "write digits only, without leading zeros, plus or blanks",
+    "text": "write 1 to 255 bytes of UTF-8, without NUL",
+}
 _EXPECTED_PYTHON = {
     "uuid": "a uuid.UUID",
     "bigint": "an int within PostgreSQL's bigint",

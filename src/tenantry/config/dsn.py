@@ -135,6 +135,7 @@ def driver_dsn(dsn: str) -> str:
         ValueError: the driver would read it otherwise than it is meant, or take a parameter for a setting of the
             server's; in words that hold nothing of the DSN but a parameter's name.
     """
+    dsn = dsn.strip(" ")
     parts = _split(dsn)
     kept = []
     for name, value in parse_qsl(parts.query, keep_blank_values=True):

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from tenantry.errors import ConfigError
 
+#: A shell's way, which would be taken for the value.
+_BARE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
@@ -53,4 +55,12 @@ def fill(value: Any, env: Mapping[str, str], key: str, source: str | None) -> An
             key=key,
         )
 
-    return _VARIABLE.sub(read, value)
+    filled = _VARIABLE.sub(read, value)
+    plain = "${" in _VARIABLE.sub("", value) and not key.endswith(".command")  # which has the shell's own
+    if plain or (key.endswith(("dsn", ".secret")) and _BARE.fullmatch(value)):
+        raise ConfigError(
+            "a variable is written ${NAME}, or ${NAME:-default}; a plain ${ is not to be had",
+            source=source,
+            key=key,
+        )
+    return filled

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -26,6 +26,7 @@ from tenantry.config.sections import (
     check_database_name,
 )
 from tenantry.config.servers import DEFAULTS, DSNS, check_servers, from_server, moved
+from tenantry.config.wording import first_mistake, words
 from tenantry.errors import ConfigError, InvalidTenantId
 from tenantry.ids import Kind
 from tenantry.proof import SHORTEST, database_key
@@ -102,7 +103,13 @@ class Config(ConfigSection):
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"can't be read: {error}", source=source) from None
         try:
-            data = yaml.safe_load(text)
+            data = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        except _Repeated as error:
+            raise ConfigError(
+                f"stands twice, in line {error.line} too; take one of them out", source=source, key=error.key
+            ) from None
+        except RecursionError:
+            raise ConfigError("an alias (*) refers to what it stands in", source=source) from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f" in line {mark.line + 1}" if mark is not None else ""
@@ -120,14 +127,19 @@ class Config(ConfigSection):
         """Check a mapping of the file's shape. Raises ConfigError."""
         if not isinstance(data, dict):
             raise ConfigError("must be a mapping with the keys control: and databases:", source=source)
+        if "references" in data:
+            raise ConfigError("unknown key; take it out", source=source, key="references")
         env = os.environ if environment is None else environment
         came_from = references(data)
-        filled = fill(data, env, "", source)
+        try:
+            filled = fill(data, env, "", source)
+        except RecursionError:
+            raise ConfigError("an alias (*) refers to what it stands in", source=source) from None
         check_servers(filled, source)
         try:
             config = cls.model_validate({**filled, "references": came_from})
         except ValidationError as error:
-            raise _config_error(error, source) from None
+            raise _config_error(error, source, filled) from None
         config._cross_check(source)
         return config
 
@@ -141,6 +153,18 @@ class Config(ConfigSection):
         for part, those in sections.items():
             named += [(f"{part}.{name}.{key}", getattr(one, key)) for name, one in those.items() for key in DSNS]
         return [(key, dsn.get_secret_value()) for key, dsn in named if dsn is not None]
+
+    def _check_settings(self, source: str | None) -> None:
+        """No connection begins with what is tenantry's to set."""
+        named: dict[str, Mapping[str, Tuned]] = {"servers": self.servers, "databases": self.databases}
+        for key, name in (
+            (f"{part}.{one}.settings", name)
+            for part, those in named.items()
+            for one, section in those.items()
+            for name in section.settings
+        ):
+            if name.lower() in (*_OURS, self.tenancy.setting) or name.lower().startswith("tenantry."):
+                raise ConfigError("tenantry sets this one itself; take it out", source=source, key=f"{key}.{name}")
 
     def _cross_check(self, source: str | None) -> None:
         default = self.tenancy.default_database
@@ -156,6 +180,7 @@ class Config(ConfigSection):
                 source=source,
                 key="tenancy.secret",
             )
+        self._check_settings(source)
         if self.promotion.demote_below >= self.promotion.threshold:
             raise ConfigError("must be below promotion.threshold", source=source, key="promotion.demote_below")
         for name, database in self.databases.items():
@@ -172,18 +197,45 @@ class Config(ConfigSection):
                     raise ConfigError(str(error), source=source, key=f"databases.{name}.tenant") from None
 
 
-def _config_error(error: ValidationError, source: str | None) -> ConfigError:
-    """The first finding in words; what was written is not repeated, for it may be a secret."""
-    finding = error.errors(include_input=False, include_url=False)[0]
+#: What the router sets itself, or what would make another role of the scopes'.
+_OURS: Final = ("application_name", "role", "session_authorization")
+
+
+class _Repeated(Exception):
+    """A key that stands twice in one mapping, of which YAML would take the last without a word."""
+
+    def __init__(self, key: str, line: int) -> None:
+        self.key = key
+        self.line = line
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without keys that stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise _Repeated(key.value, key.start_mark.line + 1)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _config_error(error: ValidationError, source: str | None, written: object) -> ConfigError:
+    """One finding in words; what was written is not repeated, for it may be a secret."""
+    finding = first_mistake(error.errors(include_input=False, include_url=False))
     path = [str(part) for part in finding["loc"]]
     key = ".".join(path)
     if finding["type"] == "extra_forbidden":
         near = get_close_matches(path[-1], _keys_beside(path[:-1]), n=1)
         hint = f"; did you mean {near[0]}?" if near else "; take it out"
         return ConfigError(f"unknown key{hint}", source=source, key=key)
-    if finding["type"] == "missing":
-        return ConfigError("is missing; it has no default", source=source, key=key)
-    return ConfigError(finding["msg"].removeprefix("Value error, "), source=source, key=key)
+    if path[-1:] == ["[key]"]:
+        return ConfigError("a name must be text; put it in quotes", source=source, key=".".join(path[:-1]))
+    for part in finding["loc"]:
+        written = written.get(part) if isinstance(written, dict) else written
+    return ConfigError(words(finding, empty=written is None), source=source, key=key)
 
 
 _NAMED: dict[str, type[Tuned]] = {"databases": DatabaseSection, "servers": ServerSection}

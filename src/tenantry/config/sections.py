@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from tenantry.config.dsn import driver_dsn
 from tenantry.config.units import Duration, Size
@@ -56,6 +65,16 @@ def _driver_dsn(dsn: SecretStr) -> SecretStr:
     return SecretStr(driver_dsn(dsn.get_secret_value()))
 
 
+def _no_switch(value: object) -> object:
+    if isinstance(value, bool):  # YAML's on, off, yes and no; else they count as 1 and 0
+        raise ValueError("must be a whole number")
+    return value
+
+
+#: A whole number, and not true or false.
+Whole = Annotated[int, BeforeValidator(_no_switch)]
+
+
 #: A connection URL, checked, and as the driver gets it.
 Dsn = Annotated[SecretStr, AfterValidator(_driver_dsn)]
 
@@ -76,6 +95,16 @@ class TenancySection(ConfigSection):
     default_database: str | None = None
     tables: dict[str, str] = Field(default_factory=dict)
     """`schema.table` -> its tenant column, "reference", "once" or "ignore"."""
+
+    @field_validator("tables")
+    @classmethod
+    def _qualified(cls, value: dict[str, str]) -> dict[str, str]:
+        for table, said in value.items():
+            if "." not in table.strip("."):
+                raise ValueError(f"{table!r} has no schema: write public.{table} if that is where it stands")
+            if not said:
+                raise ValueError(f"{table}: write its tenant column, reference, once or ignore")
+        return value
 
     @field_validator("setting")
     @classmethod
@@ -102,7 +131,7 @@ class ControlSection(ConfigSection):
 class PoolSection(ConfigSection):
     """One database's pool."""
 
-    max: int = Field(20, ge=1, le=10_000)
+    max: Whole = Field(20, ge=1, le=10_000)
     idle: Duration = 600.0
 
 
@@ -137,6 +166,14 @@ class Tuned(ConfigSection):
     disk: Size | None = None
     """Bytes that it may take at most; None: no limit is known."""
     backup: BackupSection | None = None
+
+    @field_validator("settings")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, said in value.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?", name) or "\0" in said:
+                raise ValueError(f"{name!r} is no setting of PostgreSQL's")
+        return value
 
     @field_validator("autovacuum", mode="before")
     @classmethod
@@ -198,9 +235,9 @@ class DatabaseSection(Tuned):
 class RouterSection(ConfigSection):
     """Limits of one process."""
 
-    connections: int = Field(100, ge=1)
+    connections: Whole = Field(100, ge=1)
     tenant_share: float = Field(0.75, gt=0, le=1)
-    queue: int = Field(1000, ge=1)
+    queue: Whole = Field(1000, ge=1)
     timeout: Duration = 30.0
     connect_timeout: Duration = 5.0
 
@@ -214,6 +251,14 @@ class PromotionSection(ConfigSection):
     bucket: Literal["day", "week"] = "day"
     coverage: float = Field(0.95, ge=0, le=1)
     floor: Duration = 600.0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """The rule counts whole buckets; a bare number would be seconds."""
+        each = {"day": 1, "week": 7}[self.bucket]
+        if self.window % (each * 86_400):
+            raise ValueError(f"window must be a whole number of {self.bucket}s: write 14d")
+        return self
 
 
 class UsageSection(ConfigSection):
@@ -230,4 +275,4 @@ class UsageSection(ConfigSection):
 class MetricsSection(ConfigSection):
     """What Prometheus sees."""
 
-    top: int = Field(20, ge=1, le=200)
+    top: Whole = Field(20, ge=1, le=200)
