@@ -28,6 +28,7 @@ from tenantry import metrics
 from tenantry.cli import build, exit_codes
 from tenantry.config import Config, duration
 from tenantry.errors import ConfigError, TenantryError
+from tests.conformance.attacks import table
 
 ROOT: Final = Path(__file__).parent.parent
 _FENCE: Final = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -359,6 +360,19 @@ def every_guarantee() -> Iterator[Finding | None]:
         yield Finding(where, f"there is no guarantee {name}")
 
 
+def every_threat() -> Iterator[Finding | None]:
+    """docs/security.md has the tables that the attacks of the tests make."""
+    where = "docs/security.md"
+    if not (text := page(where)):
+        return
+    try:
+        right = table.page(text) == text
+    except ValueError:  # no place for a table
+        right = False
+    wrong = Finding(where, "not the tables that the attacks make: run `python -m tests.conformance.attacks`")
+    yield None if right else wrong
+
+
 def every_python_example() -> Iterator[Finding | None]:
     """Examples in Python parse, and what they import and call on a router exists."""
     for where, text in texts().items():
@@ -400,6 +414,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     every_link,
     every_path,
     every_guarantee,
+    every_threat,
     every_python_example,
 )
 

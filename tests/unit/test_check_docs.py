@@ -38,6 +38,12 @@ def test_documentation_that_is_not_there_is_a_failure(
         ),
         ("docs/guarantees.md", "| G2 | x | |\n", "no row for G1"),
         ("docs/guarantees.md", "| G99 | x | |\n", "there is no guarantee G99"),
+        ("docs/security.md", "no table", "not the tables that the attacks make"),
+        (
+            "docs/security.md",
+            "<!-- attacks --><!-- /attacks --><!-- availability --><!-- /availability -->",
+            "not the tables that the attacks make",
+        ),
         ("docs/config.md", "| `router.queue` | 7 | x |", "the default is 1000"),
         ("docs/config.md", "| `router.nothing` | 7 | x |", "there is no key"),
         ("docs/errors.md", "| `ConfigError` | 1 | x |", "ends a command with 2"),
