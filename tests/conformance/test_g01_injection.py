@@ -36,7 +36,7 @@ CELLS = [
     pytest.param(world, kind, id=f"{world}: {kind.title}")
     for world in WORLDS
     for kind in KINDS
-    if int(world[:2]) in kind.servers and (kind.pooled or world.endswith("direct"))
+    if int(world[:2]) in kind.servers and (kind.lingers or world.endswith("direct"))
 ]
 
 

@@ -57,8 +57,8 @@ class Kind(NamedTuple):
     attacks: tuple[Attack, ...]
     plain: Gains = NOTHING
     hardened: Gains = NOTHING
-    pooled: bool = False
-    """Whether it means something else behind a pooler, and is tried there too."""
+    lingers: bool = False
+    """Whether it may reach the session's next scope: tried with B waiting in line too, and behind a pooler."""
     fresh: bool = False
     """Whether each attack wants a session that has run nothing before."""
     servers: tuple[int, ...] = (15, 16, 18)

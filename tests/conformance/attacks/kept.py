@@ -54,7 +54,7 @@ READINGS: Final = Kind(
         Attack("how quotes are read", ("SET LOCAL standard_conforming_strings = off", "{WORK}")),
         Attack("how NULL compares", ("SET LOCAL transform_null_equals = on", "{WORK}")),
     ),
-    pooled=True,
+    lingers=True,
     fresh=True,
     why="in front of a statement that is new to the connection the router asks for the session's "
     "surroundings; where they are "
@@ -73,11 +73,11 @@ COMPILED: Final = Kind(
             ),
         ),
         Attack(
-            "a record's fields",
+            "a variable of a column's type, too small",
             (
-                "CREATE TEMP TABLE students (name int, id text, x int)",
-                "INSERT INTO pg_temp.students VALUES (1, '1', 1), (2, '2', 2)",
-                "SELECT second_row()",
+                "CREATE TEMP TABLE students (id int2, name text)",
+                "SELECT nearest(1)",
+                "DROP TABLE pg_temp.students",
             ),
         ),
     ),

@@ -59,7 +59,7 @@ READING: Final = Kind(
         Attack("in pg_cursors", (_in("pg_cursors", "statement"),), victim=("SELECT 1",)),
         Attack("in pg_settings", (_in("pg_settings", "setting"),), victim=("SELECT 1",)),
     ),
-    pooled=True,
+    lingers=True,
     why="a proof is a parameter of the extended protocol, never in a text",
 )
 
@@ -127,7 +127,7 @@ MAKING: Final = Kind(
             ("SELECT tenantry.bind('{A}', current_setting('tenantry.proof', true))", READ),
         ),
     ),
-    pooled=True,
+    lingers=True,
     why="the application's role may execute what a scope needs, and read nothing of schema `tenantry`",
 )
 

@@ -119,7 +119,7 @@ NAMES: Final = Kind(
         Attack("a temporary view of the same name", ("CREATE TEMP VIEW students AS SELECT 1 AS id", READ)),
         Attack("a temporary sequence of the same name", ("CREATE TEMP SEQUENCE students_id_seq START 7",)),
     ),
-    pooled=True,
+    lingers=True,
     why="policies hold resolved names; what is temporary goes with the scope, and code in `pg_temp` is never "
     "found by its "
     "bare name",

@@ -95,19 +95,20 @@ async def stage(product: Product) -> AsyncIterator[Stage]:
 
 
 async def gains(made: Stage, kind: Kind) -> dict[str, Gains]:
-    """What each attack of the kind gets, by its name: with B coming next, and with B waiting in line."""
+    """What each attack of the kind gets, by its name: with B coming next, and if it lingers, with B in line."""
     got: dict[str, Gains] = {}
+    ways = (False, True) if kind.lingers or kind.fresh else (False,)
     if kind.fresh:
         for attack in kind.attacks:
             got[attack.name] = frozenset()
-            for waiting in (False, True):
+            for waiting in ways:
                 async with made.product.open(pool={"max": 1}) as made.narrow:
                     got[attack.name] |= await attempt(made, attack, waiting=waiting, primed=False)
         return got
     async with made.product.open(pool={"max": 1}) as made.narrow:
         for attack in kind.attacks:
             got[attack.name] = frozenset()
-            for waiting in (False, True):
+            for waiting in ways:
                 got[attack.name] |= await attempt(made, attack, waiting=waiting, primed=True)
     return got
 

@@ -78,7 +78,7 @@ STATEMENTS: Final = Kind(
             ),
         ),
     ),
-    pooled=True,
+    lingers=True,
     why="the next opening finds it (TN005), and the connection is given up",
 )
 
@@ -179,7 +179,7 @@ SETTINGS: Final = Kind(
             "EXECUTE 'CREATE FUNCTION pg_temp.head_count() RETURNS bigint LANGUAGE sql AS ''SELECT 0''';",
         ),
     ),
-    pooled=True,
+    lingers=True,
     why="each opening follows a complete reset",
 )
 
@@ -242,7 +242,7 @@ ENDING: Final = Kind(
         ),
         Attack("the own session ended", ("SELECT pg_terminate_backend(pg_backend_pid())",)),
     ),
-    pooled=True,
+    lingers=True,
     why="the scope is told (G5); behind a pooler every opening begins with a reset",
 )
 

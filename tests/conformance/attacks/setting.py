@@ -135,7 +135,7 @@ SETS: Final = Kind(
         ),
     ),
     plain=frozenset({Gain.READS}),
-    pooled=True,
+    lingers=True,
     why="hardened: policies believe only a proof that the application's role can't make",
 )
 
@@ -171,6 +171,7 @@ WRITES: Final = Kind(
         ),
     ),
     plain=frozenset({Gain.WRITES, Gain.DISTURBS}),
+    lingers=True,
     why="hardened: as above",
 )
 
@@ -236,7 +237,7 @@ BINDS: Final = Kind(
         ),
     ),
     plain=frozenset({Gain.READS}),
-    pooled=True,
+    lingers=True,
     why="hardened: a proof is good for one tenant, process and transaction (behind a pooler, where the "
     "process isn't "
     "known in advance, the router's own is good for the tenant)",
