@@ -23,6 +23,7 @@ SCRIPTS: Final = (
     "rls_cost",
     "index",
     "policy",
+    "guard",
     "audit",
     "fairness",
     "directory",

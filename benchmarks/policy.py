@@ -19,7 +19,8 @@ from benchmarks import stage
 from benchmarks.contract import Options, Row
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType, Kind
-from tenantry.isolation.policy import predicate
+from tenantry.isolation.equality import predicate
+from tenantry.isolation.guard import Guard, expressions
 from tenantry.runtime.sqltext import identifier, literal
 from tenantry.schema import install_data
 
@@ -35,6 +36,8 @@ class Shape(NamedTuple):
 
     name: str
     expression: str
+    guard: str = ""
+    """The restrictive policy beside it; empty for none."""
 
 
 class Side(NamedTuple):
@@ -106,8 +109,12 @@ def shapes(kind: IdType) -> Iterator[Shape]:
     bound = bound if kind is IdType.TEXT else f"{bound}::{kind.value}"
     yield Shape("bare equality", f"tenant_id = {bound}")
     yield Shape("wrapped equality", f"tenant_id = (SELECT {bound})")
-    yield Shape("template", predicate("tenant_id", Tenancy(id_type=kind)))
-    yield Shape("template, hardened", predicate("tenant_id", Tenancy(id_type=kind, hardened=True)))
+    for name, tenancy in (
+        ("template", Tenancy(id_type=kind)),
+        ("template, hardened", Tenancy(id_type=kind, hardened=True)),
+    ):
+        guard, _ = expressions("tenant_id", tenancy, Guard.FENCE)
+        yield Shape(name, predicate("tenant_id", tenancy), guard)
     distinct = "tenant_id IS NOT DISTINCT FROM (SELECT tenantry.admitted_tenant())"
     yield Shape("IS NOT DISTINCT FROM", f"tenant_id = {bound} AND {distinct}")
 
@@ -140,6 +147,9 @@ async def prepare(connection: Any, kind: IdType, rows: int) -> list[Side]:
             f"CREATE ROLE {role}; GRANT SELECT ON t TO {role};"
             f"CREATE POLICY {role} ON t TO {role} USING ({shape.expression})"
         )
+        if shape.guard:
+            guard = identifier(f"guard_{kind.value}_{number}")
+            await connection.execute(f"CREATE POLICY {guard} ON t AS RESTRICTIVE TO {role} USING ({shape.guard})")
         await connection.execute("SELECT tenantry.grant_application($1)", role.strip('"'))
         await connection.execute(f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tenantry TO {role}")
         sides.append(Side(shape.name, role, "SELECT count(*) FROM t"))

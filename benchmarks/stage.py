@@ -16,6 +16,7 @@ from tenantry import Config
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import IdType, Kind
+from tenantry.isolation.guard import Guard, guard_sql
 from tenantry.isolation.policy import policy_sql, table_sql
 from tenantry.proof import database_key
 from tenantry.schema import install_control, install_data
@@ -158,9 +159,10 @@ async def protect(connection: Any, table: str, *, hardened: bool = False) -> Non
 
 
 async def protect_without_index(connection: Any, table: str) -> None:
-    """tenantry's policy, but no index: that is what is compared."""
+    """tenantry's policies, but no index: that is what is compared."""
     await connection.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
     await connection.execute(policy_sql("public", table, "tenant_id", Tenancy()))
+    await connection.execute(guard_sql("public", table, "tenant_id", Tenancy(), Guard.FENCE))
     await connection.execute(f"GRANT SELECT ON {table} TO {APP}")
 
 

@@ -93,8 +93,9 @@ BEGIN
                 AND relkind IN ('r', 'p') LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY; ALTER TABLE %s FORCE ROW LEVEL SECURITY', name, name);
         EXECUTE format('CREATE POLICY tenantry_tenant ON %s USING (%s = nullif(current_setting('
-            '''app.current_tenant'', true), '''')::uuid AND (SELECT tenantry.admitted()))', name,
+            '''app.current_tenant'', true), '''')::uuid)', name,
             CASE WHEN name ~ 'Order' THEN '"TenantId"' ELSE 'tenant_id' END);
+        EXECUTE format('CREATE POLICY tenantry_guard ON %s AS RESTRICTIVE USING ((SELECT tenantry.admitted()))', name);
     END LOOP;
 END
 $$;

@@ -25,7 +25,8 @@ BEGIN
     FOREACH name IN ARRAY ARRAY['account', 'entry', '"Blob"'] LOOP
         EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY; ALTER TABLE %s FORCE ROW LEVEL SECURITY', name, name);
         EXECUTE format('CREATE POLICY tenantry_tenant ON %s USING (tenant_id = nullif(current_setting('
-            '''app.current_tenant'', true), '''')::uuid AND (SELECT tenantry.admitted()))', name);
+            '''app.current_tenant'', true), '''')::uuid)', name);
+        EXECUTE format('CREATE POLICY tenantry_guard ON %s AS RESTRICTIVE USING ((SELECT tenantry.admitted()))', name);
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO app', name);
     END LOOP;
 END

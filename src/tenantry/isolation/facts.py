@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tenantry.catalog.tables import TenantTables, tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import Catalog, Column, Constraint, Index, Policy, Relation
+from tenantry.isolation.equality import canonical
 from tenantry.isolation.expression import parse, tokens_of
-from tenantry.isolation.policy import POLICY, canonical, derived_name
+from tenantry.isolation.guard import GUARD, SUPERSEDED, Guard, guard_of, of_both_halves
+from tenantry.isolation.policy import POLICY, derived_name
 from tenantry.isolation.policy_semantics import USER
 from tenantry.isolation.policy_set import ACTIONS, Action, PolicySet
 from tenantry.isolation.policy_verdict import ExpressionVerdict
@@ -17,6 +19,8 @@ from tenantry.isolation.unbound import Unbound, together, unbound
 
 #: Name of the policy of observe mode.
 OBSERVE = "tenantry_observe"
+#: Names of what tenantry makes, or made.
+OURS = (POLICY, GUARD, SUPERSEDED, OBSERVE)
 _GENERATED = ("nextval(", "gen_random_uuid(", "uuid_generate_", "uuidv7(", "uuidv4(")
 
 
@@ -160,9 +164,11 @@ class Facts:
 
     def other_policies(self, oid: int) -> tuple[Policy, ...]:
         """Policies that tenantry did not make."""
-        return tuple(
-            policy for policy in self.catalog.policies.get(oid, ()) if policy.name not in (POLICY, OBSERVE)
-        )
+        return tuple(policy for policy in self.catalog.policies.get(oid, ()) if policy.name not in OURS)
+
+    def upgradable(self, policy: Policy, column: Column) -> bool:
+        """True for the template's policy as earlier versions made it: with the guard's half in it."""
+        return of_both_halves(policy, column.name, self.tenancy, column.type)
 
     def drifted(self, policy: Policy, column: Column) -> bool:
         """True when the template's policy is no longer what the template says."""
@@ -172,6 +178,54 @@ class Facts:
         plain = policy.permissive and policy.command == "*" and policy.roles == ("public",)
         texts = (policy.using, policy.using if policy.check is None else policy.check)
         return not plain or any(text is None or tokens_of(text) not in wanted for text in texts)
+
+    def guard(self, oid: int) -> Policy | None:
+        """The policy of the guard's name."""
+        return self._named(oid, GUARD)
+
+    def superseded(self, oid: int) -> Policy | None:
+        """The policy of an earlier version that the guard replaces."""
+        return self._named(oid, SUPERSEDED)
+
+    def guard_held(self, oid: int) -> Guard | None:
+        """What a tenant table's guard holds; None where it has none, or one that somebody changed."""
+        found, column = self.guard(oid), self.tables.tenants[oid]
+        return None if found is None else guard_of(found, column.name, self.tenancy, column.type)
+
+    def guarded_well(self, oid: int) -> bool:
+        """True when a tenant table's guard holds what it has to, in this mode and beside the table's policies."""
+        held, wanted = self.guard_held(oid), self.guard_wanted(oid)
+        if held is None:
+            return False
+        return held >= (min(wanted, Guard.BORDER_AND_NOBODY) if self._keeps_reading(oid) else wanted)
+
+    def guard_wanted(self, oid: int) -> Guard:
+        """What a tenant table's guard has to hold: the less, the more its other policies are proven to."""
+        nobody = not self.tables.tenants[oid].not_null and any(p.permissive for p in self.other_policies(oid))
+        if not self.tenancy.hardened and not self._unheld(oid):
+            return Guard.FENCE
+        return Guard.BORDER_AND_NOBODY if nobody and self._keeps_reading(oid) else Guard.BORDER
+
+    def _keeps_reading(self, oid: int) -> bool:
+        """True when rows of others can't be written, whatever may be read."""
+        return self._unheld(oid) <= {"select"}
+
+    def _unheld(self, oid: int) -> frozenset[Action]:
+        """The actions for which the product's own policies let through what is not proven to be the tenant's."""
+        return frozenset(
+            action
+            for action in ACTIONS
+            if any(gap.policy.name != POLICY for gap in self._unguarded.openings(oid, action))
+        )
+
+    @cached_property
+    def _unguarded(self) -> PolicySet:
+        """What the tenant policies and the product's own let through by themselves, for any role."""
+        found = {
+            oid: tuple(policy for policy in policies if policy.name not in (GUARD, SUPERSEDED, OBSERVE))
+            for oid, policies in self.catalog.policies.items()
+        }
+        return PolicySet(replace(self.catalog, policies=found), self.tenancy, self.tables)
 
     def unbound(self, oid: int) -> tuple[Unbound, Policy] | None:
         """The worst that a table's policies do on an unset or empty setting, and which one does it."""
@@ -189,6 +243,13 @@ class Facts:
                 if found in _BAD and (worst is None or _BAD[found] > _BAD[worst[0]]):
                     worst = (found, self._culprit(policies, action, found, state))
         return worst
+
+    def fails_unbound(self, oid: int) -> bool:
+        """True when a table's policies raise an error on an unset or empty setting: no guard keeps that away,
+        because the planner reads the setting too. What they would let through, the guard doesn't.
+        """
+        found = self.unbound(oid)
+        return found is not None and found[0] is Unbound.ERROR
 
     def _culprit(self, policies: tuple[Policy, ...], action: Action, found: Unbound, state: str | None) -> Policy:
         semantics = self.policy_set.semantics

@@ -1,25 +1,22 @@
 """The policy template: what every tenant table looks like, as SQL. Pure, no I/O.
 
-    tenant_id = <the setting, cast, empty read as NULL>  AND  (SELECT tenantry.admitted())
+    tenantry_tenant  PERMISSIVE   tenant_id = <the setting, cast, empty read as NULL>   (`equality`)
+    tenantry_guard   RESTRICTIVE  (SELECT tenantry.admitted()), and its kin             (`guard`)
 
-The equality is bare, so that the planner reads the tenant's own statistics and the tenant-leading
-index; the check stands in a sub-select, so that it runs once per statement. `docs/policy.md` has
-the measurements.
+`docs/policy.md` has the measurements.
 """
 
 from __future__ import annotations
 
 import hashlib
 
-from tenantry.catalog.tenancy import Tenancy, compared_in
-from tenantry.errors import ConfigError
-from tenantry.ids import IdType
+from tenantry.catalog.tenancy import Tenancy
+from tenantry.isolation.equality import predicate
+from tenantry.isolation.guard import GUARD, SUPERSEDED, Guard, guard_sql
 from tenantry.runtime.sqltext import identifier, literal, qualified
 
 #: Name of the policy that this template makes, on every table.
 POLICY = "tenantry_tenant"
-#: Name of the restrictive policy that holds a product's own policies to the bound tenant.
-COMPANION = "tenantry_only"
 
 _NAME_MAX_BYTES = 63
 
@@ -34,74 +31,11 @@ def derived_name(table: str, suffix: str) -> str:
     return f"{table.encode()[:room].decode(errors='ignore')}_{digest}_{suffix}"
 
 
-def bound_tenant(tenancy: Tenancy, column_type: str | None = None) -> str:
-    """The expression for the bound tenant in the type in which the column is compared; NULL when
-    unbound.
-    """
-    column_type = column_type or tenancy.id_type.value
-    wanted = compared_in(column_type, tenancy.id_type)
-    if wanted is None:
-        raise ConfigError(
-            f"a {column_type} column can't hold tenant ids of type {tenancy.id_type.value}; "
-            f"change the column to {tenancy.id_type.value}",
-            key="tenancy.type",
-        )
-    setting = f"nullif(current_setting({literal(tenancy.setting)}, true), '')"
-    return setting if wanted == "text" else f"{setting}::{wanted}"
-
-
-def predicate(column: str, tenancy: Tenancy, column_type: str | None = None) -> str:
-    """The policy's expression, for USING and WITH CHECK alike.
-
-    In hardened mode the row is also compared with the tenant that the proof was made for, taken
-    once per statement: a `set_config` in a target list changes what the bare equality compares with
-    for later rows. That second comparison stands in a coalesce, because the planner would merge two
-    plain equalities on one column into a check that it makes once, and because it believes that an
-    IS NOT DISTINCT FROM leaves only one row in so-many-distinct-values.
-    """
-    name = identifier(column)
-    equality = f"{name} = {bound_tenant(tenancy, column_type)}"
-    if not tenancy.hardened:
-        return f"{equality} AND (SELECT tenantry.admitted())"
-    same = compared_in(column_type or tenancy.id_type.value, tenancy.id_type) == "text"
-    cast = "::text" if same and tenancy.id_type is not IdType.TEXT else ""
-    return f"{equality} AND coalesce({name} = (SELECT tenantry.admitted_tenant(){cast}), false)"
-
-
-def canonical(column: str, tenancy: Tenancy, column_type: str, *, cast: bool) -> str:
-    """`predicate` as PostgreSQL prints it back, for telling drift; compare by `tokens_of`.
-
-    Args:
-        cast: True for columns that are compared by way of a cast: of varchar or of a domain.
-    """
-    wanted = compared_in(column_type, tenancy.id_type)
-    base = "text" if wanted == "text" else column_type
-    name = f"({identifier(column)})::{base}" if cast else identifier(column)
-    setting = f"NULLIF(current_setting({literal(tenancy.setting)}::text, true), ''::text)"
-    equality = f"({name} = " + (setting if wanted == "text" else f"({setting})::{wanted}") + ")"
-    if not tenancy.hardened:
-        return f"({equality} AND ( SELECT tenantry.admitted() AS admitted))"
-    as_text = wanted == "text" and tenancy.id_type is not IdType.TEXT
-    proven = "(tenantry.admitted_tenant())::text" if as_text else "tenantry.admitted_tenant()"
-    selected = f"( SELECT {proven} AS admitted_tenant)"
-    return f"({equality} AND COALESCE(({name} = {selected}), false))"
-
-
 def policy_sql(schema: str, table: str, column: str, tenancy: Tenancy, column_type: str | None = None) -> str:
     """The statement that makes the tenant policy of one table."""
     expression = predicate(column, tenancy, column_type)
     return (
         f"CREATE POLICY {POLICY} ON {qualified(schema, table)} AS PERMISSIVE FOR ALL TO PUBLIC\n"
-        f"    USING ({expression})\n"
-        f"    WITH CHECK ({expression})"
-    )
-
-
-def companion_sql(schema: str, table: str, column: str, tenancy: Tenancy, column_type: str | None = None) -> str:
-    """The statement that holds a table's other policies to the bound tenant, whatever they allow."""
-    expression = predicate(column, tenancy, column_type)
-    return (
-        f"CREATE POLICY {COMPANION} ON {qualified(schema, table)} AS RESTRICTIVE FOR ALL TO PUBLIC\n"
         f"    USING ({expression})\n"
         f"    WITH CHECK ({expression})"
     )
@@ -143,8 +77,9 @@ def table_sql(
         f"ALTER TABLE {target} ALTER COLUMN {name} SET DEFAULT tenantry.current_tenant()",
         f"ALTER TABLE {target} ENABLE ROW LEVEL SECURITY",
         f"ALTER TABLE {target} FORCE ROW LEVEL SECURITY",
-        f"DROP POLICY IF EXISTS {POLICY} ON {target}",
+        *(f"DROP POLICY IF EXISTS {policy} ON {target}" for policy in (POLICY, GUARD, SUPERSEDED)),
         policy_sql(schema, table, column, tenancy, column_type),
+        guard_sql(schema, table, column, tenancy, Guard.FENCE, column_type),
         _index_unless_served(schema, table, column),
     ]
     if role is not None:

@@ -32,6 +32,12 @@ class _Value(NamedTuple):
 
 
 _NULL = _Value(None)
+#: What ours answer while no tenant is set, in every form of the schema.
+_OURS = {
+    ("tenantry", "admitted"): _Value(False),
+    ("tenantry", "admitted_tenant"): _NULL,
+    ("tenantry", "current_tenant"): _NULL,
+}
 _Result = _Value | Unbound
 
 
@@ -102,6 +108,8 @@ class _Evaluator:
     def _call(self, call: Call, depth: int) -> _Result:
         args = [self.run(arg, depth) for arg in call.args]
         name = call.name[-1].lower()
+        if call.name in _OURS:
+            return _OURS[call.name]
         if name == "current_setting":
             return self._setting(args)
         if name == "coalesce":

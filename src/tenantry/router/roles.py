@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tenantry import sql
+from tenantry.catalog import guards
 from tenantry.catalog.read import bare_tables
 from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.tenancy import Tenancy
@@ -76,6 +77,8 @@ async def inspect(connection: Connection, database: str, tenancy: Tenancy, *, ti
     # A pooler makes up backend ids of its own, and may hand out what somebody else has set.
     pooled = facts["backend"] != connection.get_server_pid()
     found = problems(dict(facts), tenancy)
+    if facts["hardened"]:
+        found += await guards.unproven(connection, tenancy, timeout=timeout)
     if not found and facts["bound"] and not pooled:
         found = [
             (

@@ -62,11 +62,6 @@ BREAKS = [
         "ALTER POLICY mine ON notes USING (tenant_id = current_setting('app.current_tenant', true)::uuid)",
     ),
     Break(
-        "TN106",
-        "public.notes.mine",
-        f"ALTER POLICY mine ON notes USING (app.tenant() IS NULL OR tenant_id = {SETTING})",
-    ),
-    Break(
         "TN107",
         "public.notes.mine",
         "CREATE FUNCTION app.bound() RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER"
@@ -89,7 +84,7 @@ BREAKS = [
     Break(
         "TN110",
         "public.orders.tenantry_tenant",
-        f"ALTER POLICY tenantry_tenant ON orders USING (tenant_id = {SETTING})",
+        f"ALTER POLICY tenantry_tenant ON orders USING (tenant_id = {SETTING} AND id > 0)",
     ),
     Break(
         "TN111",
@@ -119,6 +114,18 @@ BREAKS = [
         "TN115",
         "public.notes.mine",
         "DROP POLICY mine ON notes; CREATE POLICY mine ON notes FOR SELECT",
+    ),
+    Break("TN116", "public.orders", "DROP POLICY tenantry_guard ON orders"),
+    Break("TN116", "public.notes", "DROP POLICY tenantry_guard ON notes"),
+    Break("TN116", "public.notes", "ALTER POLICY tenantry_guard ON notes USING (true)"),
+    Break("TN116", "public.notes", "ALTER POLICY tenantry_guard ON notes TO {role}"),
+    Break("TN116", "public.events_1", "DROP POLICY tenantry_guard ON events_1"),
+    Break(
+        "TN116",
+        "public.orders",
+        f"DROP POLICY tenantry_guard ON orders; ALTER POLICY tenantry_tenant ON orders"
+        f" USING (tenant_id = {SETTING} AND (SELECT tenantry.admitted()))"
+        f" WITH CHECK (tenant_id = {SETTING} AND (SELECT tenantry.admitted()))",
     ),
     Break("TN201", "public.log", "DROP INDEX log_tenantry_idx"),
     Break(

@@ -48,11 +48,12 @@ FAULTS = {
     "TN108": "ALTER POLICY tenantry_tenant ON {lines} WITH CHECK (true)",
     "TN109": """DROP POLICY tenantry_tenant ON {orders};
         CREATE POLICY "It's odd" ON {orders} USING (ARRAY[{T}] <@ ARRAY[{S}])""",
-    "TN110": "ALTER POLICY tenantry_tenant ON {days} USING ({T} = {S})",
+    "TN110": "ALTER POLICY tenantry_tenant ON {days} USING ({T} = {S} AND {T} = {S})",
     "TN111": "ALTER POLICY tenantry_tenant ON {lines} USING ({T} = {S} OR current_setting('a.b', true) = 'on')",
     "TN112": """ALTER POLICY tenantry_tenant ON {lines}
         USING ({T}::text = nullif(current_setting('a.b', true), ''))""",
     "TN115": "ALTER POLICY tenantry_tenant ON {orders} USING ({T}::text = current_user)",
+    "TN116": "DROP POLICY tenantry_guard ON {orders}; ALTER POLICY tenantry_guard ON {days} USING (true)",
     "TN201": """DROP INDEX "My App"."Log's_tenantry_idx" """,
     "TN203": """CREATE TABLE "it's"."Free's" ({T} uuid, "Id" int)""",
     "TN204": """CREATE TABLE "it's"."No Tenant's" ("Id" int PRIMARY KEY,
@@ -158,8 +159,10 @@ def test_every_fix_of_the_audit_is_run_on_hostile_names() -> None:
 
 
 DECISIONS = {
-    "a policy for users": ("policy", """DROP POLICY tenantry_tenant ON {orders};
-        CREATE POLICY "User's own" ON {orders} USING ("Bill To" = current_setting('a.user', true))"""),
+    "a policy of another setting": ("policy", """DROP POLICY tenantry_tenant ON {orders};
+        CREATE POLICY "Other's" ON {orders} USING ({T}::text = current_setting('a.org', true))"""),
+    "a policy that fails unbound": ("policy", """DROP POLICY tenantry_tenant ON {orders};
+        CREATE POLICY "Loud" ON {orders} USING ({T}::text = current_setting('app.current_tenant'))"""),
     "a policy that hides all": ("policy", """DROP POLICY tenantry_tenant ON {orders};
         CREATE POLICY "Nobody's" ON {orders}"""),
     "an open policy on a partitioned table": ("policy", """CREATE POLICY "Open's" ON {days} USING (true)"""),

@@ -108,7 +108,7 @@ async def test_enforcing_takes_the_observation_away_and_closes_the_table(
     await adopt(connection, TENANCY, role=role)
     catalog = await read(connection)
     names = {policy.name for found in catalog.policies.values() for policy in found}
-    assert names == {"tenantry_tenant", "closed"}
+    assert names == {"tenantry_tenant", "tenantry_guard", "closed"}
     assert plan(catalog, TENANCY, role=role).steps == ()
     await connection.execute(f"SET ROLE {identifier(role)}")
     assert await connection.fetchval("SELECT count(*) FROM orders") == 0

@@ -70,12 +70,18 @@ def _tables(catalog: Catalog, schema: Schema) -> list[tuple[Relation, str]]:
     return [(catalog.relations[oid], column.name) for oid, column in found.items()]
 
 
-async def test_existing_policies_that_isolate_are_left_as_they_are(connection: Connection, role: str) -> None:
+async def test_existing_policies_that_isolate_are_left_as_they_are_and_guarded(
+    connection: Connection, role: str
+) -> None:
     await made(connection, STYLES, role)
     before = (await read(connection)).policies
     applied = await adopt(connection, STYLES.tenancy, role=role)
     after = await read(connection)
-    assert {oid: after.policies[oid] for oid in before} == dict(before)
+    for oid, policies in before.items():
+        (guard,) = {*after.policies[oid]} - {*policies}
+        assert {*policies} < {*after.policies[oid]}
+        assert (guard.name, guard.permissive, guard.roles) == ("tenantry_guard", False, ("public",))
+        assert guard.using == guard.check == "( SELECT tenantry.admitted() AS admitted)"
     assert len(applied.kept) == len(before)
     for oid in before:
         assert after.relations[oid].rls

@@ -16,15 +16,22 @@ from tests.support.installing import make_data
 
 CODES = ("policy-differs", "grant-missing", "trigger-differs", "role-missing")
 BOUND = "nullif(current_setting('app.current_tenant', true), '')::uuid"
-POLICY = f"USING (tenant_id = {BOUND} AND (SELECT tenantry.admitted()))"
+POLICY = f"USING (tenant_id = {BOUND})"
 #: What was done to the target's tables, and what the finding is to say.
 HARMS = {
     "no row-level security": ("ALTER TABLE entry DISABLE ROW LEVEL SECURITY", "policy-differs", "no ENABLE"),
     "not forced": ("ALTER TABLE entry NO FORCE ROW LEVEL SECURITY", "policy-differs", "no FORCE"),
-    "no policy": ("DROP POLICY tenantry_tenant ON entry", "policy-differs", "none there"),
+    "no policies": (
+        "DROP POLICY tenantry_tenant ON entry; DROP POLICY tenantry_guard ON entry",
+        "policy-differs",
+        "none there",
+    ),
+    "no tenant policy": ("DROP POLICY tenantry_tenant ON entry", "policy-differs", "entry"),
+    "no guard": ("DROP POLICY tenantry_guard ON entry", "policy-differs", "entry"),
+    "a guard that is none": ("ALTER POLICY tenantry_guard ON entry USING (true)", "policy-differs", "entry"),
     "an open policy beside": ("CREATE POLICY staff ON entry USING (true)", "policy-differs", "staff USING (true)"),
     "another column": (
-        f"ALTER POLICY tenantry_tenant ON entry USING (op = {BOUND} AND (SELECT tenantry.admitted()))",
+        f"ALTER POLICY tenantry_tenant ON entry USING (op = {BOUND})",
         "policy-differs",
         "(op = ",
     ),
@@ -112,7 +119,7 @@ async def test_a_target_that_guards_less_or_grants_less_is_refused_and_the_fix_f
     assert await _found(mover, triggered, "acme") == []
 
 
-@pytest.mark.parametrize("harm", ["no row-level security", "no policy", "an open policy beside"])
+@pytest.mark.parametrize("harm", ["no row-level security", "no tenant policy", "an open policy beside"])
 async def test_another_shared_database_that_would_show_rows_of_others_is_refused(
     triggered: Estate, other: tuple[Mover, str], harm: str
 ) -> None:
@@ -120,7 +127,7 @@ async def test_another_shared_database_that_would_show_rows_of_others_is_refused
     assert await _found(mover, triggered, "third") == []
     fix = {
         "no row-level security": "ALTER TABLE entry ENABLE ROW LEVEL SECURITY",
-        "no policy": f"CREATE POLICY tenantry_tenant ON entry {POLICY}",
+        "no tenant policy": f"CREATE POLICY tenantry_tenant ON entry {POLICY}",
         "an open policy beside": "DROP POLICY staff ON entry",
     }
     triggered.far.psql(HARMS[harm][0], database)
@@ -136,6 +143,14 @@ HARMLESS = {
     "a policy of another name": (
         "ALTER POLICY tenantry_tenant ON entry RENAME TO mine",
         "ALTER POLICY mine ON entry RENAME TO tenantry_tenant",
+        False,
+    ),
+    "a tenant policy of an earlier version": (
+        f"DROP POLICY tenantry_guard ON entry; "
+        f"ALTER POLICY tenantry_tenant ON entry USING (tenant_id = {BOUND} AND (SELECT tenantry.admitted())) "
+        f"WITH CHECK (tenant_id = {BOUND} AND (SELECT tenantry.admitted()))",
+        f"CREATE POLICY tenantry_guard ON entry AS RESTRICTIVE USING ((SELECT tenantry.admitted())); "
+        f"ALTER POLICY tenantry_tenant ON entry {POLICY} WITH CHECK (tenant_id = {BOUND})",
         False,
     ),
     "the tenant policy in another form": (

@@ -21,9 +21,11 @@ _OLD: Final = Path(__file__).parent / "release_0"
 
 
 async def made_by_release_0(connection: Any, *, hardened: bool) -> None:
-    """What `tenantry init` of commit 8b181d9 left: a tenant that lives here, one that has left, one suspended.
+    """What `tenantry init` and `rls apply` of commit 8b181d9 left.
 
-    The control database is the same. Its migrations stand in `release_0/`, as they were.
+    A tenant that lives here, one that has left, one suspended.
+
+    The control database is the same. Its migrations and policies stand in `release_0/`, as they were.
     """
     await connection.execute(
         "CREATE SCHEMA tenantry; CREATE TABLE tenantry.migration (side text, number int, name text NOT NULL, "
@@ -49,12 +51,12 @@ async def made_by_release_0(connection: Any, *, hardened: bool) -> None:
         "INSERT INTO tenantry.placement (tenant, home, epoch, suspended) VALUES "
         f"('{A}', 'shared', 1, false), ('{LEFT}', 'acme', 2, false), ('{SUSPENDED}', 'shared', 1, true)"
     )
+    policies = _OLD / "policies" / f"{'hardened' if hardened else 'plain'}.sql"
     await connection.execute(
         "CREATE TABLE note (tenant_id uuid NOT NULL, text text); ALTER TABLE note ENABLE ROW LEVEL SECURITY; "
         "ALTER TABLE note FORCE ROW LEVEL SECURITY; "
-        "CREATE POLICY tenantry_tenant ON note USING (tenant_id = "
-        "nullif(current_setting('app.current_tenant', true), '')::uuid AND (SELECT tenantry.admitted())); "
-        f"GRANT SELECT, INSERT ON note TO {ROLE}; INSERT INTO note VALUES ('{A}', 'mine'), ('{LEFT}', 'gone')"
+        + policies.read_text(encoding="utf-8")
+        + f"GRANT SELECT, INSERT ON note TO {ROLE}; INSERT INTO note VALUES ('{A}', 'mine'), ('{LEFT}', 'gone')"
     )
 
 

@@ -10,19 +10,44 @@ from tenantry.catalog.tenancy import Tenancy, compared_in
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType
 from tenantry.isolation import policy
+from tenantry.isolation.equality import predicate
+from tenantry.isolation.guard import Guard, expressions
+
+MINE = "\"tenant_id\" = nullif(current_setting('app.current_tenant', true), '')::uuid"
+PROVEN = '"tenant_id" = (SELECT tenantry.admitted_tenant())'
+ADMITTED = "(SELECT tenantry.admitted())"
 
 
-def test_the_equality_is_bare_and_the_check_is_wrapped() -> None:
-    assert policy.predicate("tenant_id", Tenancy()) == (
-        "\"tenant_id\" = nullif(current_setting('app.current_tenant', true), '')::uuid "
-        "AND (SELECT tenantry.admitted())"
-    )
+@pytest.mark.parametrize("hardened", [False, True])
+def test_the_tenant_policy_is_the_bare_equality(hardened: bool) -> None:
+    assert predicate("tenant_id", Tenancy(hardened=hardened)) == MINE
 
 
-def test_hardened_mode_also_compares_each_row_with_the_proven_tenant() -> None:
-    text = policy.predicate("tenant_id", Tenancy(id_type=IdType.TEXT, hardened=True))
-    assert 'coalesce("tenant_id" = (SELECT tenantry.admitted_tenant()), false)' in text
-    assert "tenantry.admitted()" not in text
+@pytest.mark.parametrize(
+    ("guard", "hardened", "using", "check"),
+    [
+        (Guard.FENCE, False, ADMITTED, ADMITTED),
+        (Guard.BORDER, False, f"{MINE} AND {ADMITTED}", f"{MINE} AND {ADMITTED}"),
+        (
+            Guard.BORDER_AND_NOBODY,
+            False,
+            f'({MINE} OR "tenant_id" IS NULL) AND {ADMITTED}',
+            f"{MINE} AND {ADMITTED}",
+        ),
+        (Guard.FENCE, True, f"coalesce({PROVEN}, false)", f"coalesce({PROVEN}, false)"),
+        (Guard.BORDER, True, f"coalesce({PROVEN}, false)", f"coalesce({PROVEN}, false)"),
+        (
+            Guard.BORDER_AND_NOBODY,
+            True,
+            f'coalesce({PROVEN}, "tenant_id" IS NULL AND {ADMITTED})',
+            f"coalesce({PROVEN}, false)",
+        ),
+    ],
+)
+def test_the_guard_checks_once_for_each_statement_and_when_hardened_compares_each_row(
+    guard: Guard, hardened: bool, using: str, check: str
+) -> None:
+    assert expressions("tenant_id", Tenancy(hardened=hardened), guard) == (using, check)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +74,10 @@ def test_a_column_is_compared_in_a_type_that_neither_cuts_nor_overflows(
 
 def test_a_column_that_can_not_hold_the_ids_is_refused() -> None:
     with pytest.raises(ConfigError, match="change the column to uuid"):
-        policy.predicate("tenant_id", Tenancy(), "integer")
+        predicate("tenant_id", Tenancy(), "integer")
+    for hardened in (False, True):
+        with pytest.raises(ConfigError, match="change the column to uuid"):
+            expressions("tenant_id", Tenancy(hardened=hardened), Guard.BORDER, "integer")
 
 
 @pytest.mark.parametrize("setting", ["tenant", "app.x; DROP TABLE t", "App.tenant", "app.'x'", ""])

@@ -50,6 +50,22 @@ def _not_attacked(scene: Scene, parts: Collection[str]) -> Iterator[Attempt]:
         yield Attempt(scene.facts.catalog.relations[oid].key, "all", outcome, why)
     for table, why in scene.forbidden if "joins" in parts else ():
         yield Attempt(table, "rows under the same key", Outcome.UNTRIED, why)
+    if "writes" in parts:
+        yield from _unguarded(scene)
+
+
+def _unguarded(scene: Scene) -> Iterator[Attempt]:
+    """Tables that can be written past a move's fence. No attack shows it while nobody moves: the catalog does."""
+    facts = scene.facts
+    functions = facts.catalog.functions.values()
+    installed = any((one.schema, one.name) == ("tenantry", "admitted") for one in functions)
+    for relation, _ in facts.tenant_tables if installed else ():
+        rights = scene.rights[relation.oid]
+        if rights.any and facts.observing(relation.oid) is None and facts.guard_held(relation.oid) is None:
+            why = (
+                "it has no guard: who writes past the routers goes on while a tenant moves (`tenantry rls apply`)"
+            )
+            yield Attempt(relation.key, "past the fence", Outcome.BROKEN, why)
 
 
 async def _unbound(scene: Scene, free: Connection) -> list[Attempt]:

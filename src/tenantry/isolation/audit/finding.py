@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from tenantry.catalog.values import Column, Policy, Relation, Way
 from tenantry.catalog.ways import counts, of_kinds
+from tenantry.isolation.equality import predicate
 from tenantry.isolation.facts import OBSERVE, Facts
 from tenantry.isolation.misspelt import Misspelt
 from tenantry.isolation.plan import Plan, plan
-from tenantry.isolation.policy import predicate
+from tenantry.isolation.plan.policies import guarding
+from tenantry.isolation.policy import POLICY
 from tenantry.runtime.sqltext import identifier
 
 
@@ -127,6 +129,12 @@ class Subject(Facts):
         clauses = [] if policy.command == "a" else [f"USING ({text})"]
         clauses += [] if policy.command in ("r", "d") else [f"WITH CHECK ({text})"]
         return (f"ALTER POLICY {identifier(policy.name)} ON {relation.sql} {' '.join(clauses)}",)
+
+    def held(self, relation: Relation, column: Column, policy: Policy) -> tuple[str, ...]:
+        """The guard that holds a policy to the bound tenant; for the template's own, its expression."""
+        if policy.name == POLICY:
+            return self.rewritten(relation, column, policy)
+        return tuple(guarding(self, relation, column))
 
     def ways(self, *kinds: str) -> Mapping[str, Way]:
         """The application role's ways past row-level security, by the statement that closes each."""

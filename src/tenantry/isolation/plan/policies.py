@@ -1,21 +1,26 @@
-"""RLS on, forced, and one policy: the step that closes a table, in one transaction."""
+"""RLS on, forced, the tenant policy and the guard: the step that closes a table, in one transaction.
+
+Policies of the product's own are kept; the guard goes beside them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from tenantry.catalog.tables import Undecided
-from tenantry.catalog.values import Column, Policy, Relation
-from tenantry.isolation.facts import OBSERVE, Facts
+from tenantry.catalog.values import Column, Relation
+from tenantry.isolation.equality import bound_tenant
+from tenantry.isolation.facts import OBSERVE, OURS, Facts
+from tenantry.isolation.guard import GUARD, SUPERSEDED, Guard, guard_sql
 from tenantry.isolation.plan.step import PlanContext, PlanStep, choice
-from tenantry.isolation.policy import POLICY, bound_tenant, companion_sql, policy_sql
+from tenantry.isolation.policy import POLICY, policy_sql
 from tenantry.isolation.policy_set import ACTIONS
 from tenantry.isolation.policy_verdict import ExpressionVerdict
 from tenantry.runtime.sqltext import identifier, literal
 
 
 def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
-    """Close every tenant table whose own policies do not close it already."""
+    """Close every tenant table, and guard it."""
     for relation, column in context.facts.tenant_tables:
         found = policy(context.facts, relation, column)
         if found is not None:
@@ -29,20 +34,30 @@ def policy(facts: Facts, relation: Relation, column: Column) -> PlanStep | Undec
     table = f"ALTER TABLE {relation.sql}"
     switches = [] if relation.rls else [f"{table} ENABLE ROW LEVEL SECURITY"]
     switches += [] if relation.forced else [f"{table} FORCE ROW LEVEL SECURITY"]
-    dropped = [] if observing is None else [_drop(OBSERVE, relation)]
-    if any(other.permissive for other in others):
-        doubt = _doubt(facts, relation, others)
+    kept = any(other.permissive for other in others)
+    if kept:
+        doubt = _doubt(facts, relation)
         if doubt is not None:
             return _undecided(facts, relation, column, doubt)
-        if own is None:  # they do the template's work, so theirs is kept
-            return _step(relation, [*switches, *dropped]) if switches or dropped else None
+    # The guard comes first and old policies go last: the lock is held from the first statement on, and whoever
+    # reads the script sees that the table is never without.
+    statements = [] if facts.guarded_well(relation.oid) else [*guarding(facts, relation, column)]
     drifted = own is not None and facts.drifted(own, column)
-    statements = [*dropped]
-    if own is None or drifted:
+    if drifted or (own is None and not kept):  # where they do the template's work, theirs is kept
         statements += [_drop(POLICY, relation)] if drifted else []
         statements += [policy_sql(relation.schema, relation.name, column.name, facts.tenancy, column.type)]
+    statements += [_drop(old.name, relation) for old in (facts.superseded(relation.oid), observing) if old]
     statements += switches
-    return _step(relation, statements) if statements else None
+    why = "its own policies are kept; the guard holds them to the bound tenant and to a move's fence"
+    return _step(relation, statements, why if kept and own is None else None) if statements else None
+
+
+def guarding(facts: Facts, relation: Relation, column: Column) -> Iterator[str]:
+    """The statements that give a table the guard that it wants."""
+    if facts.guard(relation.oid) is not None:
+        yield _drop(GUARD, relation)
+    wanted = facts.guard_wanted(relation.oid)
+    yield guard_sql(relation.schema, relation.name, column.name, facts.tenancy, wanted, column.type)
 
 
 def observe(context: PlanContext) -> Iterator[PlanStep | Undecided]:
@@ -92,40 +107,47 @@ def replacement(facts: Facts, relation: Relation, column: Column) -> tuple[str, 
     table.
     """
     hides = facts.policy_set.hiding(relation.oid)
-    gone = [p for p in facts.catalog.policies.get(relation.oid, ()) if p.permissive or p == hides]
+    gone = [
+        p
+        for p in facts.catalog.policies.get(relation.oid, ())
+        if p.permissive or p == hides or p.name in (GUARD, SUPERSEDED)
+    ]
     table = f"ALTER TABLE {relation.sql}"
     return (
         *(_drop(policy.name, relation) for policy in gone),
         policy_sql(relation.schema, relation.name, column.name, facts.tenancy, column.type),
+        guard_sql(relation.schema, relation.name, column.name, facts.tenancy, Guard.FENCE, column.type),
         f"{table} ENABLE ROW LEVEL SECURITY",
         f"{table} FORCE ROW LEVEL SECURITY",
     )
 
 
-def _doubt(facts: Facts, relation: Relation, others: tuple[Policy, ...]) -> str | None:
+def _doubt(facts: Facts, relation: Relation) -> str | None:
+    """Why somebody has to decide about policies of the product's own, although the guard holds them to the tenant:
+    they were meant for more than the bound tenant, for another setting, or don't work. None: they are kept.
+    """
     hiding = facts.policy_set.hiding(relation.oid)
     if hiding is not None:
         return f"the policy {hiding.name!r} lets no row of the bound tenant through"
     openings = [o for action in ACTIONS for o in facts.policy_set.openings(relation.oid, action)]
-    strange = [o for o in openings if o.policy.name not in (POLICY, OBSERVE)]
-    if strange and strange[0].verdict is ExpressionVerdict.UNPROVEN:
-        return f"the policy {strange[0].policy.name!r} is not proven to keep to the bound tenant"
-    if strange and strange[0].verdict is ExpressionVerdict.FOREIGN:
-        foreign = ", ".join(sorted(facts.foreign_settings(strange[0].policy)))
-        return f"the policy {strange[0].policy.name!r} reads {foreign}, not ours"
-    if strange:
-        return f"the policy {strange[0].policy.name!r} lets rows of other tenants through ({strange[0].action})"
-    if facts.own_policy(relation.oid) is None and not facts.isolates(relation.oid):
+    strange = [o for o in openings if o.policy.name not in OURS]
+    for found in strange:
+        if found.verdict is ExpressionVerdict.FOREIGN:
+            foreign = ", ".join(sorted(facts.foreign_settings(found.policy)))
+            return f"the policy {found.policy.name!r} reads {foreign}, not ours"
+        if found.verdict is ExpressionVerdict.OPEN:
+            return f"the policy {found.policy.name!r} lets rows of other tenants through ({found.action})"
+    if facts.own_policy(relation.oid) is None and facts.fails_unbound(relation.oid):
         return "its policies fail on an unset or empty setting"
     return None
 
 
 def _undecided(facts: Facts, relation: Relation, column: Column, doubt: str) -> Undecided:
-    kept = [companion_sql(relation.schema, relation.name, column.name, facts.tenancy, column.type)]
+    kept = [*guarding(facts, relation, column)]
     kept += [] if relation.rls else [f"ALTER TABLE {relation.sql} ENABLE ROW LEVEL SECURITY"]
     kept += [] if relation.forced else [f"ALTER TABLE {relation.sql} FORCE ROW LEVEL SECURITY"]
-    hidden = facts.policy_set.hiding(relation.oid) is not None
-    beside = () if hidden else (choice("keep it, and hold it to the bound tenant by another policy", kept),)
+    broken = facts.policy_set.hiding(relation.oid) is not None or facts.fails_unbound(relation.oid)
+    beside = () if broken else (choice("keep it, and hold it to the bound tenant by the guard", kept),)
     return Undecided(
         relation.key,
         doubt,

@@ -16,11 +16,14 @@ from tenantry.move.plan import Creation, DiskSpace, Mechanism, Selection
 from tenantry.move.surroundings import Surrounding
 from tenantry.runtime.sqltext import identifier
 
-#: The end of the tenant policy, plain and hardened: the two forms prove the same in different ways.
-_PROOF: Final = re.compile(
-    r" AND (\( SELECT tenantry\.admitted\(\) AS admitted\)"
-    r"|COALESCE\(\(.{1,200} = \( SELECT .{1,80} AS admitted_tenant\)\), false\))\)$"
+#: What the guard says, plain and hardened: the two forms prove the same in different ways.
+_PROOF: Final = (
+    r"(\( SELECT tenantry\.admitted\(\) AS admitted\)"
+    r"|COALESCE\(\(.{1,200} = \( SELECT .{1,80} AS admitted_tenant\)\), false\))"
 )
+_GUARD: Final = re.compile(_PROOF)
+#: A tenant policy of earlier versions: both halves in one.
+_BOTH: Final = re.compile(rf"\((\(.*\)) AND {_PROOF}\)", re.DOTALL)
 
 
 class TablePolicy(NamedTuple):
@@ -33,22 +36,33 @@ class TablePolicy(NamedTuple):
     using: str | None
     check: str | None
 
-    def normalized(self) -> TablePolicy:
-        """It with one form for each expression, and for what is the tenant policy's proof at either end."""
-        using, check = (None if text is None else normal_form(text) for text in self._proven())
+    def normalized(self) -> frozenset[TablePolicy]:
+        """`halves` with one form for each expression, for comparing both ends."""
+        return frozenset(half if half == PROVEN else half._normal() for half in self.halves())
+
+    def _normal(self) -> TablePolicy:
+        using, check = (None if text is None else normal_form(text) for text in self[3:])
         return self._replace(using=using, check=check)
 
-    def _proven(self) -> tuple[str | None, str | None]:
-        using, check = (None if text is None else _PROOF.sub(" AND proven)", text) for text in self[3:])
-        return using, check
+    def halves(self) -> frozenset[TablePolicy]:
+        """What it does: all guards are equal, a tenant policy of earlier versions is two."""
+        using, check = self[3:]
+        if self[1:3] != ("ALL", ("PUBLIC",)) or using is None or check is None:
+            return frozenset({self})
+        if not self.permissive:
+            return frozenset({PROVEN if _GUARD.fullmatch(using) and _GUARD.fullmatch(check) else self})
+        both = _BOTH.fullmatch(using), _BOTH.fullmatch(check)
+        if both[0] is None or both[1] is None:
+            return frozenset({self})
+        return frozenset({self._replace(using=both[0][1], check=both[1][1]), PROVEN})
 
     def is_tenant_policy(self, column: str, setting: str) -> bool:
-        """True if it is the tenant policy, whatever the forms of its comparison and proof."""
+        """True if it is the tenant policy, whatever the form of its comparison."""
         tie = re.compile(
-            rf"\(\(\(?(?:{re.escape(column)}|{re.escape(identifier(column))})\)?(?:::[\w ]+)? = "
-            rf"[^=]*current_setting\('{re.escape(setting)}'::text[^=]*\) AND proven\)"
+            rf"\(\(?(?:{re.escape(column)}|{re.escape(identifier(column))})\)?(?:::[\w ]+)? = "
+            rf"[^=]*current_setting\('{re.escape(setting)}'::text[^=]*\)"
         )
-        texts = [text for text in self._proven() if text is not None]
+        texts = [text for text in (self.using, self.check) if text is not None]
         whole = (self.permissive, self.command, self.roles) == (True, "ALL", ("PUBLIC",)) and len(texts) == 2
         return whole and all(tie.fullmatch(text) and " OR " not in text for text in texts)
 
@@ -60,6 +74,10 @@ class TablePolicy(NamedTuple):
             f"CREATE POLICY {identifier(name)} ON {table} AS {'PERMISSIVE' if self.permissive else 'RESTRICTIVE'} "
             f"FOR {self.command} TO {', '.join(self.roles)}{using}{check}"
         )
+
+
+#: A guard, whatever its form.
+PROVEN: Final = TablePolicy(False, "ALL", ("PUBLIC",), "proven", "proven")
 
 
 class Privilege(NamedTuple):
@@ -226,6 +244,8 @@ class PreflightFacts:
     """Foreign keys by which the tenant hangs together with others."""
     published: tuple[PublishedTable, ...] = ()
     """Publications of the product's own, of both ends, that a replica identity may break."""
+    unguarded: tuple[str, ...] = ()
+    """Tables and partitions of the source that the fence would not hold for everybody."""
     feeds: tuple[str, ...] = ()
     """Publications of the target by which the reference tables of other databases are kept in step."""
     source_access: Access = field(default_factory=Access)

@@ -27,6 +27,7 @@ from tenantry.move.preflight.rules_general import (
     subscriptions,
     target_identity,
 )
+from tenantry.move.preflight.rules_guard import guards
 from tenantry.move.preflight.rules_hardening import hardening
 from tenantry.move.preflight.rules_kits import kit_rules
 from tenantry.move.preflight.rules_privileges import privileges_of_tables
@@ -68,6 +69,7 @@ RULES: Final[tuple[Check, ...]] = (
     tables,
     stale_statistics,
     spelling,
+    guards,
     cross_tenant_keys,
     foreign_publications,
     creation,

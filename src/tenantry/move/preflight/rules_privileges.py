@@ -7,13 +7,13 @@ flip on, without grants the product would be refused every row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from tenantry.ids import Kind
 from tenantry.move.errors import PreflightFinding
 from tenantry.move.normal_form import normal_form
-from tenantry.move.preflight.facts import Access, PreflightFacts, TablePolicy
+from tenantry.move.preflight.facts import PROVEN, Access, PreflightFacts, TablePolicy
 from tenantry.runtime.sqltext import identifier
 
 #: How CREATE TRIGGER's result is told to be anything but enabled (pg_trigger.tgenabled).
@@ -46,15 +46,14 @@ def _guards(facts: PreflightFacts, table: str, column: str | None) -> Iterator[P
         return
     lacking = [what for what in ("ENABLE", "FORCE") if (table, what) in ours.guards - theirs.guards]
     wanted, found = ours.of(table), theirs.of(table)
-    same = {policy.normalized() for policy in wanted.values()} == {
-        policy.normalized() for policy in found.values()
-    }
+    same = _normalized(wanted) == _normalized(found)
     if same and not lacking:
         return
     setting = facts.source.local.setting if facts.source.local else ""
-    standard = (
-        len(found) == 1 and column is not None and all(p.is_tenant_policy(column, setting) for p in found.values())
-    )
+    halves = {half for policy in found.values() for half in policy.halves()}
+    ties = halves - {PROVEN}
+    tied = column is not None and all(policy.is_tenant_policy(column, setting) for policy in ties)
+    standard = tied and len(ties) == 1 and PROVEN in halves
     problem = f"{table} is not guarded in {facts.target_name} as in {facts.source_name}: "
     if lacking:
         problem += f"no {' and no '.join(lacking)} ROW LEVEL SECURITY there"
@@ -74,14 +73,18 @@ def _fix(facts: PreflightFacts, table: str, lacking: Sequence[str]) -> str:
         # The source's policies guard one tenant, and may be looser than many need.
         return f"run `tenantry rls apply --database {facts.target_name}`, or bring both schemas to one version"
     wanted, found = facts.source_access.of(table), facts.target_access.of(table)
-    known = {policy.normalized() for policy in wanted.values()}
-    target = {policy.normalized() for policy in found.values()}
+    kept = {name: policy for name, policy in found.items() if policy.normalized() <= _normalized(wanted)}
+    made = {name: policy for name, policy in wanted.items() if not policy.normalized() <= _normalized(kept)}
     statements = [f"ALTER TABLE {table} {what} ROW LEVEL SECURITY" for what in lacking]
     statements += [
-        f"DROP POLICY {identifier(name)} ON {table}" for name, p in found.items() if p.normalized() not in known
+        f"DROP POLICY {identifier(name)} ON {table}" for name in found if name not in kept or name in made
     ]
-    statements += [p.statement(name, table) for name, p in wanted.items() if p.normalized() not in target]
+    statements += [policy.statement(name, table) for name, policy in made.items()]
     return "; ".join(statements)
+
+
+def _normalized(policies: Mapping[str, TablePolicy]) -> frozenset[TablePolicy]:
+    return frozenset(half for policy in policies.values() for half in policy.normalized())
 
 
 def _triggers(facts: PreflightFacts, table: str) -> Iterator[PreflightFinding]:

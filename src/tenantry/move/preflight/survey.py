@@ -165,6 +165,7 @@ async def survey(
                     for table in (await read_distribution.read(at_target, names) if exists else ())
                 ),
             ),
+            unguarded=await _unguarded(at_source, selection, ours),
             feeds=tuple(row["name"] for row in await at_target.fetch(_FEEDS, REFERENCE_NAMES)) if exists else (),
             source_access=guarded[0],
             target_access=guarded[1],
@@ -315,6 +316,14 @@ def _sees_rows(side: Side) -> bool:
 
 def _owns_all(selection: Selection) -> bool:
     return all(table.ours for table, _ in selection.tenant)
+
+
+async def _unguarded(connection: Connection, selection: Selection, side: Side) -> tuple[str, ...]:
+    """Tables of the tenant that the fence would not hold for everybody."""
+    if not side.server["installed"]:
+        return ()  # refused for that
+    names = [table.quoted for table, _ in selection.tenant]
+    return tuple(row["table"] for row in await connection.fetch(sql.query("catalog/unguarded"), names))
 
 
 async def _home(at_source: Connection, tenant: str, ours: Side) -> tuple[str, int, bool] | None:

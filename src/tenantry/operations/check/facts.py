@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry import sql
+from tenantry.catalog import guards
 from tenantry.catalog.values import Way
 from tenantry.config import ResolvedDatabase
 from tenantry.directory import DatabaseRow
@@ -68,6 +69,8 @@ class Reached:
     """What the role may do with the control tables, where they stand in this database."""
     directory_roles: tuple[str, ...] = ()
     """Of the control database: all roles but superusers that may read or write its tables."""
+    unguarded: tuple[str, ...] = ()
+    """Tenant tables that the fence of a move would not hold for everybody."""
     stuck: tuple[str, ...] = ()
     """Subscriptions of moves that can't apply what they are sent."""
 
@@ -165,6 +168,9 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
     counted = side == "data" and server["version"] >= OLDEST_COUNTED
     stuck = await connection.fetch(sql.query("check/links")) if counted else ()
     directory_roles = await _directory_roles(connection) if side == "control" and server["installed"] else ()
+    tenancy, ours = tenancy_of(context.config), side == "data" and installed
+    unproven = await guards.unproven(connection, tenancy) if ours and roles["hardened"] else ()
+    unguarded = await guards.unguarded(connection, tenancy) if ours else ()
     await connection.execute("ROLLBACK")
     middle, half = (sent + received) / 2, (received - sent) / 2
     off = server["clock"] - middle
@@ -180,12 +186,13 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
         skew=0.0 if abs(off) <= half else off - half if off > 0 else off + half,
         tls=_tls(connection),
         installed=installed,
-        role_problems=tuple(problems(dict(roles), tenancy_of(context.config))),
+        role_problems=(*problems(dict(roles), tenancy), *unproven),
         control_access=control_access(dict(roles)),
         directory_roles=directory_roles,
         schema=known.number,
         local=known.local,
         functions=known.functions,
+        unguarded=unguarded,
         stuck=tuple(row["name"] for row in stuck),
     )
 

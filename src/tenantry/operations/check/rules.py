@@ -26,6 +26,8 @@ NEWEST: Final = 18
 SKEW: Final = 2.0
 #: How much older than its policy says a backup may be: making it takes time.
 LATE: Final = 1.25
+#: Tables that a finding names; of the others it says how many.
+NAMED: Final = 5
 #: Connections that a process holds to the control database: the store's and the listener.
 CONTROL_CONNECTIONS: Final = 4
 
@@ -64,6 +66,7 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[CheckFindin
         found += _reachable(one)
         found += _role(one)
         found += _two_roles(one, facts)
+        found += _guards(one)
         found += _schema(one, config)
         found += _tls(one)
         found += _links(one)
@@ -173,6 +176,14 @@ def _two_roles(one: DatabaseFacts, facts: FleetFacts) -> Iterator[CheckFinding]:
         yield CheckFinding(
             name, WARNING, "one-role", problem, f"{fix}its rights in the control database (docs/roles.md)"
         )
+
+
+def _guards(one: DatabaseFacts) -> Iterator[CheckFinding]:
+    tables, name = one.router.unguarded, one.database.name
+    if tables:
+        listed = ", ".join(tables[:NAMED]) + (f" and {len(tables) - NAMED} more" if len(tables) > NAMED else "")
+        problem = f"the fence of a move would not hold for who writes past the routers: no guard on {listed}"
+        yield CheckFinding(name, WARNING, "no-guard", problem, f"run `tenantry rls apply --database {name}`")
 
 
 def _schema(one: DatabaseFacts, config: Config) -> Iterator[CheckFinding]:

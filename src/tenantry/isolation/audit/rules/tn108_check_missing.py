@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
 from tenantry.isolation.audit.openings import opened_for_writing
-from tenantry.isolation.policy import predicate
+from tenantry.isolation.equality import predicate
 from tenantry.runtime.sqltext import identifier
 
 RULE = Rule(

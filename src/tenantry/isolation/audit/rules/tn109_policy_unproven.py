@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
 from tenantry.isolation.audit.openings import unproven
-from tenantry.isolation.policy import companion_sql
 
 RULE = Rule(
     "TN109",
@@ -22,5 +21,5 @@ def check(subject: Subject) -> Iterator[Found]:
         yield Found(
             f"{relation.key}.{policy.name}",
             f"not proven to keep to the bound tenant ({', '.join(actions)}); `tenantry rls probe` attacks it",
-            (companion_sql(relation.schema, relation.name, column.name, subject.tenancy, column.type),),
+            subject.held(relation, column, policy),
         )

@@ -24,5 +24,5 @@ def check(subject: Subject) -> Iterator[Found]:
         yield Found(
             f"{relation.key}.{policy.name}",
             f"lets every row through when the session meets a condition ({', '.join(actions)})",
-            subject.rewritten(relation, column, policy),
+            subject.held(relation, column, policy),
         )
