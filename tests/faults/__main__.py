@@ -72,6 +72,8 @@ ROWS: Final = (
     ("test_routers_behind_a_pooler", "F26"),
     ("test_other_tenants_notice_nothing", "neighbours"),
     ("test_a_tenant_of_many_shapes", "shapes"),
+    ("test_a_way_back_whose_worker", "F28"),
+    ("test_a_failover_", "F30"),
     ("test_a_tenant_without_rows", "shapes"),
     ("test_every_interleaving", "model"),
     ("test_naive_protocols", "model"),

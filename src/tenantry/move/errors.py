@@ -125,7 +125,8 @@ class SlotLost(MoveStopped):
     """A replication slot is lost or gone, and with it what it kept for the other side."""
 
     def __init__(self, move: str, database: str) -> None:
-        super().__init__(move, f"the replication slot on {database} is lost (max_slot_wal_keep_size)")
+        why = "max_slot_wal_keep_size), or gone with the server that had it (a failover"
+        super().__init__(move, f"the replication slot on {database} is lost ({why})")
         self.advise(f"`tenantry moves abort {move}` gives up; then move again")
 
 

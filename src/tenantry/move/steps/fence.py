@@ -32,7 +32,7 @@ import asyncpg
 from tenantry import sql
 from tenantry.move import failpoints, replication
 from tenantry.move.context import Direction, MoveContext
-from tenantry.move.errors import FenceMissed, MoveStopped
+from tenantry.move.errors import FenceMissed, MoveStopped, SlotLost
 from tenantry.move.plan import SequenceRule
 from tenantry.move.progress import FenceTried
 from tenantry.move.session import Connection, session
@@ -264,6 +264,8 @@ async def _reset_reverse(context: MoveContext, direction: Direction) -> None:
             await replication.drop_slot(target, name)
             await replication.make_slot(context, direction.target, target, name)
         else:
+            if row is None or row["at"] is None:
+                raise SlotLost(context.plan.id, direction.target.name)
             # What is skipped now need not be decoded when the way back is opened.
             await target.execute(
                 f"SELECT pg_replication_slot_advance({literal(name)}, pg_current_wal_flush_lsn())"

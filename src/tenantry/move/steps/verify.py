@@ -49,6 +49,7 @@ async def aligned(context: MoveContext, direction: Direction) -> AsyncIterator[t
 
     Raises:
         MoveStopped: no fence could be had.
+        SlotLost: nothing comes across any more.
     """
     purpose = f"verify {context.plan.id}"
     async with session(direction.source, purpose) as source, session(direction.target, purpose) as target:
@@ -59,6 +60,8 @@ async def aligned(context: MoveContext, direction: Direction) -> AsyncIterator[t
         async def on_miss(_: int, __: BaseException, ___: float) -> None:
             for connection in (source, target):
                 await connection.execute("ROLLBACK")
+            # A marker never comes through a slot that is gone: no other attempt would do better.
+            await catch_up.slot_lag(context, direction, source)
 
         # Whatever ends an attempt, its snapshots are let go, and the fence goes with its session.
         missed = (FenceMissed, TimeoutError, asyncpg.PostgresError, *TRANSIENT)
