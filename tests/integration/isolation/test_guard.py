@@ -16,10 +16,11 @@ from tenantry.ids import IdType, Kind
 from tenantry.isolation.apply import adopt, compute
 from tenantry.isolation.attacks import probe
 from tenantry.isolation.audit import audit
+from tenantry.isolation.guard import Guard, guard_of, guard_sql
 from tenantry.proof import bind_proof, database_key
 from tenantry.runtime.sqltext import identifier
 from tenantry.schema import install_data
-from tests.integration.isolation.conftest import Connection
+from tests.integration.isolation.conftest import Connection, install
 
 KEY = database_key("a secret of at least thirty-two bytes, for tests", "shared")
 BIGINT = Tenancy(id_type=IdType.BIGINT)
@@ -391,3 +392,75 @@ async def test_a_guard_of_every_form_is_recognised_on_postgresql_15(
     finally:
         await connection.execute("DROP OWNED BY oldest_guarded CASCADE; DROP ROLE oldest_guarded")
         await connection.close()
+
+
+@pytest.mark.parametrize("version", ["pg15", "pg16", "pg18"])
+async def test_every_form_of_the_guard_on_every_type_of_column_is_told_from_every_other(
+    request: pytest.FixtureRequest, version: str, make_database: Callable[[EmbeddedServer], str]
+) -> None:
+    server: EmbeddedServer = request.getfixturevalue(version)
+    forms = [(guard, hardened) for guard in Guard for hardened in (False, True)]
+    for id_type, column_types in {
+        IdType.UUID: ("uuid", "text", "varchar(36)", "uuid_domain"),
+        IdType.BIGINT: ("bigint", "integer", "smallint", "text", "varchar(40)"),
+        IdType.TEXT: ("text", "varchar(20)"),
+    }.items():
+        connection = await asyncpg.connect(server.dsn(make_database(server)))
+        try:
+            await install(connection, id_type)
+            await connection.execute("CREATE DOMAIN uuid_domain AS uuid")
+            for number, column_type in enumerate(column_types):
+                base = column_type.replace("varchar", "character varying").removesuffix("_domain")
+                for guard, hardened in forms:
+                    table = f'"T {number} {guard.name} {hardened}"'
+                    await connection.execute(f'CREATE TABLE {table} ("Tenant Id" {column_type})')
+                    tenancy = Tenancy(column="Tenant Id", id_type=id_type, hardened=hardened)
+                    await connection.execute(
+                        guard_sql("public", table.strip('"'), "Tenant Id", tenancy, guard, base)
+                    )
+            catalog = await read(connection)
+            for oid, policies in catalog.policies.items():
+                _, _, name, said = catalog.relations[oid].name.split(" ")
+                tenancy = Tenancy(column="Tenant Id", id_type=id_type, hardened=said == "True")
+                (column,) = catalog.columns[oid]
+                (policy,) = policies
+                wanted = Guard.BORDER if tenancy.hardened and name == "FENCE" else Guard[name]
+                assert guard_of(policy, column.name, tenancy, column.type) is wanted, policy
+                other = Tenancy(column="Tenant Id", id_type=id_type, hardened=not tenancy.hardened)
+                assert guard_of(policy, column.name, other, column.type) is None, policy
+            assert len(catalog.policies) == len(column_types) * len(forms)
+        finally:
+            await connection.close()
+
+
+async def test_a_database_that_becomes_hardened_or_plain_again_gets_the_guards_of_its_mode(
+    connection: Connection, role: str
+) -> None:
+    await made(connection, role)
+    for hardened, word in ((True, "admitted_tenant()"), (False, "tenantry.admitted() AS")):
+        tenancy = Tenancy(id_type=IdType.BIGINT, hardened=hardened)
+        key = KEY if hardened else None
+        await install_data(
+            connection,
+            name="shared",
+            kind=Kind.SHARED,
+            setting="app.current_tenant",
+            id_type=IdType.BIGINT,
+            application_role=role,
+            key=key,
+        )
+        found = {
+            f.object for f in audit(await read(connection), tenancy, role=role).findings if f.rule.code == "TN116"
+        }
+        assert found == {f"public.{name}" for name in NAMES if name != "people"}
+        await adopt(connection, tenancy, role=role)
+        assert (await compute(connection, tenancy, role=role)).steps == ()
+        rows = await connection.fetch(
+            "SELECT qual, with_check FROM pg_policies WHERE policyname = 'tenantry_guard'"
+        )
+        assert len(rows) == len(NAMES) - 1
+        assert all(word in text for row in rows for text in row)
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL ROLE {identifier(role)}")
+            await bind(connection, 1, hardened=hardened)
+            assert await connection.fetchval("SELECT count(*) FROM person") == 100
