@@ -74,6 +74,7 @@ ROWS: Final = (
     ("test_a_tenant_of_many_shapes", "shapes"),
     ("test_a_way_back_whose_worker", "F28"),
     ("test_a_failover_", "F30"),
+    ("test_a_password_rotated", "F31"),
     ("test_a_tenant_without_rows", "shapes"),
     ("test_every_interleaving", "model"),
     ("test_naive_protocols", "model"),

@@ -10,7 +10,7 @@ import asyncpg
 
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import UnknownDatabase, UnknownTenant
-from tenantry.move import failpoints
+from tenantry.move import failpoints, replication
 from tenantry.move.context import MoveContext
 from tenantry.move.endings import completion
 from tenantry.move.errors import (
@@ -275,6 +275,8 @@ class Mover:
                 throttle=Throttle(self._limits.copy_rate),
                 endpoints=self._endpoints,
             )
+            if record.step is not None and plan.mechanism is Mechanism.REPLICATION:
+                await replication.renew_connections(context)
             try:
                 yield context, record
             except Interrupted:

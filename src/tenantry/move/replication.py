@@ -15,6 +15,7 @@ from tenantry.move.context import Direction, MoveContext
 from tenantry.move.errors import MoveError, MoveStopped
 from tenantry.move.progress import Retrying
 from tenantry.move.session import Connection, Endpoint, connect, conninfo, publisher_options, session
+from tenantry.runtime.connection_errors import TRANSIENT
 from tenantry.runtime.sqltext import identifier, literal
 
 #: How long the reader of a slot that is to go is waited for. Seconds.
@@ -27,6 +28,16 @@ ROWS: Final = "insert, update, delete"
 ROWS_AND_TRUNCATE: Final = "insert, update, delete, truncate"
 #: A publication with nothing to say yet. Opening it later takes no lock on any table.
 NO_OPERATIONS: Final = ""
+#: Of the subscriptions named $1 those of this database; how they connect is a superuser's to read.
+_SUBSCRIBED: Final = (
+    "SELECT subname::text AS name, has_column_privilege('pg_subscription', 'subconninfo', 'SELECT') AS readable "
+    "FROM pg_subscription WHERE subname = ANY ($1::text[]) "
+    "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+_CONNECTS: Final = (
+    "SELECT subconninfo FROM pg_subscription WHERE subname = $1 "
+    "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 async def publish(context: MoveContext, direction: Direction, connection: Connection, publish: str) -> None:
@@ -212,13 +223,41 @@ async def subscribe(connection: Connection, publisher: Endpoint, name: str, *, m
     }
     if connection.get_server_version().major >= 16:
         options |= {"run_as_owner": "true", "origin": origin}
-    info = conninfo(publisher.peer_dsn or publisher.dsn, options=publisher_options(major), application_name=name)
+    info = _subscribed(publisher, name, major)
     listed = ", ".join(f"{key} = {value}" for key, value in options.items())
     with contextlib.suppress(asyncpg.DuplicateObjectError):
         await connection.execute(
             f"CREATE SUBSCRIPTION {identifier(name)} CONNECTION {literal(info)} "
             f"PUBLICATION {identifier(name)} WITH ({listed})"
         )
+
+
+def _subscribed(publisher: Endpoint, name: str, major: int) -> str:
+    """How a subscription connects to a publisher of this major version."""
+    return conninfo(publisher.peer_dsn or publisher.dsn, options=publisher_options(major), application_name=name)
+
+
+async def renew_connections(context: MoveContext) -> None:
+    """Let the move's subscriptions connect as the mover does now: a password may have been rotated since they were
+    made. An end that can't be reached is left; the step that needs it will say so."""
+    ways = (
+        (context.forward, (context.replication_name(context.forward), context.reference_name)),
+        (context.reverse, (context.replication_name(context.reverse),)),
+    )
+    for direction, names in ways:
+        with contextlib.suppress(asyncpg.PostgresError, MoveError, *TRANSIENT):
+            async with (
+                session(direction.source, f"renew {context.plan.id}") as publisher,
+                session(direction.target, f"renew {context.plan.id}") as subscriber,
+            ):
+                major = publisher.get_server_version().major
+                for row in await subscriber.fetch(_SUBSCRIBED, list(names)):
+                    info = _subscribed(direction.source, row["name"], major)
+                    if row["readable"] and await subscriber.fetchval(_CONNECTS, row["name"]) == info:
+                        continue  # the worker is left alone
+                    await subscriber.execute(
+                        f"ALTER SUBSCRIPTION {identifier(row['name'])} CONNECTION {literal(info)}"
+                    )
 
 
 async def enable(connection: Connection, name: str) -> None:
