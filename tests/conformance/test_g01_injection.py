@@ -7,6 +7,7 @@ own open on another connection; then B works on the same server process.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import asyncpg
 import pytest
 
 from tenantry import Router
-from tenantry.embedded import EmbeddedServer
+from tenantry.embedded import EmbeddedServer, versions
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType
 from tenantry.proof import database_key
@@ -25,6 +26,7 @@ from tests.conformance.attacks.run import gains, stage
 from tests.support.installing import HARDENED, SECRET
 from tests.support.pgbouncer import PgBouncer
 from tests.support.product import APP, Product, product_on
+from tests.support.programs import missing
 
 MODES = {"plain": False, "hardened": True}
 #: Each server in both modes, straight; and behind PgBouncer what means something else there.
@@ -128,6 +130,38 @@ async def test_no_proof_is_ever_shown_by_pg_stat_activity(pg: EmbeddedServer) ->
             shown = await admin.fetch("SELECT query FROM pg_stat_activity WHERE usename = $1", APP)
             assert len(shown) >= 2
             assert not [row for row in shown if "bind" in row["query"]]
+
+
+@pytest.mark.parametrize("parameters", ["0", "-1"], ids=["parameters not logged", "parameters logged"])
+async def test_a_proof_stands_in_no_kept_statement_and_in_the_log_only_as_a_parameter(
+    parameters: str,
+) -> None:
+    """On a server that keeps and logs whatever it can of statements: Debian's, which has the extension."""
+    if 15 not in versions():
+        missing("pg15", "PostgreSQL 15 (Debian's package postgresql-15) is not installed")
+    settings = {
+        "shared_preload_libraries": "pg_stat_statements",
+        "pg_stat_statements.track": "all",
+        "log_statement": "all",
+        "log_parameter_max_length": parameters,
+    }
+    proof = re.compile("[0-9a-f]{64}")
+    with EmbeddedServer.start(15, settings=settings) as server, product_on(server, hardened=True) as product:
+        async with product.admin() as admin, product.open(pool={"max": 1}) as router:
+            await admin.execute("CREATE EXTENSION pg_stat_statements")
+            a, b = await product.signed_up(router, 2)
+            for tenant in (a, b):
+                await router.fetch(tenant, "SELECT count(*) FROM students")
+            seen = await router.fetch(a, "SELECT query FROM pg_stat_statements")
+            kept = await admin.fetch("SELECT query FROM pg_stat_statements")
+        texts = [str(row["query"]) for row in (*seen, *kept) if "tenantry.enter(" in str(row["query"])]
+        assert texts
+        assert not [text for text in texts if proof.search(text)]
+        lines = server.log_text().splitlines()
+        calls = [line for line in lines if "tenantry.enter(" in line]
+        assert calls
+        assert not [line for line in calls if proof.search(line)]
+        assert any("parameters: " in line and proof.search(line) for line in lines) == (parameters == "-1")
 
 
 async def test_a_bind_proof_is_good_for_its_tenant_and_its_connection_only(pg: EmbeddedServer) -> None:
