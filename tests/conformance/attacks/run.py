@@ -25,7 +25,7 @@ class Stage:
     """Two tenants of a product with rows under the same keys; A's scopes and B's share a connection."""
 
     # Mutable state: a, b (the tenants), narrow (the router of one connection), number (of B's next row), rows
-    # (that B must have).
+    # (that B must have), usual (what its work is answered while nothing was set up for an attack).
 
     def __init__(self, product: Product, admin: Any, wide: Router) -> None:
         self.product = product
@@ -36,6 +36,7 @@ class Stage:
         self.b: Any = None
         self.number = 100
         self.rows: set[tuple[int, str]] = set()
+        self.usual: list[str] = []
 
     async def furnish(self) -> None:
         """The rows as they are before each attack."""
@@ -49,6 +50,14 @@ class Stage:
                 [(tenant, n, f"{name} {n}", f"{letter}{n}@{letter}.example") for n in IDS],
             )
         self.rows = {(n, f"{SECRET_OF_B} {n}") for n in IDS}
+
+    async def usually(self, attack: Attack) -> list[str]:
+        """What B's work is answered when nobody has attacked."""
+        if attack.given:
+            return await self.work(self.wide)
+        if not self.usual:
+            self.usual = await self.work(self.wide)
+        return self.usual
 
     async def work(self, router: Router) -> list[str]:
         """B's usual work: what it was answered, in words."""
@@ -130,7 +139,9 @@ async def attempt(made: Stage, attack: Attack, *, waiting: bool, primed: bool) -
         (r["id"], r["name"])
         for r in await made.admin.fetch("SELECT id, name FROM students WHERE tenant_id = $1", made.b)
     }
-    usual = await made.work(made.narrow if primed else made.wide)
+    usual = await made.usually(attack)
+    if primed:
+        await made.narrow.fetch(made.b, WORK[0][0], *WORK[0][1])
     seen: list[str] = []
     got: set[Gain] = set()
     try:
