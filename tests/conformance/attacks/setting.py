@@ -243,4 +243,37 @@ BINDS: Final = Kind(
     "known in advance, the router's own is good for the tenant)",
 )
 
-KINDS: Final = (SETS, PLANNED, WRITES, BINDS)
+_OWN: Final = "nullif(current_setting('app.current_tenant', true), '')::{type}"
+
+
+def _beside(name: str, policy: str) -> Attack:
+    """Where the product has a policy of its own beside tenantry's."""
+    return Attack(
+        f"a permissive policy {name}",
+        (_SET, READ, "COPY (SELECT name FROM students) TO STDOUT"),
+        given=(f"CREATE POLICY own ON students {policy}",),
+        undo=("DROP POLICY own ON students",),
+    )
+
+
+OWN: Final = Kind(
+    "setting another tenant, where the product has policies of its own by the setting",
+    (
+        _beside("for all commands", f"USING (tenant_id = {_OWN})"),
+        _beside("for reading", f"FOR SELECT TO product_app USING (tenant_id = {_OWN})"),
+    ),
+    plain=frozenset({Gain.READS}),
+    why="hardened: the guard beside them is restrictive",
+)
+
+OPEN: Final = Kind(
+    "reading where a policy of the product's own opens the table: by user, for all",
+    (
+        _beside("by user", "USING (current_user = 'product_app')"),
+        _beside("for all", "USING (true)"),
+    ),
+    plain=frozenset({Gain.READS, Gain.DISTURBS}),
+    why="`tenantry rls audit` calls it an error (TN105). Hardened: as above",
+)
+
+KINDS: Final = (SETS, OWN, OPEN, PLANNED, WRITES, BINDS)
