@@ -464,3 +464,28 @@ async def test_a_database_that_becomes_hardened_or_plain_again_gets_the_guards_o
             await connection.execute(f"SET LOCAL ROLE {identifier(role)}")
             await bind(connection, 1, hardened=hardened)
             assert await connection.fetchval("SELECT count(*) FROM person") == 100
+
+
+async def test_the_fence_holds_every_statement_past_the_router_on_postgresql_15(
+    pg15: EmbeddedServer, make_database: Callable[[EmbeddedServer], str]
+) -> None:
+    database = make_database(pg15)
+    admin = await asyncpg.connect(pg15.dsn(database))
+    await admin.execute("CREATE ROLE oldest_past LOGIN")
+    try:
+        await made(admin, "oldest_past")
+        session = await asyncpg.connect(pg15.dsn(database, "oldest_past"))
+        try:
+            assert await session.fetchval("SELECT count(*) FROM person") == 0
+            await session.execute("SET app.current_tenant = '1'")
+            assert await refusals(session) == {""}
+            async with admin.transaction():
+                await admin.execute("SELECT pg_advisory_xact_lock(tenantry.lock_space(), tenantry.lock_key('1'))")
+                assert await refusals(session) == {"TN002"}
+            await admin.execute("UPDATE tenantry.placement SET database = 'acme', epoch = 2 WHERE tenant = '1'")
+            assert await refusals(session) == {"TN001"}
+        finally:
+            await session.close()
+    finally:
+        await admin.execute("DROP OWNED BY oldest_past CASCADE; DROP ROLE oldest_past")
+        await admin.close()
