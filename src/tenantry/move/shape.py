@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from tenantry import sql
 from tenantry.catalog.tables import spelling
@@ -11,6 +12,14 @@ from tenantry.move.definitions import Definition
 from tenantry.move.errors import SchemaChanged
 from tenantry.move.plan import MovePlan
 from tenantry.move.session import Connection
+
+#: The columns of some tables ($1: names as in shape.sql) that are stored. A plan that was made while they changed
+#: may have the tables' new shape and their old columns: what it does not name would not be carried.
+_COLUMNS: Final = """
+SELECT name, array_agg(a.attname::text) AS columns
+FROM unnest($1::text[]) AS name JOIN pg_attribute AS a ON a.attrelid = to_regclass(name)
+WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' GROUP BY name
+"""
 
 
 async def read_shape(connection: Connection, tables: Sequence[str]) -> list[str]:
@@ -49,6 +58,13 @@ async def check_unchanged(plan: MovePlan, source: Connection) -> None:
     kin = await read_kin(source, [t.column for t in plan.tables], [t.quoted for t in plan.tables])
     if digest([*shape, *kin]) != plan.shape:
         raise SchemaChanged(plan.id, "a table is new or changed its shape since the move was planned (DDL)")
+    stored = {row["name"]: set(row["columns"]) for row in await source.fetch(_COLUMNS, plan.names())}
+    for table in (*plan.tables, *plan.references):
+        if stored.get(table.quoted) != set(table.columns):
+            raise SchemaChanged(
+                plan.id,
+                f"the plan of {table.quoted} does not name the columns that it has; abort it and plan it anew",
+            )
     if await read_storage(source, [table.quoted for table in plan.tables]) != plan.storage:
         raise SchemaChanged(
             plan.id, "a table was truncated, rewritten or got a partition since the move was planned"

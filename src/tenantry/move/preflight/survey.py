@@ -13,6 +13,7 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType, Kind
 from tenantry.move.catalog import Side
 from tenantry.move.context import REFERENCE_NAMES
+from tenantry.move.errors import PreflightFinding, SchemaChanged
 from tenantry.move.journal import Journal
 from tenantry.move.pg_dump import find_pg_dump
 from tenantry.move.plan import (
@@ -46,13 +47,15 @@ from tenantry.move.preflight.judge import judge
 from tenantry.move.preflight.read_side import read_side
 from tenantry.move.preflight.readiness import read_stale
 from tenantry.move.session import Connection, Endpoint, session
-from tenantry.move.shape import digest, read_definitions, read_kin, read_shape, read_storage
+from tenantry.move.shape import check_unchanged, digest, read_definitions, read_kin, read_shape, read_storage
 from tenantry.runtime.sqltext import identifier, literal
 
 #: Bytes a second that a copy under the fence is taken to carry, indexes and comparison included, for the
 #: estimate of its pause.
 _COPY_RATE = 20_000_000
 _SMALLEST_PAUSE = 0.5
+#: How often the catalogs are read while they change.
+_READINGS = 3
 _EXISTS = "SELECT to_regclass($1) IS NOT NULL"
 _FEEDS = "SELECT pubname::text AS name FROM pg_publication WHERE pubname ~ $1 ORDER BY 1"
 
@@ -68,7 +71,42 @@ async def survey(
     pg_dump: str | None,
     pause: float,
 ) -> MovePlan:
-    """Read everything, judge it, and decide the plan. Touches nothing."""
+    """Read everything, judge it, and decide the plan. Touches nothing.
+
+    The catalogs are read one by one. A migration that ends meanwhile (it is waited for where it has locked a
+    table) would leave a plan of old columns for new tables: then all is read again.
+    """
+    for _ in range(_READINGS):
+        plan = await _survey(
+            tenant, source, target, journal, tenancy=tenancy, consent=consent, pg_dump=pg_dump, pause=pause
+        )
+        if not (plan.shape and plan.storage):
+            return plan
+        async with session(source, "preflight", row_security="on") as at_source:
+            try:
+                await check_unchanged(plan, at_source)
+            except SchemaChanged as error:
+                changed = error
+            else:
+                return plan
+    finding = PreflightFinding(
+        "schema-changing", changed.reason, "let the migration of the schema end, and plan then"
+    )
+    return replace(plan, findings=(finding, *plan.findings))
+
+
+async def _survey(
+    tenant: str,
+    source: Endpoint,
+    target: Endpoint,
+    journal: Journal,
+    *,
+    tenancy: Tenancy,
+    consent: float | None,
+    pg_dump: str | None,
+    pause: float,
+) -> MovePlan:
+    """Read everything once."""
     exists = await read_database.exists(target)
     far = target if exists else target.server
     # A role that does not bypass row-level security can't look at rows, and is refused for it by name.
