@@ -181,7 +181,7 @@ class PrometheusSink(Collector):
     def collect(self) -> Iterable[Metric]:
         """One sample a label, a pool, a bucket."""
         families = self._families()
-        busy, transactions, waits, checkout, lookups, connections, waiting = families
+        busy, transactions, waits, checkout, lookups, connections, unpipelined, waiting = families
         for label, databases in list(self._top.counts.items()):
             for name, count in list(databases.items()):
                 busy.add_metric([label, name], count.busy)
@@ -199,6 +199,7 @@ class PrometheusSink(Collector):
         for name, pool in list(self._router.pools.open_pools().items()):
             for state, number in pool.state().items():
                 connections.add_metric([name, state], number)
+            unpipelined.add_metric([name], pool.unpipelined)
             waiting.add_metric([name], pool.admission.waiting)
         return families
 
@@ -213,6 +214,11 @@ class PrometheusSink(Collector):
                 "tenantry_directory_lookups", "Tenants asked of the control database", labels=("result",)
             ),
             GaugeMetricFamily("tenantry_pool_connections", "Connections by state", labels=("database", "state")),
+            GaugeMetricFamily(
+                "tenantry_pool_unpipelined_connections",
+                "Connections whose scopes are opened by a flight of their own",
+                labels=("database",),
+            ),
             GaugeMetricFamily(
                 "tenantry_admission_waiting", "Checkouts waiting for a connection", labels=("database",)
             ),

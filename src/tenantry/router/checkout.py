@@ -23,7 +23,9 @@ from tenantry.errors import (
 from tenantry.events import CheckoutFailed, ScopeEnded
 from tenantry.ids import Placement, TenantId
 from tenantry.router import disconnect, driver, scope
+from tenantry.router.answers import Answer
 from tenantry.router.connection import ScopedConnection
+from tenantry.router.driver import Connection
 from tenantry.router.fence_wait import LEADER
 from tenantry.router.parts import RouterParts
 from tenantry.router.pool import CLEANUP, Pool
@@ -43,29 +45,46 @@ _STILL_BOUND: Final = (
 class Checkout:
     """`async with router.tenant(…) as conn`: opens a scope, and ends it as the block ended."""
 
-    # Mutable state: while the scope is open, _pool, _pooled, _waiter and _connection; _arrived and _opened
-    # (perf_counter seconds).
+    # Mutable state: while the scope is open, _pool, _pooled, _held (the same; None while it is opened elsewhere),
+    # _waiter, _entry and _connection; _arrived and _opened (perf_counter seconds), _waited (seconds that opening
+    # took).
 
     __slots__ = (
         "_arrived",
         "_connection",
+        "_entry",
+        "_held",
         "_mode",
         "_opened",
+        "_over",
         "_parts",
         "_pool",
         "_pooled",
+        "_prompt",
         "_tenant",
         "_timeout",
+        "_waited",
         "_waiter",
+        "single",
         "worth_repeating",
     )
 
-    def __init__(self, parts: RouterParts, tenant: TenantId, mode: scope.Mode, timeout: float) -> None:
+    def __init__(
+        self, parts: RouterParts, tenant: TenantId, mode: scope.Mode, timeout: float, *, prompt: bool
+    ) -> None:
+        """Args:
+        timeout: seconds for opening the scope.
+        prompt: the caller has named them.
+        """
+        self._prompt = prompt
         self._parts = parts
         self._tenant = tenant
         self._mode = mode
         self._timeout = timeout
         self._connection: ScopedConnection | None = None
+        self._over = False
+        self.single: str | None = None
+        """The only query of the scope: its end goes out right behind that."""
         self.worth_repeating = False
         """Its work failed for a reason that another scope may not meet, and nothing of it is committed."""
 
@@ -89,14 +108,50 @@ class Checkout:
             )
             raise
         # No await from here to the return: the connection is ours, and __aexit__ gives it back.
+        self._held: PooledConnection | None
         driver.begin_scope(pooled.connection, self._mode.isolation)
-        self._pooled = pooled
+        if self.single is not None and pooled.proof_context.pipelined:
+            driver.end_behind(pooled.connection, self.single, scope.end("COMMIT", pooled.proof_context))
+        self._pooled = self._held = pooled
         self._opened = perf_counter()
-        self._connection = ScopedConnection(pooled.connection, parts.origin, self._heal)
+        self._waited = self._opened - self._arrived
+        self._connection = ScopedConnection(pooled.connection, parts.origin, self)
         return self._connection
 
-    async def _bound(self, entry: Entry, deadline: float) -> PooledConnection:
-        """A connection bound to the tenant, wherever it lives by now."""
+    async def reopen(self, refusal: Answer) -> Connection:
+        """The opening that travelled with the first statement was refused. See `connection.Scope`."""
+        parts, pooled, entry = self._parts, self._pooled, self._entry
+        driver.end_scope(pooled.connection)
+        self._held = None
+        arrived = perf_counter()
+        error = self._pool.refused(pooled, self._waiter, refusal)
+        # Whatever the application did meanwhile, opening may take as long as it was said to, all told.
+        deadline = parts.loop.time() + max(0.0, self._timeout - (self._opened - self._arrived))
+        try:
+            pooled = await self._bound(entry, deadline, error, alone=True)
+        except BaseException as failure:
+            database = entry.profile.placement.database
+            parts.events.emit(
+                CheckoutFailed(self._tenant, database, type(failure).__name__, perf_counter() - arrived)
+            )
+            raise
+        driver.begin_scope(pooled.connection, self._mode.isolation)
+        if self._over:
+            await self._pool.finish(pooled, self._waiter, "ROLLBACK")
+            raise asyncpg.InterfaceError("this scope is over: ask the router for a new one")
+        self._pooled = self._held = pooled
+        self._waited += perf_counter() - arrived
+        return pooled.connection
+
+    async def _bound(
+        self, entry: Entry, deadline: float, refusal: asyncpg.PostgresError | None = None, *, alone: bool = False
+    ) -> PooledConnection:
+        """A connection bound to the tenant, wherever it lives by now; or to be bound by its first statement.
+
+        Args:
+            refusal: what `entry`'s database said to an opening.
+            alone: bound when this returns.
+        """
         parts, tenant = self._parts, self._tenant
         parking_role: str | None = None
         redirects = 0
@@ -109,13 +164,17 @@ class Checkout:
                 if pool is None:
                     pool = await parts.pools.get(profile.placement.database)
                 waiter = self._waiter_for(entry, pool, deadline)
+                waiter.alone = alone
                 try:
+                    if refusal is not None:
+                        raise refusal
                     pooled = await pool.checkout(waiter)
                 except (DatabaseUnavailable, TenantBusy) as error:
                     if parking_role is None or parts.loop.time() < deadline:
                         raise
                     raise TenantMoving(tenant, perf_counter() - self._arrived) from error  # that took the time
                 except asyncpg.PostgresError as error:
+                    refusal, alone = None, True
                     state = error.sqlstate
                     if state == FENCED or (state == NOT_HERE and _is_behind(error, profile.placement)):
                         parking_role = await parts.fence_wait.wait(tenant, parking_role, deadline)
@@ -130,7 +189,7 @@ class Checkout:
                         raise
                     entry = await parts.enrollment.find(tenant, deadline)
                     continue
-                self._pool, self._waiter = pool, waiter
+                self._pool, self._waiter, self._entry = pool, waiter, entry
                 return pooled
         finally:
             if parking_role == LEADER:
@@ -142,7 +201,7 @@ class Checkout:
             opening = pool.opening(entry.text, terms)
         else:
             opening = scope.ScopeOpener(self._mode.begin(), entry.text, terms.statement_timeout, pool.key)
-        return Waiter(self._tenant, terms, opening, self._parts.loop.time(), deadline)
+        return Waiter(self._tenant, terms, opening, self._parts.loop.time(), deadline, prompt=self._prompt)
 
     async def _reroute(
         self,
@@ -168,12 +227,13 @@ class Checkout:
                 raise TenantMoving(tenant, perf_counter() - self._arrived) from refusal
             await asyncio.sleep(min(0.2, 0.01 * 2.0 ** min(redirects, 6)))
 
-    async def _heal(self, error: Exception, cached: bool, first: bool) -> bool:
-        """A statement of the scope has failed. See `connection.Heal`.
+    async def heal(self, error: Exception, cached: bool, first: bool) -> bool:
+        """A statement of the scope has failed. See `connection.Scope`.
 
         What the failure tells of the database is told to the pool, so that it is every connection's last one.
         """
         pooled, pool = self._pooled, self._pool
+        first = first and driver.ended(pooled.connection) is None
         if driver.is_outdated(error, cached=cached):
             pool.learned(pooled)
             self.worth_repeating = True
@@ -203,8 +263,13 @@ class Checkout:
             if kind is None:
                 raise
             return  # the block's own error is what the caller must see
-        pooled = self._pooled
+        pooled = self._held
         connection.detach()
+        self._over = True
+        if pooled is None:  # it could not be opened, and whoever used it was told; or it is being opened just now
+            if kind is None:
+                raise ScopeLost(self._tenant, "closed", "it could not be opened, so nothing of it was done")
+            return
         driver.end_scope(pooled.connection)
         if driver.misread(pooled.connection):
             pooled.outdated()
@@ -226,14 +291,21 @@ class Checkout:
                     outcome,
                     connection.busy + (ended - left),  # what the scope has left for its COMMIT is its own work
                     ended - self._opened,
-                    self._opened - self._arrived,
+                    self._waited,
                     connection.statements,
                 )
             )
 
     async def _commit(self, connection: ScopedConnection, pooled: PooledConnection) -> None:
         try:
-            if not driver.intact(pooled.connection, self._waiter.opening.tag):
+            raw = pooled.connection
+            if driver.refused(raw):
+                tried = driver.calls(raw)
+                await self._pool.finish(pooled, self._waiter, "ROLLBACK")
+                if tried:
+                    raise self._failed()
+                return
+            if not (driver.unopened(raw) or driver.ended(raw) or driver.intact(raw, self._waiter.opening.tag)):
                 await self._verify_transaction(pooled)
             outcome = await self._pool.finish(pooled, self._waiter, "COMMIT")
         except asyncpg.InterfaceError as error:
@@ -245,13 +317,10 @@ class Checkout:
                     "and rolled back. Await every statement before the scope ends",
                 ) from error
             raise self._closed() from error
+        if outcome is scope.ScopeOutcome.ENDED:
+            raise self._ended()
         if outcome is scope.ScopeOutcome.ROLLED_BACK:
-            raise ScopeLost(
-                self._tenant,
-                "failed",
-                "a statement in it had failed, so PostgreSQL rolled its transaction back instead of committing "
-                "it. Let the error leave the scope, or wrap the statement in conn.transaction()",
-            )
+            raise self._failed()
 
     async def _verify_transaction(self, pooled: PooledConnection) -> None:
         """Something is not as the bind left it: make sure that the scope can be committed.
@@ -267,6 +336,14 @@ class Checkout:
             return
         await self._pool.finish(pooled, self._waiter, "ROLLBACK")
         raise self._ended()
+
+    def _failed(self) -> ScopeLost:
+        return ScopeLost(
+            self._tenant,
+            "failed",
+            "a statement in it had failed, so PostgreSQL rolled its transaction back instead of committing "
+            "it. Let the error leave the scope, or wrap the statement in conn.transaction()",
+        )
 
     def _closed(self) -> ScopeLost:
         return ScopeLost(

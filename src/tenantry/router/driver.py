@@ -18,8 +18,9 @@ import asyncpg
 from asyncpg import connect_utils
 
 from tenantry.router import surroundings, wire
+from tenantry.router.answers import Answer
+from tenantry.router.messages import OpeningMessages
 from tenantry.router.origin import Origin
-from tenantry.router.wire import Answer
 from tenantry.runtime.cancel_requests import let_end
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.runtime.fork_safety import ForkSafeConnection
@@ -34,6 +35,18 @@ OnConnect = Callable[[Connection], Awaitable[None]]
 #: What a statement that was prepared before the schema changed may fail with: a type, function, column or table is
 #: gone or another one, or a parameter's type no longer fits. PostgreSQL documentation, "PostgreSQL Error Codes".
 _OUTDATED = frozenset({"42703", "42704", "42883", "42804", "42P01", "42846"})
+
+
+class ScopeConnection(ForkSafeConnection):
+    """For `connection_class=` of `asyncpg.connect`."""
+
+    __slots__ = ()
+
+    async def _cancel(self, *args: Any, **options: Any) -> None:
+        """asyncpg's own name: sends a cancel request, which must not reach the COMMIT of the scope before."""
+        if before := predecessors(self):
+            await asyncio.wait(before)
+        await super()._cancel(*args, **options)  # type: ignore[misc]  # the stubs leave private names out
 
 
 class TopTransaction:
@@ -71,7 +84,7 @@ async def connect(
         await asyncpg.connect(
             dsn,
             timeout=timeout,
-            connection_class=ForkSafeConnection,
+            connection_class=ScopeConnection,
             server_settings={"application_name": application_name, **settings},
             **options,
         ),
@@ -94,7 +107,78 @@ def misread(connection: Connection) -> bool:
 def begin_scope(connection: Connection, isolation: str | None) -> None:
     """Let `connection.transaction()` know that a transaction is open, and begin to meter."""
     connection._top_xact = _TOP[isolation]  # type: ignore[attr-defined]
-    connection._protocol.reset_meter()  # type: ignore[attr-defined]
+    connection._protocol.begin()  # type: ignore[attr-defined]
+
+
+def open_with(connection: Connection, opening: OpeningMessages, deadline: float, *, prompt: bool = False) -> None:
+    """Keep the opening of the scope that begins: it travels with the scope's first statement.
+
+    Args:
+        deadline: loop time.
+        prompt: the statement is given up when the scope is not open by then. Costs the server an answer more.
+    """
+    connection._protocol.keep(opening, deadline, prompt=prompt)  # type: ignore[attr-defined]
+
+
+def hand_over(
+    connection: Connection, ending: bytes, opening: OpeningMessages, deadline: float, *, prompt: bool
+) -> asyncio.Future[Answer]:
+    """End a scope, and begin the next one. See `ScopeProtocol.hand_over`; after `ensure_quiet`."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    answer: asyncio.Future[Answer] = protocol.hand_over(ending, opening, deadline, prompt=prompt)
+    return answer
+
+
+def end_behind(connection: Connection, query: str, ending: bytes) -> None:
+    """Send the ending, a unit, right behind this query, the scope's only one."""
+    connection._protocol.ending = (query, ending)  # type: ignore[attr-defined]
+
+
+def give_up(connection: Connection) -> None:
+    """The connection is about to be closed: whose scope is not open on it yet is told so."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    if protocol is not None:
+        protocol.given_up = True
+
+
+def ended(connection: Connection) -> wire.Ending | None:
+    """The ending that was sent behind the scope's first statement."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return None if protocol is None else protocol.ended
+
+
+def untouched(connection: Connection) -> bool:
+    """Nothing of the present scope was sent, its opening included."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return protocol is not None and protocol.opening is not None
+
+
+def unopened(connection: Connection) -> bool:
+    """The scope's opening was not sent, or nothing was sent behind it."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    if protocol is None:
+        return False
+    travelling = protocol.travelling
+    return protocol.opening is not None or (travelling is not None and not travelling.synced)
+
+
+def refused(connection: Connection) -> bool:
+    """The scope's opening was refused, and somebody else has got the error."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return protocol is not None and protocol.travelling is not None and protocol.travelling.refusal is not None
+
+
+def pending(connection: Connection) -> bool:
+    """The scope is not known to be open yet: its next statement may be told that it is not."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return protocol is not None and (protocol.opening is not None or protocol.travelling is not None)
+
+
+async def ensure_open(connection: Connection) -> None:
+    """Open the scope, if it is not open. Raises NotOpened."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    if protocol is not None:
+        await protocol.open()
 
 
 def calls(connection: Connection) -> int:
@@ -125,7 +209,7 @@ def intact(connection: Connection, tag: str) -> bool:
         protocol is not None
         and protocol.is_connected()
         and protocol.is_in_transaction()
-        and not protocol.ended
+        and not protocol.broken_off
         and getattr(protocol.get_settings(), "application_name", None) == tag
     )
 
@@ -143,8 +227,7 @@ def closed_before_send(error: BaseException) -> bool:
 def send(connection: Connection, data: bytes, units: int = 1) -> list[asyncio.Future[Answer]]:
     """Send units of our own. See `ScopeProtocol.send`; after `ensure_quiet`."""
     protocol = connection._protocol  # type: ignore[attr-defined]
-    transport = connection._transport  # type: ignore[attr-defined]
-    answers: list[asyncio.Future[Answer]] = protocol.send(transport, data, units)
+    answers: list[asyncio.Future[Answer]] = protocol.send(data, units)
     return answers
 
 
@@ -155,15 +238,24 @@ def keeps_statements(connection: Connection) -> bool:
 
 def awaits_answer(connection: Connection) -> bool:
     """A unit of ours has not been answered yet."""
-    protocol = connection._protocol  # type: ignore[attr-defined]
-    return protocol is not None and bool(protocol.filter.units)
+    return bool(_units(connection))
 
 
-async def answered(connection: Connection, seconds: float) -> None:
+async def answered(connection: Connection, seconds: float | None) -> None:
     """Wait until all units are answered, at most so long."""
+    if units := _units(connection):
+        await asyncio.wait(units, timeout=seconds)
+
+
+def predecessors(connection: Connection) -> list[asyncio.Future[Answer]]:
+    """The units that are not answered and belong to the scope before the present one."""
     protocol = connection._protocol  # type: ignore[attr-defined]
-    if protocol is not None and protocol.filter.units:
-        await asyncio.wait(list(protocol.filter.units), timeout=seconds)
+    return protocol.before() if isinstance(protocol, wire.ScopeProtocol) else []
+
+
+def _units(connection: Connection) -> list[asyncio.Future[Answer]]:
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    return [] if protocol is None else [one for one in protocol.filter.expected if isinstance(one, asyncio.Future)]
 
 
 def ensure_quiet(connection: Connection) -> None:

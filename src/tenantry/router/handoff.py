@@ -1,8 +1,9 @@
 """The end of a scope, and the beginning of the next one on the same connection, in one flight.
 
-Three parties wait for the answers: the caller whose scope ends, for the first unit; the caller whose turn is next,
-for the second; and the pool, for whatever becomes of the connection. The first may be cancelled meanwhile: the
-units are on their way, and what is done with their answers does not hang on it.
+The caller whose scope ends waits for the answer to its COMMIT. The caller whose turn is next does not: its opening
+is sent behind the COMMIT and its statement behind that, and what the server says to them comes after the COMMIT's
+answer. Either may be cancelled meanwhile: what was sent is on its way, and what is done with the answers does not
+hang on who waits for them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import asyncpg
+
 from tenantry.errors import CommitUnknown
 from tenantry.router import disconnect, driver, scope
+from tenantry.router.answers import IDLE, Answer
+from tenantry.router.messages import SYNC
 from tenantry.router.scope import ScopeOutcome
 from tenantry.router.waiter import PooledConnection, Waiter
-from tenantry.router.wire import Answer
+from tenantry.router.wire import Ending
 from tenantry.runtime.sqlstates import LEFTOVERS, REFUSALS
 
 #: Seconds that a COMMIT whose caller was cancelled may take; then it is cancelled, and the connection closed.
@@ -39,6 +44,15 @@ class HandoffPool(Protocol):
     def take_back(self, pooled: PooledConnection) -> None:
         """The connection goes to the next caller, to cleanup, or to the idle ones."""
 
+    def answered(self, pooled: PooledConnection, waiter: Waiter) -> None:
+        """The scope before the waiter's has ended: only now is the connection the waiter's alone."""
+
+    def abandon(self, pooled: PooledConnection, waiter: Waiter) -> None:
+        """The waiter leaves, while the scope before has not ended: clean the connection when it has."""
+
+    def tidy(self, pooled: PooledConnection) -> None:
+        """A cancel request is on its way to the connection: clean it when that has arrived."""
+
     def drop(self, pooled: PooledConnection, reason: str) -> None:
         """Part with the connection."""
 
@@ -60,6 +74,18 @@ async def finish(owner: HandoffPool, pooled: PooledConnection, waiter: Waiter, c
         asyncpg.InterfaceError: a statement was still running; the connection is cut.
     """
     connection = pooled.connection
+    if (sent := driver.ended(connection)) is not None:
+        return await _sent_before(owner, pooled, waiter, command, sent)
+    if driver.untouched(connection):
+        owner.withdraw(pooled, waiter)
+        owner.take_back(pooled)
+        return ScopeOutcome.COMMITTED if command == "COMMIT" else ScopeOutcome.ROLLED_BACK
+    if driver.predecessors(connection):
+        empty = driver.unopened(connection)
+        owner.abandon(pooled, waiter)
+        if command == "COMMIT" and not empty:
+            raise asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
+        return ScopeOutcome.COMMITTED if command == "COMMIT" else ScopeOutcome.ROLLED_BACK
     try:
         if driver.is_cancelling(connection):
             await disconnect.wait_cancelled(connection)
@@ -70,26 +96,57 @@ async def finish(owner: HandoffPool, pooled: PooledConnection, waiter: Waiter, c
         raise
     following = owner.next_waiter(pooled, waiter)
     pooled.dirty = True
-    ending = scope.end(command, pooled.proof_context)
     if following is not None:
-        opening = following.opening.message(
-            pooled.proof_context, driver.statements(connection, pooled.proof_context.pooled), scope.Before.ENDED
-        )
-        ended, opened = driver.send(connection, ending + opening, 2)
-        opened.add_done_callback(lambda answer: _opened(owner, pooled, following, answer.result()))
-        last = ended
+        ended = _end_and_open(owner, pooled, following, command)
     else:
-        if pooled.proof_context.pooled:
-            ended = last = driver.send(connection, ending)[0]
-        else:
-            ended, last = driver.send(connection, ending + scope.reset(), 2)
-        last.add_done_callback(lambda answer: _reset(owner, pooled, answer))
+        (ended,) = driver.send(connection, scope.end(command, pooled.proof_context))
+        ended.add_done_callback(lambda answer: _reset(owner, pooled, answer))
+    # With nobody next, until the connection is idle again: else the caller's next scope would open another.
+    return await _told(owner, pooled, waiter, command, ended)
+
+
+def _end_and_open(
+    owner: HandoffPool, pooled: PooledConnection, following: Waiter, command: str
+) -> asyncio.Future[Answer]:
+    """Send an end, and the next caller's opening behind it. Returns the answer to the end."""
+    connection, context = pooled.connection, pooled.proof_context
+    ending = scope.end(command, context, reset=False)
+    opening = following.opening.opening(context, driver.statements(connection, context.pooled), scope.Before.ENDED)
+    if following.alone or not context.pipelined:
+        ended, opened = driver.send(connection, ending + opening.data + SYNC, 2)
+        opened.add_done_callback(lambda answer: _opened(owner, pooled, following, answer.result()))
+        return ended
+    owner.grant(pooled, following, bound=True)
+    ended = driver.hand_over(connection, ending, opening, following.deadline, prompt=following.prompt)
+    ended.add_done_callback(lambda _: owner.answered(pooled, following))
+    return ended
+
+
+async def _sent_before(
+    owner: HandoffPool, pooled: PooledConnection, waiter: Waiter, command: str, sent: Ending
+) -> ScopeOutcome:
+    """The scope's end was sent behind its only statement: COMMIT, which rolls back where that has failed."""
+    pooled.dirty = True
+    owner.withdraw(pooled, waiter)
+    sent.unit.add_done_callback(lambda answer: _reset(owner, pooled, answer))
+    outcome = await _told(owner, pooled, waiter, command, sent.unit)
+    if sent.statement.status == IDLE and command == "COMMIT":
+        return ScopeOutcome.ENDED
+    return outcome
+
+
+async def _told(
+    owner: HandoffPool,
+    pooled: PooledConnection,
+    waiter: Waiter,
+    command: str,
+    ended: asyncio.Future[Answer],
+) -> ScopeOutcome:
+    """What the caller is told when the end is answered. Raises as `finish`."""
     try:
-        # With nobody next, until the connection is idle again: else the caller's next scope would open another.
-        await asyncio.shield(last)
-        answer = ended.result()
+        answer = await asyncio.shield(ended)
     except asyncio.CancelledError:
-        owner.watch(pooled, last, PATIENCE)
+        owner.watch(pooled, ended, PATIENCE)
         raise
     outcome = scope.outcome(answer)
     if outcome is ScopeOutcome.REFUSED and command == "COMMIT":
@@ -101,15 +158,18 @@ async def finish(owner: HandoffPool, pooled: PooledConnection, waiter: Waiter, c
 
 
 def _reset(owner: HandoffPool, pooled: PooledConnection, done: asyncio.Future[Answer]) -> None:
-    """The connection was reset, and nobody waits for it in particular."""
+    """The scope has ended, and nobody waits for its connection in particular."""
     answer = done.result()
     if pooled.dropped:
         return
-    if answer.error is not None or answer.lost:
+    if answer.lost or (answer.error is not None and answer.completed):  # the reset has failed
         owner.drop(pooled, "broken")
         return
-    pooled.dirty = answer.in_transaction
-    owner.take_back(pooled)
+    pooled.dirty = answer.in_transaction or answer.error is not None  # where COMMIT fails, the reset is not run
+    if driver.is_cancelling(pooled.connection):
+        owner.tidy(pooled)
+    else:
+        owner.take_back(pooled)
 
 
 def _opened(owner: HandoffPool, pooled: PooledConnection, following: Waiter, answer: Answer) -> None:

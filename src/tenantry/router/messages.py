@@ -6,10 +6,15 @@ asyncpg sets; all parameters and results are in text format, their types left to
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 #: Ends a unit of the extended protocol: after an error the server skips everything up to here.
 SYNC: Final = b"S\0\0\0\x04"
+
+#: Asks for what the server has to say so far.
+FLUSH: Final = b"H\0\0\0\x04"
+
+_PARSED_AND_BOUND: Final = b"1\0\0\0\x042\0\0\0\x04"  # what the server says before a statement's tag
 
 _EXECUTE: Final = b"E\0\0\0\x09\0\0\0\0\0"  # the unnamed portal, all rows
 _NULL: Final = b"\xff\xff\xff\xff"
@@ -41,6 +46,20 @@ def parsed(sql: str) -> bytes:
 def statement(sql: str, *parameters: str | None) -> bytes:
     """Parse, bind and execute one statement, as the unnamed one: nobody can have replaced it."""
     return parsed(sql) + bound(parameters)
+
+
+class OpeningMessages(NamedTuple):
+    """Statements that open a scope, to be sent with a Sync behind them or with a statement that has one."""
+
+    data: bytes
+    statements: int
+    answer: bytes
+    """What the server says to all of them, where nothing comes in between."""
+
+
+def answer(*tags: str) -> bytes:
+    """What the server says to statements that give no rows, by their command tags."""
+    return b"".join(_PARSED_AND_BOUND + _framed(b"C", tag.encode() + b"\0") for tag in tags)
 
 
 def _framed(kind: bytes, body: bytes) -> bytes:

@@ -126,7 +126,9 @@ class Opener:
                 self._back_off(error)
                 return
             self._failures, self._down_error = 0, None
-            self._events.emit(ConnectionOpened(self._database, self._loop.time() - started))
+            self._events.emit(
+                ConnectionOpened(self._database, self._loop.time() - started, proof_context.pipelined)
+            )
             self._owner.opened(connection, proof_context)
 
     def _back_off(self, error: Exception) -> None:

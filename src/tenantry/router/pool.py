@@ -14,19 +14,22 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final
 
+import asyncpg
+
 from tenantry.errors import DatabaseUnavailable, NestedScope, RouterClosed, TenantBusy, TenantryError
 from tenantry.events import ConnectionClosed, Events
 from tenantry.ids import Terms
 from tenantry.router import disconnect, driver, handoff, scope
 from tenantry.router.admission import Admission
+from tenantry.router.answers import Answer
 from tenantry.router.budget import Budget
 from tenantry.router.deadlines import Deadlines
 from tenantry.router.driver import Connection
+from tenantry.router.messages import SYNC
 from tenantry.router.opener import Dial, Opener
 from tenantry.router.waiter import PooledConnection, Waiter
-from tenantry.router.wire import Answer
 from tenantry.runtime.shielded import run_shielded
-from tenantry.runtime.sqlstates import CANCELLED, LEFTOVERS
+from tenantry.runtime.sqlstates import CANCELLED, LEFTOVERS, REFUSALS
 
 #: Seconds that bringing a connection of unknown state back to a clean one may take; then it is cut.
 CLEANUP: Final = 5.0
@@ -35,6 +38,12 @@ logger = logging.getLogger("tenantry")
 
 #: How often an opening is sent again that somebody else's cancel request has interrupted.
 RETRIES: Final = 5
+
+#: A connection of which nothing was heard for so many seconds may be dead, and nobody has told us: firewalls
+#: forget quiet connections. So its next scope is opened alone, and has `ANSWER` seconds for it before another
+#: connection is tried.
+QUIET: Final = 5.0
+ANSWER: Final = 2.0
 
 #: How often, and for how many seconds, a connection goes from hand to hand without being idle for a moment. Only
 #: then can a pooler behind it give the server's process to somebody else: another router would wait for ever.
@@ -111,6 +120,11 @@ class Pool:
         """Connections that are open, or being opened or closed."""
         return self._opener.open
 
+    @property
+    def unpipelined(self) -> int:
+        """Connections whose scopes are opened by a flight of their own."""
+        return sum(not one.proof_context.pipelined for one in (*self._idle, *self._busy))
+
     # -- the hot path ------------------------------------------------------------------------------
 
     def opening(self, tenant: str, terms: Terms) -> scope.ScopeOpener:
@@ -124,7 +138,7 @@ class Pool:
         return known
 
     async def checkout(self, waiter: Waiter) -> PooledConnection:
-        """Return a connection whose connection is bound to the waiter's tenant.
+        """Return a connection that is bound to the waiter's tenant, or will be by its first statement.
 
         Raises:
             TenantBusy: the line is full, or the deadline passed in it.
@@ -218,27 +232,37 @@ class Pool:
         if turn.done() and not turn.cancelled():
             turn.exception()  # retrieved: the cancellation is what the caller sees
         if not self.admission.withdraw(waiter, waiter.tenant_key) and waiter.pooled is not None:
+            if waiter.bound and driver.predecessors(waiter.pooled.connection):
+                self.abandon(waiter.pooled, waiter)
+                return
             self._leave(waiter.pooled, waiter)
             self.take_back(waiter.pooled)
 
     async def _bind(self, pooled: PooledConnection, waiter: Waiter) -> bool:
-        """Open the waiter's scope on a connection of ours. False: the connection is of no use; try another.
+        """Open the waiter's scope on a connection of ours, or let its first statement open it.
+
+        False: the connection is of no use; try another.
 
         Raises:
             DatabaseUnavailable: no answer within the deadline.
             asyncpg.PostgresError: the opening was refused.
         """
-        pooled.rested, pooled.handed = self._loop.time(), 0
+        now = self._loop.time()
+        quiet, pooled.rested, pooled.handed = now - pooled.heard, now, 0
         context = pooled.proof_context
-        message = waiter.opening.message(
+        opening = waiter.opening.opening(
             context,
             driver.statements(pooled.connection, context.pooled),
             scope.Before.OPEN if pooled.dirty else scope.Before.CLEAN,
         )
+        if context.pipelined and not waiter.alone and quiet < QUIET:
+            driver.open_with(pooled.connection, opening, waiter.deadline, prompt=waiter.prompt)
+            return True
         pooled.dirty = True
-        (opened,) = driver.send(pooled.connection, message)
+        (opened,) = driver.send(pooled.connection, opening.data + SYNC)
         try:
-            async with asyncio.timeout_at(max(waiter.deadline, pooled.rested + 0.001)):
+            deadline = max(waiter.deadline, now + 0.001)
+            async with asyncio.timeout_at(deadline if quiet < QUIET else min(deadline, now + ANSWER)):
                 answer = await opened
         except asyncio.CancelledError:
             self._leave(pooled, waiter)
@@ -246,6 +270,9 @@ class Pool:
             raise
         except TimeoutError:
             self._leave(pooled, waiter)
+            if quiet >= QUIET and self._loop.time() < waiter.deadline:
+                self._give_up_quiet(pooled, quiet)
+                return False
             self._spawn(self._clean(pooled))
             raise DatabaseUnavailable(self.database, "no answer within the deadline") from None
         if answer.error is None:
@@ -254,16 +281,71 @@ class Pool:
         if answer.lost or answer.error.sqlstate == LEFTOVERS:
             self.drop(pooled, "broken" if answer.lost else "leftovers")
             return False
-        self.take_back(pooled)
+        if answer.error.sqlstate in REFUSALS:
+            self.take_back(pooled)
+        else:
+            self._spawn(self._clean(pooled))
         if answer.error.sqlstate == CANCELLED and waiter.retried < RETRIES:
             waiter.retried += 1  # by an operator, or a cancel request that came late: nothing has run
             return False
         raise answer.error
 
+    def _give_up_quiet(self, pooled: PooledConnection, quiet: float) -> None:
+        """A connection that was quiet for so many seconds is dead; those that were quiet for as long may be."""
+        self.drop(pooled, "broken")
+        heard = self._loop.time() - quiet
+        for other in [one for one in self._idle if one.heard <= heard]:
+            self._idle.remove(other)
+            self.drop(other, "broken")
+
     async def finish(self, pooled: PooledConnection, waiter: Waiter, command: str) -> scope.ScopeOutcome:
         """End the waiter's scope, and open the next caller's in the same flight. See `handoff.finish`."""
         self._let_go(pooled)
         return await handoff.finish(self, pooled, waiter, command)
+
+    def refused(self, pooled: PooledConnection, waiter: Waiter, answer: Answer) -> asyncpg.PostgresError | None:
+        """The opening that travelled with the waiter's first statement was refused: give the connection back.
+
+        Returns:
+            The refusal, if it is about the tenant; None: the connection was not fit, another one may be.
+
+        Raises:
+            TenantBusy: the scope before has not ended within the waiter's deadline.
+            DatabaseUnavailable: the server has not answered within it.
+        """
+        self._let_go(pooled)
+        pooled.dirty = True
+        error = answer.error
+        assert error is not None
+        if driver.predecessors(pooled.connection) and not answer.lost:
+            self.abandon(pooled, waiter)
+            raise self._busy_error(waiter, self._loop.time(), "the COMMIT before it goes on")
+        self._leave(pooled, waiter)
+        if answer.lost or answer.late or error.sqlstate == LEFTOVERS:
+            self.drop(pooled, "leftovers" if error.sqlstate == LEFTOVERS else "broken")
+            if answer.late:
+                raise DatabaseUnavailable(self.database, "no answer within the deadline")
+            return None
+        if error.sqlstate in REFUSALS:
+            self.take_back(pooled)
+            return error
+        self._spawn(self._clean(pooled))
+        return None
+
+    def answered(self, pooled: PooledConnection, waiter: Waiter) -> None:
+        """See `handoff.HandoffPool`."""
+        if pooled.holder is waiter:
+            pooled.since = self._loop.time()
+
+    def tidy(self, pooled: PooledConnection) -> None:
+        """See `handoff.HandoffPool`."""
+        self._spawn(self._clean(pooled))
+
+    def abandon(self, pooled: PooledConnection, waiter: Waiter) -> None:
+        """See `handoff.HandoffPool`."""
+        self._leave(pooled, waiter)
+        pooled.dirty = True
+        self._spawn(self._clean(pooled, driver.predecessors(pooled.connection)))
 
     def learned(self, pooled: PooledConnection) -> None:
         """A statement has failed because the schema had changed: every connection forgets what it keeps.
@@ -294,10 +376,10 @@ class Pool:
         if connection.is_closed() or driver.is_cancelling(connection):
             return False
         driver.forget(connection)
-        message = waiter.opening.message(
+        opening = waiter.opening.opening(
             pooled.proof_context, driver.statements(connection, pooled.proof_context.pooled), scope.Before.ENDED
         )
-        _, opened = driver.send(connection, scope.FORGET + message, 2)
+        _, opened = driver.send(connection, scope.FORGET + opening.data + SYNC, 2)
         answer = await opened
         return answer.error is None
 
@@ -359,7 +441,7 @@ class Pool:
         """See `handoff.HandoffPool`."""
         if pooled.dropped:
             return
-        now = pooled.since = self._loop.time()
+        now = pooled.since = pooled.heard = self._loop.time()
         if pooled.connection.is_closed():
             self.drop(pooled, "broken")
             return
@@ -397,9 +479,15 @@ class Pool:
         self._leave(pooled, waiter)
         self.drop(pooled, "broken")
 
-    async def _clean(self, pooled: PooledConnection) -> None:
-        """Bring a connection of any state back, or cut it. Bounded."""
+    async def _clean(self, pooled: PooledConnection, before: list[asyncio.Future[Answer]] | None = None) -> None:
+        """Bring a connection of any state back, or cut it. Bounded.
+
+        Args:
+            before: the end of the scope before, whose caller waits for it however long it takes.
+        """
         self._busy.add(pooled)
+        if before:
+            await asyncio.wait(before)
         try:
             async with asyncio.timeout(CLEANUP):
                 await disconnect.wait_cancelled(pooled.connection)
@@ -426,6 +514,7 @@ class Pool:
         if pooled.dropped:
             return
         pooled.dropped = True
+        driver.give_up(pooled.connection)
         self._busy.discard(pooled)
         if self._closing and not self._busy:
             self._vacant.set()

@@ -17,7 +17,7 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import ConfigError, DatabaseUnavailable, RouterClosed, TenantryError
 from tenantry.events import Events
 from tenantry.ids import Kind
-from tenantry.router import driver, roles
+from tenantry.router import driver, roles, self_test
 from tenantry.router.admission import Admission
 from tenantry.router.budget import Budget
 from tenantry.router.driver import Connection, OnConnect
@@ -78,6 +78,8 @@ class ProcessLimits:
 
 #: Seconds, at most, between two looks for connections that have been idle for too long.
 REAPED_EVERY: Final = 10.0
+
+logger = logging.getLogger("tenantry")
 
 #: A DSN that asks for a standby, in a libpq parameter.
 _STANDBY_WANTED = re.compile(r"target_session_attrs=(standby|prefer-standby|read-only)\b")
@@ -203,7 +205,7 @@ class Pools:
         self._specs[spec.name] = fresh
         return await self._dial(fresh)
 
-    async def _dial(self, spec: DatabaseSpec) -> tuple[Connection, ProofContext]:
+    async def _dial(self, spec: DatabaseSpec, *, pipelined: bool = True) -> tuple[Connection, ProofContext]:
         cached = spec.prepared_statements is not False
         connection = await self._connect(spec, cached)
         try:
@@ -229,6 +231,18 @@ class Pools:
                     "its DSN leads to a hot standby, which takes no writes; if that is meant, say "
                     "target_session_attrs=standby in the DSN",
                 )
+            why = "a pooler stands in between" if session.pooled else None
+            if pipelined and why is None:
+                why = await self_test.run(connection, self._limits.connect_timeout)
+                if why is not None:
+                    connection.terminate()  # its state is anybody's guess
+                    logger.warning(
+                        "database %s: scopes take a flight more, because their openings can't travel with "
+                        "statements: %s",
+                        spec.name,
+                        why,
+                    )
+                    return await self._dial(spec, pipelined=False)
             if self._on_connect is not None:
                 await self._on_connect(connection)
             if driver.keeps_statements(connection):
@@ -237,7 +251,7 @@ class Pools:
             connection.terminate()
             raise
         backend = 0 if session.pooled else session.backend
-        return connection, ProofContext(backend, session.pooled)
+        return connection, ProofContext(backend, session.pooled, pipelined and why is None)
 
     @asynccontextmanager
     async def permit(self, database: str) -> AsyncIterator[None]:

@@ -100,12 +100,26 @@ class TenantRouter:
         Args:
             readonly, isolation, deferrable: of the transaction, as in `asyncpg.Connection.transaction`.
             timeout: seconds until the scope is open, all told: queueing, connecting, re-routing. None: the
-                configured router.timeout. What runs inside the scope is not limited by it.
+                configured router.timeout, which does not cover a server that stops answering at that very moment.
+                What runs inside the scope is not limited by it.
 
-        Raises (on entering): InvalidTenantId, UnknownTenant, TenantSuspended, TenantBusy, TenantMoving,
-            NestedScope, DatabaseUnavailable, UnsafeRole, RouterClosed.
+        Raises (on entering, or by the first statement, with which the scope is opened): InvalidTenantId,
+            UnknownTenant, TenantSuspended, TenantBusy, TenantMoving, NestedScope, DatabaseUnavailable,
+            UnsafeRole, RouterClosed.
         Raises (on leaving): ScopeLost, or what asyncpg raises when the COMMIT fails.
         """
+        return self._checkout(tenant_id, readonly, isolation, deferrable, timeout, prompt=timeout is not None)
+
+    def _checkout(
+        self,
+        tenant_id: TenantId,
+        readonly: bool = False,
+        isolation: str | None = None,
+        deferrable: bool = False,
+        timeout: float | None = None,
+        *,
+        prompt: bool,
+    ) -> Checkout:
         self._check_usable()
         mode = scope.PLAIN
         if readonly or isolation is not None or deferrable:
@@ -116,6 +130,7 @@ class TenantRouter:
             self.ids.validate(tenant_id),
             mode,
             self._limits.timeout if timeout is None else seconds("timeout", timeout),
+            prompt=prompt,
         )
 
     async def fetch(
@@ -148,6 +163,8 @@ class TenantRouter:
         self, method: str, tenant_id: TenantId, query: str, args: tuple[Any, ...], timeout: float | None
     ) -> Any:
         checkout = self.tenant(tenant_id, timeout=timeout)
+        if args or method != "execute":  # else it may hold several statements
+            checkout.single = query
         try:
             async with checkout as connection:
                 return await getattr(connection, method)(query, *args)
@@ -182,13 +199,8 @@ class TenantRouter:
         loop = self.loop
         deadline = loop.time() + (self._limits.timeout if timeout is None else seconds("timeout", timeout))
         for attempt in range(1, attempts + 1):
-            checkout = self.tenant(
-                tenant_id,
-                readonly=readonly,
-                isolation=isolation,
-                deferrable=deferrable,
-                timeout=max(0.0, deadline - loop.time()),
-            )
+            left = max(0.0, deadline - loop.time())
+            checkout = self._checkout(tenant_id, readonly, isolation, deferrable, left, prompt=timeout is not None)
             try:
                 async with checkout as connection:
                     return await work(connection)

@@ -1,19 +1,18 @@
 """The scope protocol: the only code that binds a tenant. Pure: messages, and what their answers mean.
 
 A scope is one transaction for one tenant. A hand-written wrapper pays five flights (network round trips)
-for one query: BEGIN, set_config, the query, COMMIT, the pool's reset. A scope pays three:
+for one query: BEGIN, set_config, the query, COMMIT, the pool's reset. A scope pays two:
 
-    1.  [BEGIN, CALL tenantry.enter(tenant, proof, statements)]         one unit
-    2.  the query
-    3.  [COMMIT] [reset]                                                two units, sent together
+    1.  [BEGIN, CALL tenantry.enter(tenant, proof, statements), the query]      one unit
+    2.  [COMMIT; reset]                                                         one unit
 
-and two when somebody is waiting for the database, because then the third goes on with the next caller's opening:
+and one when somebody is waiting for the database, because then the second goes on with the next caller's first:
 
-    3.  [COMMIT] [BEGIN, reset, COMMIT, BEGIN, CALL tenantry.enter(next)]
+        [COMMIT] [BEGIN, reset, COMMIT, BEGIN, CALL tenantry.enter(next), the next query]
 
 A *unit* is what the server answers as a whole: after an error it skips the rest of the unit, and nothing of the
 next. So COMMIT's answer is its own caller's alone, a reset that fails takes nothing back of what is committed, and
-what follows a failed reset in its unit, the next caller's opening, is not run.
+what follows a failed reset or a refused opening in its unit, the caller's statement included, is not run.
 
 The opening goes by the extended protocol. `current_query()`, `pg_stat_activity`, `pg_stat_statements` and code
 that an earlier scope has left for its COMMIT show `CALL tenantry.enter($1, $2, $3)`: a proof never stands in a
@@ -30,14 +29,15 @@ that is still open where its application has ended the transaction by hand.
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from itertools import cycle
 from random import SystemRandom
 from typing import Final, NamedTuple
 
 from tenantry.ids import tag
 from tenantry.proof import bind_proof
-from tenantry.router.messages import SYNC, bound, parsed, simple, statement
-from tenantry.router.wire import Answer
+from tenantry.router.answers import Answer
+from tenantry.router.messages import OpeningMessages, answer, bound, parsed, simple, statement
 
 #: Undoes all that a scope may leave on its connection, except prepared statements, which asyncpg caches, and
 #: session locks. Giving back the session's authorization gives back its role, one that ALTER ROLE … SET role has
@@ -66,6 +66,17 @@ _RESET_UNITS: Final = cycle("; ".join((_UNLOCK, *_RESET, seed)) for seed in _SEE
 #: `enter`: a SELECT of its own costs more than the rest of the reset together.
 _RESETS_FIRST: Final = cycle(
     b"".join(statement(sql) for sql in ("BEGIN", *_RESET, seed, "COMMIT")) for seed in _SEEDS
+)
+_RESETS_TAGS: Final = (
+    "BEGIN",
+    "CLOSE CURSOR ALL",
+    "UNLISTEN",
+    "RESET",
+    "RESET",
+    "DISCARD SEQUENCES",
+    "DISCARD TEMP",
+    "SET",
+    "COMMIT",
 )
 _ROLLBACK_FIRST: Final = statement("ROLLBACK")
 
@@ -113,6 +124,8 @@ class ProofContext(NamedTuple):
     """The server process that a proof is for; 0 for any, behind a pooler."""
     pooled: bool = False
     """A pooler stands in between."""
+    pipelined: bool = False
+    """Openings may travel with statements."""
 
 
 class Before(Enum):
@@ -126,9 +139,9 @@ class Before(Enum):
 class ScopeOpener:
     """How scopes of one tenant are opened on one database. Made once and used again."""
 
-    # Mutable state: _last, the message that was made last without a proof, with what it depends on.
+    # Mutable state: _last, what was made last without a proof, with what it depends on.
 
-    __slots__ = ("_head", "_key", "_last", "_tail", "statement_timeout", "tag", "tenant")
+    __slots__ = ("_head", "_key", "_last", "_tags", "_tail", "statement_timeout", "tag", "tenant")
 
     def __init__(self, begin: str, tenant: str, statement_timeout: int | None = None, key: bytes | None = None):
         """Args:
@@ -142,51 +155,65 @@ class ScopeOpener:
         """What the scope leaves in `application_name`."""
         self.statement_timeout = statement_timeout
         self._head = statement(begin) + parsed("CALL tenantry.enter($1, $2, $3)")
-        after = (
-            b"" if statement_timeout is None else statement(f"SET LOCAL statement_timeout = {statement_timeout:d}")
-        )
-        self._tail = after + SYNC
+        self._tail = b""
+        self._tags: tuple[str, ...] = ("BEGIN", "CALL")
+        if statement_timeout is not None:
+            self._tail = statement(f"SET LOCAL statement_timeout = {statement_timeout:d}")
+            self._tags += ("SET",)
         self._key = key
-        self._last: tuple[int, bytes] | None = None
+        self._last: tuple[int, Before, OpeningMessages] | None = None
 
-    def message(self, context: ProofContext, statements: int, before: Before = Before.CLEAN) -> bytes:
-        """The unit that opens the scope.
+    def opening(self, context: ProofContext, statements: int, before: Before = Before.CLEAN) -> OpeningMessages:
+        """What opens the scope.
 
         Args:
             statements: how many named ones asyncpg has on the session; -1: any number.
             before: what must be undone first. Behind a pooler the session is never clean.
         """
-        opening = self._opening(context, statements)
-        if before is Before.CLEAN and not context.pooled:
-            return opening
-        reset = next(_RESETS_FIRST) + opening
-        return _ROLLBACK_FIRST + reset if before is Before.OPEN else reset
-
-    def _opening(self, context: ProofContext, statements: int) -> bytes:
-        if self._key is None and self._last is not None and self._last[0] == statements:
-            return self._last[1]
+        last = self._last
+        if last is not None and last[0] == statements and last[1] is before is Before.CLEAN and not context.pooled:
+            return last[2]
         proof = None if self._key is None else bind_proof(self._key, context.backend, self.tenant)
-        message = self._head + bound((self.tenant, proof, str(statements))) + self._tail
-        if self._key is None:
-            self._last = (statements, message)
-        return message
+        data = self._head + bound((self.tenant, proof, str(statements))) + self._tail
+        tags = self._tags
+        if before is not Before.CLEAN or context.pooled:
+            data, tags = next(_RESETS_FIRST) + data, _RESETS_TAGS + tags
+        if before is Before.OPEN:
+            data, tags = _ROLLBACK_FIRST + data, ("ROLLBACK", *tags)
+        made = OpeningMessages(data, len(tags), _answer(tags))
+        if self._key is None and before is Before.CLEAN:
+            self._last = (statements, before, made)
+        return made
 
 
-def end(command: str, context: ProofContext) -> bytes:
+_answer = lru_cache(64)(lambda tags: answer(*tags))
+
+
+def end(command: str, context: ProofContext, *, reset: bool = True) -> bytes:
     """The unit that ends a scope by `command`, "COMMIT" or "ROLLBACK".
 
-    Behind a pooler the reset stands in it, after the COMMIT: with the answer to COMMIT the pooler may give the
-    server's process to somebody else. The reset is a transaction of its own there too, and the tags tell how far
-    the unit came.
+    Behind a pooler the reset stands in it always: with the answer to COMMIT the pooler may give the process of the
+    server to somebody else. There it is one transaction that stays open, failed, where the reset fails: then the
+    process is still ours, and the pooler ends it when we close the connection. Nobody gets what the scope left.
+    It is chained, so that a timeout that the scope has left finds no moment between the two, outside of any
+    transaction; at a level that waits for nobody, where the scope was SERIALIZABLE DEFERRABLE.
+
+    Args:
+        reset: the session is reset in it too, behind the COMMIT and in a transaction of its own; the tags tell how
+            far the unit came.
     """
     if context.pooled:
-        return simple(f"{command}; {next(_RESET_UNITS)}")
-    return simple(command)
+        chained = f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; {next(_RESET_UNITS)}"
+        return simple(f"{command} AND CHAIN; {chained}; COMMIT")
+    return simple(f"{command}; {next(_RESET_UNITS)}" if reset else command)
 
 
 def reset(*, rollback: bool = False) -> bytes:
-    """The unit that brings a session back to a clean state. ROLLBACK outside a transaction only warns."""
-    return simple(("ROLLBACK; " if rollback else "") + next(_RESET_UNITS))
+    """The unit that brings a session back to a clean state. ROLLBACK outside a transaction only warns.
+
+    With `rollback` the reset is a transaction that stays open where it fails: see `end`.
+    """
+    return simple(f"ROLLBACK; BEGIN; {next(_RESET_UNITS)}; COMMIT" if rollback else next(_RESET_UNITS))
 
 
 #: In front of an opening, as a unit: rolls back and forgets every prepared statement. `driver.forget` is the
@@ -202,6 +229,7 @@ class ScopeOutcome(Enum):
 
     COMMITTED = "it is committed"
     ROLLED_BACK = "it is rolled back, as asked or because a statement had failed"
+    ENDED = "the application has ended it by hand"
     REFUSED = "the COMMIT failed, nothing of it is committed"
     UNKNOWN = "the connection went away before the answer: committed or not, nobody knows"
 

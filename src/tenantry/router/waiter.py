@@ -13,12 +13,14 @@ class Waiter:
     """One caller's wish for a scope on one database."""
 
     __slots__ = (
+        "alone",
         "arrived",
         "bound",
         "deadline",
         "future",
         "opening",
         "pooled",
+        "prompt",
         "retried",
         "task",
         "tenant",
@@ -27,7 +29,14 @@ class Waiter:
     )
 
     def __init__(
-        self, tenant: TenantId, terms: Terms, opening: scope.ScopeOpener, arrived: float, deadline: float
+        self,
+        tenant: TenantId,
+        terms: Terms,
+        opening: scope.ScopeOpener,
+        arrived: float,
+        deadline: float,
+        *,
+        prompt: bool = False,
     ) -> None:
         self.tenant = tenant
         self.tenant_key = opening.tenant
@@ -38,10 +47,14 @@ class Waiter:
         self.arrived = arrived
         self.deadline = deadline
         """Loop time in seconds."""
+        self.prompt = prompt
+        """The deadline is the caller's own: it is told by then, however the server is."""
         self.future: asyncio.Future[None] | None = None
         self.pooled: PooledConnection | None = None
         self.bound = False
-        """The connection was handed over already bound."""
+        """The connection was handed over with the opening already sent."""
+        self.alone = False
+        """The opening is to travel alone: whoever waits wants to know whether it is refused."""
         self.task = asyncio.current_task()
         self.retried = 0
         """How often its opening was interrupted by somebody else."""
@@ -65,6 +78,7 @@ class PooledConnection:
         "dirty",
         "dropped",
         "handed",
+        "heard",
         "holder",
         "proof_context",
         "read_only",
@@ -80,6 +94,8 @@ class PooledConnection:
         self.proof_context = proof_context
         self.since = now
         """Loop time at which it was taken, or put back."""
+        self.heard = now
+        """Loop time at which its server has last answered, or later."""
         self.rested = now
         """Loop time at which it was last idle for a moment, between two transactions."""
         self.handed = 0

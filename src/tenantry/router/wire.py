@@ -1,195 +1,203 @@
 """Stands between asyncpg and the socket: sends messages of our own beside asyncpg's, and takes out their answers.
 
 asyncpg's connection speaks through a protocol object. Ours is a subclass of that object's class, put on the
-connection once it is connected. What the router sends by `send` is one *unit*: everything up to one ReadyForQuery,
-which the server answers before it reads on. Units are sent while asyncpg awaits nothing, so the answers arrive in
-the order in which they were asked for: ours first, then those to what asyncpg has sent meanwhile. Until
-the last of ours is answered, each message is looked at; after that, asyncpg gets the bytes as they come.
+connection once it is connected. It sends *units* (see `answers`) while asyncpg awaits nothing, and a scope's
+*opening* without a Sync, right in front of the scope's first statement: after an error PostgreSQL skips everything
+up to the Sync, so a statement never runs where its opening was refused. The server sees to that, no client does.
 
-Asynchronous messages (parameter changes, notices, notifications) are asyncpg's at any time.
+A statement of a one-shot has its ending behind it as well, and all of it is one flight.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Coroutine, Generator
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import asyncpg
 from asyncpg import protocol
 
+from tenantry.router.answers import IDLE, Answer, AnswerFilter, Statement, Travelling, look_for_end, lost_answer
+from tenantry.router.messages import FLUSH, SYNC, OpeningMessages
 from tenantry.router.origin import Origin
+from tenantry.router.outlet import Outlet
 
-#: The methods by which asyncpg's objects (connections, statements, cursors, transactions) send something.
-_SENDING: Final = (
-    "bind_execute",
-    "bind_execute_many",
-    "bind",
-    "execute",
-    "close_portal",
-    "query",
-    "copy_in",
-    "copy_out",
-)
+_ERROR: Final = b"E"[0]
+_NEVER: Final = float("inf")
 
-_HEADER: Final = 5  # bytes: the message's type, and its length without the type
-_READY, _ERROR, _COMPLETE = b"Z"[0], b"E"[0], b"C"[0]
-_ASYNCHRONOUS: Final = frozenset(b"SNA")
-#: What tells that a statement has ended a transaction, or gone back to a savepoint; rows may hold the same bytes.
-_COMMITTED: Final = b"C\0\0\0\x0bCOMMIT\0"
-_WENT_BACK: Final = b"C\0\0\0\x0dROLLBACK\0"
-_SEAM: Final = len(_WENT_BACK) - 1
-_ALL_SAID: Final = b"Z\0\0\0\x05"
-_FATAL: Final = frozenset({"FATAL", "PANIC"})
-_IDLE: Final = b"I"[0]
+#: Seconds that an opening waits at the server for its first statement. After that it is opened alone.
+LINGER: Final = 0.02
 
 
-class Answer(NamedTuple):
-    """What the server answered to one unit."""
+class NotOpened(Exception):
+    """A scope's opening was refused or lost, and nothing of the scope has run."""
 
-    completed: tuple[str, ...]
-    """The command tags of the statements that ran to their ends, as "COMMIT"."""
-    error: asyncpg.PostgresError | None
-    """Why it went no further."""
-    in_transaction: bool
-    """A transaction, alive or failed, is open now."""
-    lost: bool = False
-    """The connection went away before the answer was complete: what is not in `completed` is unknown."""
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(str(answer.error))
+        self.answer = answer
 
 
-class AnswerFilter:
-    """Takes the answers to our units out of what the server sends. Knows nothing of sockets."""
+class Ending:
+    """An ending that was sent behind the only statement of its scope."""
 
-    # Mutable state: units (futures of those not answered, in order), with _completed and _error of the first;
-    # _tail (the beginning of a message whose end has not come); status (of the last ReadyForQuery, if it was
-    # ours).
+    __slots__ = ("statement", "unit")
 
-    __slots__ = ("_completed", "_error", "_tail", "status", "units")
-
-    def __init__(self) -> None:
-        self.units: deque[asyncio.Future[Answer]] = deque()
-        self.status: int | None = None
-        self._completed: list[str] = []
-        self._error: asyncpg.PostgresError | None = None
-        self._tail = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """What of `data` is asyncpg's, in order. Not to be called while no unit is open."""
-        if self._tail:
-            data, self._tail = self._tail + data, b""
-        passed: list[bytes] = []
-        at, end = 0, len(data)
-        while self.units:
-            following = at + 1 + int.from_bytes(data[at + 1 : at + _HEADER], "big")
-            if end - at < _HEADER or end < following:
-                self._tail = bytes(data[at:])
-                return passed
-            kind = data[at]
-            if kind in _ASYNCHRONOUS:
-                passed.append(bytes(data[at:following]))
-            elif kind == _READY:
-                self._ready(data[at + _HEADER])
-            elif kind == _ERROR:
-                if self._error is None:
-                    self._error = _error(bytes(data[at + _HEADER : following]))
-                if self._error.severity in _FATAL:  # the session ends, whenever the connection does
-                    self.lost(None)
-            elif kind == _COMPLETE:
-                self._completed.append(bytes(data[at + _HEADER : following - 1]).decode())
-            at = following
-        if at < end:
-            passed.append(bytes(data[at:]))
-        return passed
-
-    def _ready(self, status: int) -> None:
-        self.status = status
-        self._answer(Answer(tuple(self._completed), self._error, status != _IDLE))
-
-    def _answer(self, answer: Answer) -> None:
-        self._completed, self._error = [], None
-        unit = self.units.popleft()
-        if not unit.done():
-            unit.set_result(answer)
-
-    def lost(self, cause: Exception | None) -> None:
-        """The connection is gone: what was not answered never will be."""
-        cause = self._error or cause
-        while self.units:
-            self._answer(Answer(tuple(self._completed), _gone(cause), in_transaction=False, lost=True))
-        self._tail = b""
+    def __init__(self, statement: Statement, unit: asyncio.Future[Answer]) -> None:
+        self.statement = statement
+        self.unit = unit
 
 
 class ScopeProtocol(protocol.Protocol):
-    """asyncpg's protocol, for use at one origin only, with units of ours in front of asyncpg's statements."""
+    """asyncpg's protocol, for use at one origin only, with messages of ours between asyncpg's."""
 
-    # Mutable state, beside asyncpg's: filter; running (calls of asyncpg's that are under way); statements (named
-    # ones that asyncpg has on the server; None: nobody knows); said_goodbye (the server has ended the session
-    # while nothing was asked of it; the end of the connection may be on its way); and the meter of the present
-    # scope: calls (that make the server run something), busy (seconds that asyncpg's calls took), began
-    # (perf_counter seconds at which the last of them was sent), misread (a statement was prepared of which nobody
-    # knows that it means the same in a later scope), ended (the server may have said COMMIT or ROLLBACK; seam: the
-    # last bytes of what came before, of which the word may be the rest).
+    # Mutable state, beside asyncpg's.
 
     origin: Origin
-    link: Any
     filter: AnswerFilter
     running: int
-    said_goodbye: bool
+    """Calls of asyncpg's that are under way."""
     statements: int | None
-    calls: int
-    busy: float
-    began: float
-    misread: bool
-    ended: bool
-    seam: bytes
+    """Named ones that asyncpg has on the server; None: nobody knows."""
+    said_goodbye: bool
+    """The server has ended the session while nothing was asked of it; the connection's end may be on its way."""
+    given_up: bool
+    """It is being closed: a scope that is not open yet never will be."""
     question: bytes | None
     """See `surroundings`; None: nobody wants to know."""
 
-    def start(self, origin: Origin, link: Any) -> None:
-        """From now on the connection, whose transport is `link`, can be used at `origin` only."""
-        self.origin, self.link = origin, link
-        self.filter = AnswerFilter()
+    # Of the present scope:
+
+    number: int
+    """How many there were."""
+    opening: OpeningMessages | None
+    """Not sent yet."""
+    travelling: Travelling | None
+    """The opening, sent without a Sync, and not known to be answered."""
+    deadline: float
+    """Loop time until which it must be open."""
+    prompt: bool
+    """Somebody wants to know by then, however the server is."""
+    ending: tuple[str, bytes] | None
+    """A query, and the unit to send behind it."""
+    ended: Ending | None
+    """That was sent."""
+    misread: bool
+    """A statement was prepared of which nobody knows that it means the same in a later scope."""
+    broken_off: bool
+    """The server may have said COMMIT or ROLLBACK."""
+
+    # The meter of the present scope:
+
+    calls: int
+    """That make the server run something."""
+    busy: float
+    """Seconds that asyncpg's calls took."""
+    began: float
+    """perf_counter seconds at which the server could begin with the last of them."""
+
+    # And what only this class uses: _limit (a timeout that watches over the deadline), _alone (the unit of an
+    # opening that travels alone), _held (what is to be sent with the next statement), _seam (the last bytes of
+    # what the server said, of which the word for an ended transaction may be the rest).
+
+    def start(self, origin: Origin, transport: Any) -> None:
+        """From now on the connection can be used at `origin` only."""
+        self.origin = origin
+        self.filter = AnswerFilter(self._pass, self._turned)
+        self._outlet = Outlet(transport)
+        self._held = b""
+        self._limit: asyncio.Timeout | None = None
+        self._alone: asyncio.Future[Answer] | None = None
         self.running = 0
-        self.said_goodbye = False
+        self.said_goodbye = self.given_up = False
         self.statements = 0
         self.question = None
-        self.reset_meter()
+        self.opening = self.travelling = None
+        self.deadline, self.prompt = _NEVER, False
+        self.number = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A scope begins, its opening sent or not."""
+        self.number += 1
+        self.calls, self.busy, self.began = 0, 0.0, 0.0
+        self.ending = self.ended = None
+        self.misread = self.broken_off = False
+        self._seam = b""
 
     # -- the meter ---------------------------------------------------------------------------------
 
     # Everything that asyncpg's objects ask of the server goes through the methods below (connections, statements,
     # cursors, transactions, COPY), so a way of using a scope that is not metered would have to go past them.
 
-    def reset_meter(self) -> None:
-        """A scope begins."""
-        self.calls, self.busy, self.began = 0, 0.0, 0.0
-        self.misread = False
-        self.ended, self.seam = False, b""
-
     def busy_until(self, now: float) -> float:
         """Seconds that the server worked at this scope's statements, one that is still running included."""
-        return self.busy + (now - self.began if self.running else 0.0)
+        return self.busy + (max(0.0, now - self.began) if self.running else 0.0)
+
+    def _turned(self) -> None:
+        """What was asked for before the scope's own statement is answered, perhaps."""
+        if self.began == _NEVER and not self.before():
+            self.began = perf_counter()
+        if self._limit is not None and self._is_reached():
+            self._limit.reschedule(None)
+
+    def _is_reached(self) -> bool:
+        """The deadline holds no longer: the scope is open, or nobody but the scope before was to be waited for."""
+        travelling = self.travelling
+        return travelling is None or not travelling.left or not (self.prompt or self.before())
+
+    def before(self) -> list[asyncio.Future[Answer]]:
+        """What was asked for in front of the scope's opening, and is not answered: the end of the scope before."""
+        found: list[asyncio.Future[Answer]] = []
+        for one in self.filter.expected:
+            if one is self.travelling:
+                return found
+            if isinstance(one, asyncio.Future):
+                found.append(one)
+        return []
 
     # -- the application's statements, sent by asyncpg ---------------------------------------------
 
-    async def prepare(self, stmt_name: str, *args: Any, **options: Any) -> Any:
-        """As asyncpg's; counts the statements that have a name."""
+    def _check(self) -> None:
         self.origin.check()
+        if self.ended is not None:
+            raise asyncpg.InterfaceError("this scope was one statement's, and has ended with it")
+
+    async def bind_execute(self, state: Any, *args: Any, **options: Any) -> Any:
+        """As asyncpg's; the scope's opening may travel in front of it, and a one-shot's ending behind."""
+        self._check()
+        carried = None
+        if self.opening is not None or self.travelling is not None:
+            carried = self._carry()
+            if carried is None:
+                await self.open()
+        self.calls += 1
+        call = super().bind_execute(state, *args, **options)
+        ending, self.ending = self.ending, None
+        if ending is not None:
+            if ending[0] == state.query and not self._is_cancelling() and not self.running:
+                call = _and_then(call, lambda: self._end(ending[1]))
+            else:
+                self.ending = ending  # asyncpg asks for types first
+        return await self._metered(call, carried)
+
+    async def prepare(self, stmt_name: str, *args: Any, **options: Any) -> Any:
+        """As asyncpg's; counts the statements that have a name. The scope's opening may travel in front of it."""
+        self._check()
+        carried = None
+        if self.opening is not None or self.travelling is not None:
+            carried = self._carry()
+            if carried is None:
+                await self.open()
         if stmt_name and self.calls and self.question is not None and not self.misread:
             self._ask()
         counted, self.statements = self.statements, None  # if this is cut short, nobody knows
-        self.running += 1
-        self.began = began = perf_counter()
         try:
-            state = await super().prepare(stmt_name, *args, **options)
-        except asyncpg.PostgresError:
+            state = await self._metered(super().prepare(stmt_name, *args, **options), carried)
+        except (asyncpg.PostgresError, NotOpened):
             self.statements = counted
             raise
-        finally:
-            self.running -= 1
-            self.busy += perf_counter() - began
         self.statements = counted if counted is None or not stmt_name else counted + 1
         return state
 
@@ -197,30 +205,158 @@ class ScopeProtocol(protocol.Protocol):
         """Ask whether what is prepared next means the same in a later scope. No answer: it does not."""
         assert self.question is not None
         self.misread = True
-        if not self.running and not self._is_cancelling():
-            (answered,) = self.send(self.link, self.question)
-            answered.add_done_callback(self._told)
+        if not self.running and not self._is_cancelling() and not self._is_gone():
+            asked: asyncio.Future[Answer] = self.origin.loop.create_future()
+            asked.add_done_callback(self._told)
+            self.filter.expected.append(asked)
+            self._write(self.question)
 
-    def _told(self, answered: asyncio.Future[Answer]) -> None:
-        self.misread = answered.result().completed != ("SELECT 0",)
+    def _told(self, asked: asyncio.Future[Answer]) -> None:
+        self.misread = asked.result().completed != ("SELECT 0",)
 
     async def close_statement(self, state: Any, *args: Any, **options: Any) -> Any:
         """As asyncpg's; counts the statements that have a name."""
-        self.origin.check()
+        self._check()
+        await self.open()
         counted, self.statements = self.statements, None
-        self.running += 1
-        self.began = began = perf_counter()
-        try:
-            done = await super().close_statement(state, *args, **options)
-        finally:
-            self.running -= 1
-            self.busy += perf_counter() - began
+        done = await self._metered(super().close_statement(state, *args, **options), None)
         self.statements = None if counted is None else counted - bool(state.name)
         return done
+
+    async def _metered(self, call: Coroutine[Any, Any, Any], carried: Travelling | None) -> Any:
+        """Run a call of asyncpg's. `carried`: the opening that travels in front of it."""
+        self.running += 1
+        follows = carried is not None and self.filter.expected[0] is not carried
+        self.began = _NEVER if follows else perf_counter()
+        try:
+            if follows or (carried is not None and self.prompt):
+                assert carried is not None
+                answer = await self._before(self.deadline, call, carried)
+            else:
+                answer = await call
+        except BaseException as error:
+            if isinstance(error, asyncpg.PostgresError) and error.severity is not None and self.ended is None:
+                self.filter.status = None  # else asyncpg's own: nothing was sent, or no ReadyForQuery has come
+            if carried is not None:
+                self._look_at(carried, error)
+            raise
+        finally:
+            self.running -= 1
+            self.busy += max(0.0, perf_counter() - self.began)
+        if self.ended is None:
+            self.filter.status = None
+        if carried is not None:
+            self._look_at(carried, None)
+        return answer
+
+    async def _before(self, deadline: float, call: Coroutine[Any, Any, Any], carried: Travelling) -> Any:
+        """The call, if the scope before has ended by then, and this one is open if somebody wants to know."""
+        try:
+            async with asyncio.timeout_at(deadline) as self._limit:
+                return await call
+        except TimeoutError:
+            if self._limit is None or not self._limit.expired():
+                raise
+            error = asyncpg.QueryCanceledError("the scope was not open in time")
+            carried.refusal = carried.refusal or Answer((), error, in_transaction=True, late=True)
+            raise NotOpened(carried.refusal) from None
+        finally:
+            self._limit = None
+
+    def _look_at(self, carried: Travelling, error: BaseException | None) -> None:
+        """A call is over that an opening travelled with: say so if that is why it failed."""
+        if not isinstance(error, Exception | None):
+            return
+        if self.given_up or (error is not None and carried.left and carried.refusal is None and self._is_gone()):
+            raise NotOpened(lost_answer(error)) from error
+        if error is None:
+            return
+        if carried.refusal is not None:
+            if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError):
+                raise NotOpened(carried.refusal) from error
+        elif carried.left and not self._is_cancelling():
+            carried.carries = carried.synced = False  # asyncpg has sent nothing
+            self._outlet.push()
+
+    def _carry(self) -> Travelling | None:
+        """Let the opening travel with what asyncpg sends next; None: there is none that could.
+
+        Raises:
+            NotOpened: the connection is gone, or being closed.
+        """
+        if self.given_up or self._is_gone():
+            raise NotOpened(lost_answer())
+        if self.opening is not None:
+            self._depart(carries=True)
+            return self.travelling
+        travelling = self.travelling
+        if travelling is None or travelling.synced or not travelling.left or travelling.refusal is not None:
+            return None
+        travelling.carries = travelling.synced = True
+        if self._held or self.prompt:
+            self._ahead(FLUSH if self.prompt else b"")
+        return travelling
+
+    def _depart(self, *, carries: bool) -> None:
+        opening, self.opening = self.opening, None
+        assert opening is not None
+        self.travelling = Travelling(opening.statements, opening.answer, carries=carries)
+        self.filter.expected.append(self.travelling)
+        if carries:
+            self._ahead(opening.data + FLUSH if self.prompt else opening.data)
+        else:
+            self._write(opening.data)
+
+    async def open(self) -> None:
+        """Open the scope before anything else of it is sent, if it is not open. One flight.
+
+        Raises:
+            NotOpened: that was refused.
+        """
+        if (self.opening is not None or self.travelling is not None) and (self.given_up or self._is_gone()):
+            raise NotOpened(lost_answer())
+        if self.opening is not None:
+            self._depart(carries=False)
+        travelling = self.travelling
+        if travelling is None:
+            return
+        self._end_unit(travelling)
+        number = self.number
+        self.running += 1
+        try:
+            if travelling.left and self._alone is not None:
+                await asyncio.shield(self._alone)
+            elif travelling.left and self._is_cancelling():  # it has travelled with a statement that was cancelled
+                await self._wait_for_cancellation(None)
+        finally:
+            self.running -= 1
+        if number != self.number:
+            raise asyncpg.InterfaceError("this scope is over: ask the router for a new one")
+        if travelling.refusal is not None:
+            raise NotOpened(travelling.refusal)
+        if travelling.left:  # it travels with a statement that is under way
+            raise asyncpg.InterfaceError("cannot perform operation: another operation is in progress")
+        self.travelling = self._alone = None
+
+    def _end_unit(self, travelling: Travelling) -> None:
+        """Let an opening travel alone, unless a statement is with it."""
+        if self.travelling is travelling and travelling.left and not travelling.synced and not self._is_gone():
+            travelling.synced = True
+            self._alone = self.origin.loop.create_future()
+            self.filter.expected.append(self._alone)
+            self._write(SYNC)
+
+    def _end(self, data: bytes) -> None:
+        """Send the ending behind the statement that asyncpg has just sent."""
+        self.ended = Ending(Statement(), self.origin.loop.create_future())
+        self.filter.expected.append(self.ended.statement)
+        self.filter.expected.append(self.ended.unit)
+        self._write(data)
 
     async def close(self, *args: Any, **options: Any) -> None:
         """As asyncpg's."""
         self.origin.check()
+        self._flush()
         await super().close(*args, **options)
 
     def abort(self) -> None:
@@ -233,98 +369,149 @@ class ScopeProtocol(protocol.Protocol):
 
         After a call that was cut short (cancelled) the status may be an older one; `application_name` tells then.
         """
+        if self.ended is not None:  # asyncpg must not send anything again
+            return True
         if self.filter.status is not None:
-            return self.filter.status != _IDLE
+            return self.filter.status != IDLE
         return bool(super().is_in_transaction())
 
     # -- units of ours -----------------------------------------------------------------------------
 
-    def send(self, transport: Any, data: bytes, units: int = 1) -> list[asyncio.Future[Answer]]:
+    def send(self, data: bytes, units: int = 1) -> list[asyncio.Future[Answer]]:
         """Send `data`, which holds so many units. Nothing of asyncpg's may be under way.
 
         The futures never fail: an answer tells what is known. Cancelling one changes nothing for the server.
         """
         self.origin.check()
-        answers = [self.origin.loop.create_future() for _ in range(units)]
-        if not self.is_connected() or self.said_goodbye or transport.is_closing():
+        answers: list[asyncio.Future[Answer]] = [self.origin.loop.create_future() for _ in range(units)]
+        if self._is_gone():
             for answer in answers:
-                answer.set_result(Answer((), _gone(None), in_transaction=False, lost=True))
+                answer.set_result(lost_answer())
             return answers
-        self.filter.units.extend(answers)
-        transport.write(data)
+        data = self._finished() + data
+        self.filter.expected.extend(answers)
+        self._write(data)
         return answers
 
+    def _finished(self) -> bytes:
+        """The scope ends, or never began: what ends its opening's unit, if that has no end."""
+        travelling, self.travelling, self.opening, self._alone = self.travelling, None, None, None
+        if travelling is None or travelling.synced or not (travelling.left or travelling.refusal is not None):
+            return b""
+        self.filter.expected.append(self.origin.loop.create_future())  # its answer is nobody's concern
+        return SYNC
+
+    def keep(self, opening: OpeningMessages, deadline: float, *, prompt: bool) -> None:
+        """A scope begins, and is opened by its first statement; if `prompt`, by the deadline or not at all."""
+        if rest := self._finished():
+            self._write(rest)
+        self.opening, self.deadline, self.prompt = opening, deadline, prompt
+
+    def hand_over(
+        self, ending: bytes, opening: OpeningMessages, deadline: float, *, prompt: bool
+    ) -> asyncio.Future[Answer]:
+        """End a scope, and begin the next one, whose first statement may follow at once. See `keep` and `send`.
+
+        Both are sent with that statement, or without it when the event loop has been once around. When the
+        statement does not come for a while, the scope is opened alone.
+        """
+        self.origin.check()
+        answer: asyncio.Future[Answer] = self.origin.loop.create_future()
+        rest = self._finished()
+        self.travelling = Travelling(opening.statements, opening.answer, carries=False)
+        self.deadline, self.prompt = deadline, prompt
+        if self._is_gone():
+            answer.set_result(lost_answer())
+            self.travelling.refusal = lost_answer()
+            return answer
+        self.filter.expected.append(answer)
+        self.filter.expected.append(self.travelling)
+        self._held += rest + ending + opening.data
+        self.origin.loop.call_soon(self._flush)
+        return answer
+
+    def _is_gone(self) -> bool:
+        return not self.is_connected() or self.said_goodbye or self._outlet.is_closing()
+
+    def _write(self, data: bytes) -> None:
+        if self._held:
+            data, self._held = self._held + data, b""
+        self._outlet.write(data)
+
+    def _ahead(self, data: bytes) -> None:
+        """Send it in one packet with what asyncpg sends next."""
+        held, self._held = self._held, b""
+        self._outlet.ahead(held + data)
+
+    def _flush(self) -> None:
+        """The next caller has not sent its statement at once: what is held does not wait for it."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._outlet.write(held)
+            if self.travelling is not None:  # nor does the server, which would look busy
+                self.origin.loop.call_later(LINGER, self._end_unit, self.travelling)
+
     def data_received(self, data: bytes) -> None:  # type: ignore[override]  # asyncio says bytes
-        """Take out the answers to our units; the rest is asyncpg's."""
-        if not self.filter.units:
-            if not self.running and data[0] == _ERROR:
-                self.said_goodbye = True
-            self._pass(data)
+        """Take out the answers to what is ours; the rest is asyncpg's."""
+        if self.filter.expected:
+            self.filter.feed(data)
             return
-        for passed in self.filter.feed(data):
-            self._pass(passed)
+        if not self.running and data[0] == _ERROR:
+            self.said_goodbye = True
+        self._pass(data)
 
     def _pass(self, data: bytes) -> None:
         """Give asyncpg what is its own, and notice what may have ended the scope's transaction."""
-        ended, self.seam = look_for_end(self.seam, data)
+        ended, self._seam = look_for_end(self._seam, data)
         if ended:
-            self.ended = True
+            self.broken_off = True
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncpg's; what was not answered never will be."""
         super().connection_lost(exc)
         self.filter.lost(exc)
+        self._outlet.close()
 
 
-def look_for_end(seam: bytes, data: bytes) -> tuple[bool, bytes]:
-    """Whether the server may have said COMMIT or ROLLBACK in `data`, which follows `seam`; the next seam."""
-    found = _COMMITTED in data or _WENT_BACK in data
-    if seam and not found:
-        both = seam + data[:_SEAM]
-        found = _COMMITTED in both or _WENT_BACK in both
-    return found, b"" if data[-6:-1] == _ALL_SAID else (seam + data[-_SEAM:])[-_SEAM:]
-
-
-def _gone(cause: BaseException | None) -> asyncpg.ConnectionDoesNotExistError:
-    error = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
-    error.__cause__ = cause
-    return error
-
-
-def _error(body: bytes) -> asyncpg.PostgresError:
-    """The error of an ErrorResponse: fields of one letter each, ended by zeros."""
-    fields = {field[:1].decode(): field[1:].decode("utf-8", "replace") for field in body.split(b"\0") if field}
-    made: asyncpg.PostgresError = asyncpg.PostgresError.new(fields)
-    return made
+@types.coroutine
+def _and_then(call: Coroutine[Any, Any, Any], then: Callable[[], None]) -> Generator[Any, Any, Any]:
+    """Await `call`, and do `then` once it has sent what it sends and waits for the answer."""
+    try:
+        waits_for = call.send(None)
+    except StopIteration as done:
+        return done.value
+    then()
+    while True:
+        step: Callable[[Any], Any] = call.send
+        try:
+            given = yield waits_for
+        except BaseException as error:
+            step, given = call.throw, error
+        try:
+            waits_for = step(given)
+        except StopIteration as done:
+            return done.value
 
 
 def _guarded(name: str) -> Callable[..., Any]:
+    """asyncpg's method of that name, for a scope that is open."""
     send = getattr(protocol.Protocol, name)
     runs = name != "close_portal"
 
     async def guarded(self: ScopeProtocol, *args: Any, **options: Any) -> Any:
-        self.origin.check()
+        self._check()
+        if self.opening is not None or self.travelling is not None:
+            await self.open()
         self.calls += runs
-        self.running += 1
-        self.began = began = perf_counter()
-        try:
-            answer = await send(self, *args, **options)
-        except asyncpg.PostgresError as error:
-            if error.severity is not None:  # else asyncpg's own: nothing was sent, or no ReadyForQuery has come
-                self.filter.status = None
-            raise
-        finally:
-            self.running -= 1
-            self.busy += perf_counter() - began
-        self.filter.status = None
-        return answer
+        return await self._metered(send(self, *args, **options), None)
 
     guarded.__name__ = name
     return guarded
 
 
-for _name in _SENDING:
+#: The other methods by which asyncpg's objects (connections, statements, cursors, transactions) send something.
+for _name in ("bind_execute_many", "bind", "execute", "close_portal", "query", "copy_in", "copy_out"):
     setattr(ScopeProtocol, _name, _guarded(_name))
 
 

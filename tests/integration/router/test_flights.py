@@ -16,7 +16,8 @@ from tests.support.until import until
 QUERY = "SELECT name FROM students WHERE id = $1"
 
 
-async def test_a_scope_with_one_cached_query_takes_exactly_three_flights(direct: Product) -> None:
+async def test_a_scope_with_one_cached_query_takes_exactly_two_flights(direct: Product) -> None:
+    """The opening travels with the query."""
     async with Proxy(direct.server.host, direct.server.port) as proxy:
         product = direct.behind(proxy.dsn)
         async with product.open(pool={"max": 1}) as router:
@@ -24,11 +25,38 @@ async def test_a_scope_with_one_cached_query_takes_exactly_three_flights(direct:
             await router.fetch(tenant, QUERY, 1)  # opens the connection, prepares the statement
             for count in (1, 2, 3):
                 before = proxy.flights
-                await router.fetch(tenant, QUERY, count)
-                assert proxy.flights - before == 3
+                async with router.tenant(tenant) as conn:
+                    await conn.fetch(QUERY, count)
+                assert proxy.flights - before == 2
 
 
-async def test_a_rolled_back_scope_takes_three_flights_too(direct: Product) -> None:
+@pytest.mark.parametrize("method", ["fetch", "fetchrow", "fetchval", "execute"])
+async def test_a_one_shot_of_a_cached_query_takes_exactly_one_flight(direct: Product, method: str) -> None:
+    async with Proxy(direct.server.host, direct.server.port) as proxy:
+        product = direct.behind(proxy.dsn)
+        async with product.open(pool={"max": 1}) as router:
+            [tenant] = await product.signed_up(router)
+            for _ in range(2):  # opens the connection, prepares the statement, shows how large its result is
+                await getattr(router, method)(tenant, QUERY, 1)
+            for count in (1, 2, 3):
+                before = proxy.flights
+                await getattr(router, method)(tenant, QUERY, count)
+                assert proxy.flights - before == 1
+
+
+async def test_a_scope_without_a_statement_takes_none(direct: Product) -> None:
+    async with Proxy(direct.server.host, direct.server.port) as proxy:
+        product = direct.behind(proxy.dsn)
+        async with product.open(pool={"max": 1}) as router:
+            [tenant] = await product.signed_up(router)
+            await router.fetch(tenant, QUERY, 1)
+            before = proxy.flights
+            async with router.tenant(tenant):
+                pass
+            assert proxy.flights == before
+
+
+async def test_a_rolled_back_scope_takes_two_flights_too(direct: Product) -> None:
     async with Proxy(direct.server.host, direct.server.port) as proxy:
         product = direct.behind(proxy.dsn)
         async with product.open(pool={"max": 1}) as router:
@@ -41,14 +69,39 @@ async def test_a_rolled_back_scope_takes_three_flights_too(direct: Product) -> N
                     raise KeyError
             except KeyError:
                 pass
-            assert proxy.flights - before == 3
+            assert proxy.flights - before == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "flights"),
+    [
+        ("SELECT 1", 3),  # the simple protocol: may hold several statements
+        ("SAVEPOINT", 5),  # opening, savepoint, query, release, end
+    ],
+)
+async def test_what_can_not_travel_with_the_opening_opens_the_scope_first(
+    direct: Product, first: str, flights: int
+) -> None:
+    async with Proxy(direct.server.host, direct.server.port) as proxy:
+        product = direct.behind(proxy.dsn)
+        async with product.open(pool={"max": 1}) as router:
+            [tenant] = await product.signed_up(router)
+            await router.fetch(tenant, QUERY, 1)
+            before = proxy.flights
+            async with router.tenant(tenant) as conn:
+                if first == "SAVEPOINT":
+                    async with conn.transaction():
+                        await conn.fetch(QUERY, 1)
+                else:
+                    await conn.execute(first)
+            assert proxy.flights - before == flights
 
 
 @pytest.mark.parametrize("callers", [20, pools.HANDS + 10])
-async def test_while_callers_wait_a_scope_takes_exactly_two_flights(
+async def test_while_callers_wait_a_scope_takes_exactly_one_flight(
     direct: Product, callers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And one more each time that a connection has been handed on often enough."""
+    """And one more each time that a connection has been handed on often enough, and the last one's end."""
     monkeypatch.setattr(pools, "LONGEST", float("inf"))  # however slow the machine is now
     async with Proxy(direct.server.host, direct.server.port) as proxy:
         product = direct.behind(proxy.dsn)
@@ -57,11 +110,10 @@ async def test_while_callers_wait_a_scope_takes_exactly_two_flights(
             await router.fetch(tenants[0], QUERY, 1)
             waiting = await _line_up(router, tenants, callers)
             before = proxy.flights
-            # The first one's end is one flight; then a query and an end for each.
             async with asyncio.timeout(30):
                 waiting[0].set()
                 await asyncio.gather(*waiting[1])
-            assert proxy.flights - before == 1 + 2 * callers + callers // pools.HANDS
+            assert proxy.flights - before == callers + callers // pools.HANDS + 1
 
 
 async def _line_up(
@@ -71,15 +123,18 @@ async def _line_up(
     go = asyncio.Event()
 
     async def hold() -> object:
-        async with router.tenant(tenants[0]):
+        async with router.tenant(tenants[0]) as conn:
+            await conn.fetch(QUERY, 1)
             await go.wait()
         return None
+
+    async def scope(number: int) -> object:
+        async with router.tenant(tenants[number % len(tenants)]) as conn:
+            return await conn.fetch(QUERY, 1)
 
     holder: asyncio.Task[object] = asyncio.create_task(hold())
     pool = router.pools.open_pools()["shared"]
     await until(lambda: pool.state()["busy"] == 1)
-    tasks: list[asyncio.Task[object]] = [
-        asyncio.create_task(router.fetch(tenants[number % len(tenants)], QUERY, 1)) for number in range(callers)
-    ]
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(scope(number)) for number in range(callers)]
     await until(lambda: pool.admission.waiting == callers)
     return go, [holder, *tasks]

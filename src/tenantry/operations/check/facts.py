@@ -20,6 +20,7 @@ from tenantry.move import Leftover
 from tenantry.move.journal import Journal
 from tenantry.operations.backups import measure, policies
 from tenantry.operations.context import Context
+from tenantry.router import driver, self_test
 from tenantry.router.driver import Connection
 from tenantry.router.roles import control_access, problems
 from tenantry.router.roles import query as role_query
@@ -28,6 +29,8 @@ from tenantry.wiring import tenancy_of
 
 #: Databases asked at once.
 AT_ONCE: Final = 16
+#: Seconds for one connection, and for what is tried on it.
+CONNECT: Final = 5.0
 #: Since when servers count what subscriptions could not apply, as server_version_num.
 OLDEST_COUNTED: Final = 150000
 
@@ -85,6 +88,8 @@ class DatabaseFacts:
     operator: Reached | None
     """By the operator's; None: none is configured."""
     direct: Reached | None
+    unpipelined: str | None = None
+    """Why scopes can't be opened together with their first statements, where no pooler is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,32 @@ async def _ask(context: Context, gate: asyncio.Semaphore, database: ResolvedData
     router, operator, direct = await asyncio.gather(
         by("dsn", database.dsn), by("operator", database.operator_dsn), by("direct", database.direct_dsn)
     )
-    return DatabaseFacts(database, router, operator, direct)
+    unpipelined = None
+    if router.error is None and not router.pooled:
+        unpipelined = await _pipelining(context, gate, database)
+    return DatabaseFacts(database, router, operator, direct, unpipelined)
+
+
+async def _pipelining(context: Context, gate: asyncio.Semaphore, database: ResolvedDatabase) -> str | None:
+    """Why a router's scopes would take a flight more here; None: they do not, or the database is away by now."""
+    assert database.dsn is not None
+    async with gate:
+        try:
+            connection = await driver.connect(
+                database.dsn,
+                timeout=CONNECT,
+                application_name="tenantry check",
+                settings=database.server_settings,
+                cached_statements=database.prepared_statements is not False,
+            )
+        except ANY_FAILURE:
+            return None
+        why = await self_test.run(connection, CONNECT)
+        if why is None:
+            await driver.close(connection)
+        else:
+            connection.terminate()  # its state is anybody's guess
+        return why
 
 
 async def _unreadable(error: DsnUnreadable) -> Reached:

@@ -69,6 +69,7 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[CheckFindin
         found += _guards(one)
         found += _schema(one, config)
         found += _tls(one)
+        found += _pipelining(one)
         found += _links(one)
     found += _servers(facts)
     found += _budgets(facts, config, processes)
@@ -245,6 +246,17 @@ def _identity(one: DatabaseFacts, local: dict[str, object], config: Config) -> I
             problem = f"it was installed with {key} {local[key]}, the configuration says {value}"
             fix = "check the DSN: it may lead elsewhere" if key == "name" else "correct it, or run `tenantry init`"
             yield CheckFinding(one.database.name, ERROR, "differs", problem, fix)
+
+
+def _pipelining(one: DatabaseFacts) -> Iterator[CheckFinding]:
+    if one.unpipelined is not None:
+        yield CheckFinding(
+            one.database.name,
+            WARNING,
+            "unpipelined",
+            f"its scopes take a flight more, their openings can't travel with statements: {one.unpipelined}",
+            "install an asyncpg that this version of tenantry knows: see its requirements",
+        )
 
 
 def _tls(one: DatabaseFacts) -> Iterator[CheckFinding]:
