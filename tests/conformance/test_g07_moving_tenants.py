@@ -37,7 +37,8 @@ async def test_callers_of_a_fenced_tenant_wait_outside_the_pool_and_none_fails(p
 async def test_a_fence_that_is_only_asked_for_parks_newcomers_too(product: Product) -> None:
     async with product.open(pool={"max": 2}) as router, product.admin() as admin:
         [tenant] = await product.signed_up(router)
-        async with router.tenant(tenant):
+        async with router.tenant(tenant) as conn:
+            await conn.fetchval("SELECT 1")  # bound from here on
 
             async def fence() -> None:
                 async with product.fence(tenant):
