@@ -326,6 +326,7 @@ async def test_a_connection_lost_at_each_message_harms_one_caller_at_most_and_no
         for number in itertools.count(1):
             cut = Cut(made.proxy, number, verdict, whole=way == "before PgBouncer")
             reports = await exchange(made, statements, at_the_end=cut.arm)
+            assert len(reports) == len(made.tenants), f"after the cut at message {number - 1}: {reports}"
             if not cut.fired:
                 assert [one.told for one in reports[1:]] == [Told.COMMITTED] * 2
                 break
