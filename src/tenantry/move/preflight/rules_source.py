@@ -88,7 +88,7 @@ def _table(facts: PreflightFacts, table: Table, column: str) -> Iterator[Preflig
             "identity-without-tenant",
             f"the replica identity of {table.quoted} lacks {column}: publishing it with a filter would make every "
             "tenant's UPDATE and DELETE fail",
-            f"CREATE UNIQUE INDEX CONCURRENTLY ON {table.quoted} ({column}, …its key); all its columns NOT NULL",
+            _identity(table, column),
         )
     if facts.mechanism is Mechanism.REPLICATION:
         yield from _applied(facts, table, column)
@@ -102,9 +102,22 @@ def _table(facts: PreflightFacts, table: Table, column: str) -> Iterator[Preflig
         yield PreflightFinding(
             "null-tenant",
             f"{table.quoted} has rows without a tenant; they stay behind",
-            f"ALTER TABLE {table.quoted} ALTER {column} SET NOT NULL",
+            f"give them a tenant, then ALTER TABLE {table.quoted} ALTER {identifier(column)} SET NOT NULL",
             refuses=False,
         )
+
+
+def _identity(table: Table, column: str) -> str:
+    """What gives a table a replica identity with its tenant column: an index beside its key, or whole rows."""
+    key = next((key for key in table.keys if key.primary), table.keys[0] if table.keys else None)
+    if key is None:
+        return f"ALTER TABLE {table.quoted} REPLICA IDENTITY FULL"
+    columns = ", ".join(identifier(name) for name in (column, *key.columns))
+    concurrently = "" if table.kind == "p" else "CONCURRENTLY "
+    index = f"CREATE UNIQUE INDEX {concurrently}ON {table.quoted} ({columns})"
+    if any(c.name == column and not c.not_null for c in table.columns):
+        return f"ALTER TABLE {table.quoted} ALTER {identifier(column)} SET NOT NULL; {index}"
+    return index
 
 
 def _unreplicated(table: Table) -> Iterator[PreflightFinding]:
@@ -137,10 +150,12 @@ def _unowned(facts: PreflightFacts, table: Table) -> Iterator[PreflightFinding]:
 def _applied(facts: PreflightFacts, table: Table, column: str) -> Iterator[PreflightFinding]:
     """What keeps the target's server from applying changes, or the source's from making them."""
     if any(c.name == column and not c.portable for c in table.columns):
+        id_type = facts.source.local.id_type if facts.source.local else "text"
         yield PreflightFinding(
             "tenant-column-type",
             f"{table.quoted} is told apart by {column}, whose type is not PostgreSQL's own: row filters refuse it",
-            f"ALTER TABLE {table.quoted} ALTER {column} TYPE uuid, bigint or text",
+            f"ALTER TABLE {table.quoted} ALTER {identifier(column)} TYPE {id_type} "
+            f"USING {identifier(column)}::{id_type}",
         )
     generated = _identity_columns(table, column) & {c.name for c in table.columns if c.generated}
     newest = max(facts.source.server["version"], facts.target.server["version"])
@@ -150,7 +165,7 @@ def _applied(facts: PreflightFacts, table: Table, column: str) -> Iterator[Prefl
             "identity-generated",
             f"the replica identity of {table.quoted} has the generated column {name}, which is not replicated: "
             "publishing the table would make every tenant's UPDATE and DELETE fail",
-            f"ALTER TABLE {table.quoted} ALTER {name} DROP EXPRESSION",
+            f"ALTER TABLE {table.quoted} ALTER {identifier(name)} DROP EXPRESSION",
         )
     odd = [c.name for c in table.columns if not c.comparable]
     if odd and not table.keys and table.identity == "f":
@@ -158,7 +173,7 @@ def _applied(facts: PreflightFacts, table: Table, column: str) -> Iterator[Prefl
             "identity-not-comparable",
             f"{table.quoted} has no key, and PostgreSQL can't compare its {', '.join(odd)}: changed rows would "
             "not be found at the target",
-            f"ALTER TABLE {table.quoted} ADD PRIMARY KEY ({column}, …)",
+            f"ALTER TABLE {table.quoted} ADD PRIMARY KEY ({identifier(column)}, …)",
         )
     for trigger in table.always:
         yield PreflightFinding(
