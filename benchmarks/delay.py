@@ -1,13 +1,14 @@
 """`python -m benchmarks.delay HOST PORT SECONDS`: stands in front of a server as a network of that length would.
 
-Every byte is passed on `SECONDS` after it came, each way. One thread a direction, which sleeps: event loops keep
-time in milliseconds only. Made for PostgreSQL's ping-pong, where a connection has one message under way at a time.
-Prints its port, and ends with its standard input.
+Every byte is passed on `SECONDS` after it came, each way and in order, however many are under way at a time: one
+thread a direction takes what comes and notes when, another one sleeps and sends. Threads, because event loops keep
+time in milliseconds only. Prints its port, and ends with its standard input.
 """
 
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import sys
 import threading
@@ -16,11 +17,25 @@ import time
 
 def carry(source: socket.socket, target: socket.socket, seconds: float) -> None:
     """Pass on what comes until it ends."""
+    coming: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+    threading.Thread(target=send, args=(coming, target), daemon=True).start()
+    data = b"."
+    while data:
+        data = b""
+        with contextlib.suppress(OSError):
+            data = source.recv(65536)
+        coming.put((time.perf_counter() + seconds, data))
+
+
+def send(coming: queue.SimpleQueue[tuple[float, bytes]], target: socket.socket) -> None:
+    """Send each piece at its time; an empty one is the end."""
     with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            time.sleep(seconds)
+        while True:
+            due, data = coming.get()
+            time.sleep(max(0.0, due - time.perf_counter()))
+            if not data:
+                break
             target.sendall(data)
-    with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)
 
 

@@ -42,6 +42,19 @@ async def tenantry(config: Config, errands: Errands, table: str) -> AsyncIterato
 
 
 @asynccontextmanager
+async def one_shot(config: Config, errands: Errands, table: str) -> AsyncIterator[Work]:
+    """The same by `router.fetchrow`."""
+    query = f"SELECT id, name FROM {table} WHERE id = $1"
+    async with Router.open(config, metrics=False) as router:
+
+        async def work(caller: int, turn: int) -> None:
+            tenant, row = _errand(errands, caller, turn)
+            assert await router.fetchrow(tenant, query, row) is not None
+
+        yield work
+
+
+@asynccontextmanager
 async def handwritten(dsn: str, errands: Errands, table: str, size: int) -> AsyncIterator[Work]:
     """The wrapper that teams write: acquire, BEGIN, set_config, the query, COMMIT, the pool's reset."""
     query = f"SELECT id, name FROM {table} WHERE id = $1"

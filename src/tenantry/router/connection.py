@@ -10,7 +10,7 @@ import asyncpg
 from asyncpg.connection import _ConnectionProxy  # makes isinstance(conn, asyncpg.Connection) true
 
 from tenantry.router import driver
-from tenantry.router.answers import Answer
+from tenantry.router.answers import Answer, lost_answer
 from tenantry.router.bulk_load import load
 from tenantry.router.driver import Connection
 from tenantry.router.origin import Origin
@@ -86,6 +86,8 @@ class ScopedConnection(_ConnectionProxy):
         Args:
             calls: how often the server had run something of the scope, by whatever method, before it was sent.
         """
+        if isinstance(error, asyncpg.InterfaceError) and connection.is_closed() and driver.pending(connection):
+            error = NotOpened(lost_answer(error))  # it has ended since the scope was entered
         if isinstance(error, NotOpened):
             await self._reopen(error, calls == 0)
             return True
