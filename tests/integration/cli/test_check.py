@@ -191,3 +191,26 @@ def test_a_baseline_that_is_no_file_or_no_text_is_named(installed: Fleet, tmp_pa
             assert ran.code == 2, ran.err
             assert str(file) in ran.err
             assert words in ran.err
+
+
+def test_a_table_that_nothing_places_and_an_override_of_no_table_are_found(installed: Fleet) -> None:
+    """In the databases that have tables; where the product's schema is not there yet, nothing is to be decided."""
+    installed.server.psql(
+        "CREATE TABLE note (id int, tenant_id text); CREATE TABLE rate (id int); "
+        'CREATE TABLE "Odd" ("tenantId" text, "TenantID" text)',
+        installed.shared,
+    )
+    text = installed.path.read_text()
+    overrides = "tenancy:\n  tables: {public.nothing: org_id, public.note: tenant_id}\n"
+    installed.path.write_text(text.replace("\ntenancy:\n", "\n" + overrides))
+    found = codes(installed)
+    assert set(found) == {"table-undecided", "override-unmatched"}
+    ((undecided,), (unmatched,)) = found["table-undecided"], found["override-unmatched"]
+    assert (undecided["database"], unmatched["database"]) == ("shared", "shared")
+    assert (undecided["severity"], unmatched["severity"]) == ("warning", "warning")
+    assert "2 tables" in undecided["problem"]
+    assert "public.Odd, public.rate" in undecided["problem"]
+    assert "public.nothing" in unmatched["problem"]
+    placed = "tables: {public.rate: reference, public.Odd: tenantId}\n"
+    installed.path.write_text(text.replace("\ntenancy:\n", "\ntenancy:\n  " + placed))
+    assert codes(installed) == {}

@@ -181,3 +181,19 @@ def test_a_link_that_applies_nothing_is_named() -> None:
     finding = found(fleet(replace(HEALTHY, stuck=("tenantry_m0123456789_ref",))))["link-stuck"]
     assert finding.database == "shared"
     assert "tenantry_m0123456789_ref" in finding.problem
+
+
+def test_undecided_tables_are_one_finding_however_many_and_each_vain_override_is_one() -> None:
+    tables = tuple(f"public.t{number}" for number in range(7))
+    facts = fleet(replace(HEALTHY, undecided=tables, unmatched=("public.a", "public.b")))
+    findings = [(one.code, one.problem) for one in judge(facts, config(), 1)]
+    assert [code for code, _ in findings] == ["override-unmatched", "override-unmatched", "table-undecided"]
+    assert "7 tables" in findings[2][1]
+    assert "public.t4 and 2 more" in findings[2][1]
+
+
+def test_undecided_tables_are_told_by_the_operators_session_where_the_routers_dsn_leads_nowhere() -> None:
+    facts = fleet(Reached(error="nobody answers"))
+    (one,) = facts.databases
+    facts = replace(facts, databases=(replace(one, operator=replace(HEALTHY, undecided=("public.t",))),))
+    assert "1 table is" in found(facts)["table-undecided"].problem

@@ -12,6 +12,8 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.catalog import guards
+from tenantry.catalog.read import read_tables
+from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.values import Way
 from tenantry.config import ResolvedDatabase
 from tenantry.directory import DatabaseRow
@@ -76,6 +78,10 @@ class Reached:
     """Tenant tables that the fence of a move would not hold for everybody."""
     stuck: tuple[str, ...] = ()
     """Subscriptions of moves that can't apply what they are sent."""
+    undecided: tuple[str, ...] = ()
+    """Tables of which nothing says whose rows they hold, as `schema.name`."""
+    unmatched: tuple[str, ...] = ()
+    """Overrides of `tenancy.tables` whose table is not there, though other tables are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +203,7 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
     known = await _schema(connection, side, installed=server["installed"])
     counted = side == "data" and server["version"] >= OLDEST_COUNTED
     stuck = await connection.fetch(sql.query("check/links")) if counted else ()
+    placed = await _tables(context, connection) if side == "data" else _Tables()
     directory_roles = await _directory_roles(connection) if side == "control" and server["installed"] else ()
     tenancy, ours = tenancy_of(context.config), side == "data" and installed
     unproven = await guards.unproven(connection, tenancy) if ours and roles["hardened"] else ()
@@ -224,7 +231,26 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
         functions=known.functions,
         unguarded=unguarded,
         stuck=tuple(row["name"] for row in stuck),
+        undecided=placed.undecided,
+        unmatched=placed.unmatched,
     )
+
+
+class _Tables(NamedTuple):
+    """What somebody has to decide of a database's tables."""
+
+    undecided: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
+
+
+async def _tables(context: Context, connection: Connection) -> _Tables:
+    """Ask the catalog. A database without tables is one whose product is not there yet: nothing to decide."""
+    tables = await read_tables(connection)
+    if not tables.relations:
+        return _Tables()
+    placed = tenant_tables(tables, tenancy_of(context.config))
+    questions = (*placed.unclear.values(), *placed.without.values())
+    return _Tables(tuple(sorted(q.object for q in questions)), tuple(q.object for q in placed.unmatched))
 
 
 async def _directory_roles(connection: Connection) -> tuple[str, ...]:

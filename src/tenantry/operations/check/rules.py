@@ -24,6 +24,8 @@ OLDEST: Final = 15
 NEWEST: Final = 18
 #: Seconds that clocks may differ: the ledger's hours and the leases of moves are counted by them.
 SKEW: Final = 2.0
+#: Undecided tables that a finding names.
+NAMED: Final = 5
 #: How much older than its policy says a backup may be: making it takes time.
 LATE: Final = 1.25
 #: Tables that a finding names; of the others it says how many.
@@ -68,6 +70,7 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[CheckFindin
         found += _two_roles(one, facts)
         found += _guards(one)
         found += _schema(one, config)
+        found += _tables(one)
         found += _tls(one)
         found += _pipelining(one)
         found += _links(one)
@@ -202,6 +205,24 @@ def _schema(one: DatabaseFacts, config: Config) -> Iterator[CheckFinding]:
         yield from _identity(one, known.local, config)
         tenancy = config.tenancy
         yield from _functions(name, known, "data", schema.Identity(name, tenancy.setting, tenancy.type))
+
+
+def _tables(one: DatabaseFacts) -> Iterator[CheckFinding]:
+    """What nobody has decided of its tables: the generator leaves them as they are, and a move refuses some."""
+    reached = next((r for r in (one.router, one.direct, one.operator) if r and r.error is None), None)
+    if reached is None:
+        return
+    if reached.undecided:
+        names, count = reached.undecided[:NAMED], len(reached.undecided)
+        more = f" and {count - NAMED} more" if count > NAMED else ""
+        what = "1 table is" if count == 1 else f"{count} tables are"
+        problem = f"{what} not decided: nothing says whose rows {', '.join(names)}{more} hold"
+        fix = "`tenantry rls plan` lists the choices; most are an entry under tenancy.tables"
+        yield CheckFinding(one.database.name, WARNING, "table-undecided", problem, fix)
+    for key in reached.unmatched:
+        problem = f"tenancy.tables has an entry for {key}, and there is no such table"
+        fix = "correct or remove the entry; names are case-sensitive, as schema.table without quotes"
+        yield CheckFinding(one.database.name, WARNING, "override-unmatched", problem, fix)
 
 
 def _version(name: str, version: int | None, side: str) -> Iterator[CheckFinding]:
