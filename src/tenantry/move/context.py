@@ -11,6 +11,7 @@ from tenantry.move.journal import Journal
 from tenantry.move.lease import Lease
 from tenantry.move.limits import Limits
 from tenantry.move.plan import MovePlan
+from tenantry.move.plan_format import directions
 from tenantry.move.progress import Tell
 from tenantry.move.session import Endpoint
 from tenantry.move.throttle import Throttle
@@ -24,7 +25,9 @@ class Direction:
     """One direction of a move: from where the tenant lives now to where it goes."""
 
     name: str
-    """"out" (source to target) or "back" (target to source): in gates, markers and replication names."""
+    """"forward" or "reverse", or what the plan's format says for them: in gates, markers and replication names."""
+    is_forward: bool
+    """True from the move's source to its target."""
     source: Endpoint
     """Where the tenant lives: publisher, place of the fence."""
     target: Endpoint
@@ -53,12 +56,12 @@ class MoveContext:
     @property
     def forward(self) -> Direction:
         """From the source to the target."""
-        return Direction("out", self.source, self.target, self.plan.epoch)
+        return Direction(directions(self.plan.version)[0], True, self.source, self.target, self.plan.epoch)
 
     @property
     def reverse(self) -> Direction:
         """From the target to the source, after the flip."""
-        return Direction("back", self.target, self.source, self.plan.epoch + 1)
+        return Direction(directions(self.plan.version)[1], False, self.target, self.source, self.plan.epoch + 1)
 
     def replication_name(self, direction: Direction) -> str:
         """Name of a direction's publication, slot and subscription: it carries the move's id."""

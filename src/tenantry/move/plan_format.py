@@ -15,8 +15,11 @@ from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hi
 
 T = TypeVar("T")
 
-#: Of the plans that this release writes. 0: written before plans had one, by 0.1.0's development versions.
-VERSION: Final = 1
+#: Of the plans that this release writes. 0 and 1: by 0.1.0's development versions. 0: before plans had one. 2: the
+#: directions are called forward and reverse.
+VERSION: Final = 2
+#: Directions by the first version that calls them so: from the source to the target, and the other way.
+_DIRECTIONS: Final = {2: ("forward", "reverse"), 0: ("out", "back")}
 
 
 class Unreadable(ValueError):
@@ -53,6 +56,16 @@ def version_of(text: str) -> int:
     if not isinstance(version, int):
         raise Unreadable("it has no version that is a number")
     return version
+
+
+def directions(version: int) -> tuple[str, str]:
+    """What gates, markers and replication names call the two directions of a move whose plan has this version."""
+    return next(names for first, names in _DIRECTIONS.items() if version >= first)
+
+
+def every_direction(index: int) -> tuple[str, ...]:
+    """All words for the way to the target (0) or the other one (1), the newest first."""
+    return tuple(names[index] for names in _DIRECTIONS.values())
 
 
 def _loaded(text: str) -> Any:

@@ -269,8 +269,8 @@ class FleetReader:
 
 def _following(move: MoveRow) -> FollowedMove:
     flipped = move.state in ("flipped", "rolling_back", "releasing")
-    home, direction = (move.target, "back") if flipped else (move.source, "out")
-    return FollowedMove(move.id, move.tenant, home, direction)
+    home = move.target if flipped else move.source
+    return FollowedMove(move.id, move.tenant, home, flipped)
 
 
 async def _databases(control: Pool) -> tuple[DatabaseState, ...]:

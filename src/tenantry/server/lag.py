@@ -13,6 +13,7 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.config import ResolvedDatabase
+from tenantry.move.plan_format import every_direction
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 
 #: Seconds for one database's answer: a scrape waits for it.
@@ -26,8 +27,8 @@ class FollowedMove(NamedTuple):
     tenant: str
     home: str
     """Database where the tenant lives now."""
-    direction: str
-    """"out" before the flip, "back" after it."""
+    flipped: bool
+    """True: what follows is the old home, by the reverse direction's slot."""
 
 
 async def lags(databases: Mapping[str, ResolvedDatabase], moves: Iterable[FollowedMove]) -> dict[str, int]:
@@ -49,8 +50,8 @@ async def _lag(home: ResolvedDatabase | None, move: FollowedMove) -> int | None:
                 server_settings={"application_name": "tenantry serve"},
             )
             try:
-                slot = f"tenantry_{move.move}_{move.direction}"
-                lag: int | None = await connection.fetchval(sql.query("server/lag"), slot)
+                slots = [f"tenantry_{move.move}_{name}" for name in every_direction(int(move.flipped))]
+                lag: int | None = await connection.fetchval(sql.query("server/lag"), slots)
                 return lag
             finally:
                 connection.terminate()

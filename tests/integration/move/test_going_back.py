@@ -38,7 +38,7 @@ async def moved(estate: Estate, mover: Mover) -> MoveRecord:
 
 def lose_slot(estate: Estate, move: str) -> None:
     """As max_slot_wal_keep_size or a failover does."""
-    drop_slots(estate.far, f"slot_name = 'tenantry_{move}_back'")
+    drop_slots(estate.far, f"slot_name = 'tenantry_{move}_reverse'")
 
 
 async def test_rows_deleted_at_the_old_home_keep_the_tenant_at_the_new_one(estate18: Estate) -> None:

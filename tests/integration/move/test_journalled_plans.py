@@ -1,5 +1,7 @@
 """Plans that another release has journalled. `journal/` keeps a plan of each: a new release adds its own, and
-changes none. `0.1.0-dev` is of the development versions before plans carried a version."""
+changes none. `0.1.0-dev` is of the development versions before plans carried a version, `0.1.0-dev1` of those that
+called the directions "out" and "back".
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from tenantry.cli import summary
+from tenantry.ids import IdType, Kind
 from tenantry.move import MovePlan, PlanUnreadable, State
 from tenantry.move.plan_format import VERSION
+from tenantry.schema import install_data
 from tests.support.estate import Estate
+from tests.support.installing import SETTING
 from tests.support.process import MoverProcess
 
 JOURNAL = Path(__file__).with_name("journal")
@@ -94,6 +100,81 @@ async def test_a_move_planned_by_another_release_is_rolled_back(estate18: Estate
     assert (await mover.resume(MOVE)).state is State.FLIPPED
     assert (await mover.rollback(MOVE)).state is State.ROLLED_BACK
     assert await mover.leftovers() == []
+
+
+#: As the development versions made the schema.
+EARLIER = "".join(
+    f"ALTER TABLE tenantry.{table} DROP CONSTRAINT {table}_direction_check;"
+    f"ALTER TABLE tenantry.{table} ADD CONSTRAINT {table}_direction_check CHECK (direction IN ('out', 'back'));"
+    for table in ("move_gate", "move_marker")
+)
+GATES = "SELECT direction FROM tenantry.move_gate WHERE move = $1"
+
+
+async def upgrade(estate: Estate, database: str) -> None:
+    """What `tenantry init` does with it."""
+    await estate.fetch(database, "DELETE FROM tenantry.migration WHERE side = 'data' AND number >= 4 RETURNING 1")
+    connection = await asyncpg.connect(estate.endpoints[database].dsn)
+    try:
+        await install_data(
+            connection,
+            name=database,
+            kind=Kind.SHARED,
+            setting=SETTING,
+            id_type=IdType.UUID,
+            application_role="app",
+        )
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("point", ["identities.set", "reverse.prepared", "fence.placement_updated"])
+async def test_a_move_under_way_by_an_earlier_version_is_finished_in_its_own_words(
+    estate18: Estate, point: str
+) -> None:
+    """Before the upgrade of its databases, and after it; and the next move uses ours."""
+    estate18.near.psql(EARLIER, estate18.shared)
+    await journalled(estate18, "0.1.0-dev1")
+    process = MoverProcess(estate18, "resume", MOVE, failpoints=f"{point}=kill")
+    try:
+        await process.killed()
+    finally:
+        process.end()
+    assert [row["direction"] for row in await estate18.fetch("shared", GATES, MOVE)] == ["out"]
+    await upgrade(estate18, "shared")
+    mover = estate18.mover()
+    assert (await mover.resume(MOVE)).state is State.FLIPPED
+    assert [row["direction"] for row in await estate18.fetch("acme", GATES, MOVE)] == ["back"]
+    assert (await mover.rollback(MOVE)).state is State.ROLLED_BACK
+    assert await mover.leftovers() == []
+    record = await mover.run(await mover.plan(estate18.tenant, "acme"))
+    assert [row["direction"] for row in await estate18.fetch("shared", GATES, record.id)] == ["forward"]
+    assert (await mover.release(record.id)).state is State.RELEASED
+
+
+async def test_a_move_under_way_by_an_earlier_version_is_aborted_before_its_databases_are_upgraded(
+    estate18: Estate,
+) -> None:
+    estate18.near.psql(EARLIER, estate18.shared)
+    await journalled(estate18, "0.1.0-dev1")
+    process = MoverProcess(estate18, "resume", MOVE, failpoints="copy.half=kill")
+    try:
+        await process.killed()
+    finally:
+        process.end()
+    mover = estate18.mover()
+    assert (await mover.abort(MOVE)).state is State.ABORTED
+    assert await mover.leftovers() == []
+
+
+async def test_a_schema_of_an_earlier_version_refuses_new_moves_with_the_command_that_upgrades_it(
+    estate18: Estate,
+) -> None:
+    estate18.near.psql(EARLIER, estate18.shared)
+    (finding,) = (await estate18.mover().plan(estate18.tenant, "acme")).refusals
+    assert (finding.code, finding.fix) == ("schema-old", "run `tenantry init`")
+    await upgrade(estate18, "shared")
+    assert (await estate18.mover().plan(estate18.tenant, "acme")).refusals == ()
 
 
 async def test_a_plan_without_the_tables_shape_does_not_flip_and_is_aborted(estate18: Estate) -> None:

@@ -39,7 +39,7 @@ async def test_a_way_back_whose_worker_fails_for_good_ends_with_the_workers_own_
         far18.psql(f"UPDATE entry SET note = 'long' WHERE tenant_id = '{estate.tenant}'", estate.dedicated)
         with pytest.raises(MoveStopped, match='violates check constraint "short"') as caught:
             await mover.rollback(record.id)
-        assert f"tenantry_{record.id}_back in shared" in str(caught.value)
+        assert f"tenantry_{record.id}_reverse in shared" in str(caught.value)
         assert (await mover.show(record.id)).state is State.FLIPPED
         assert (await mover.release(record.id)).state is State.RELEASED
         assert await mover.leftovers() == []

@@ -42,7 +42,7 @@ INSERT INTO tenantry.database_usage (hour, database, busy_seconds, covered_secon
 INSERT INTO tenantry.move (id, tenant, source, target, state, step, plan, result) VALUES
     ('m0000000001', '<script>alert(1)</script>', 'acme', 'shared', 'flipped', 'flip', '{}',
      '{"pause_seconds": 0.12}');
-SELECT pg_create_logical_replication_slot('tenantry_m0000000001_back', 'pgoutput');
+SELECT pg_create_logical_replication_slot('tenantry_m0000000001_reverse', 'pgoutput');
 SELECT pg_logical_emit_message(false, 'test', 'so that there is something to confirm');
 """
 

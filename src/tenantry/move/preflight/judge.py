@@ -15,6 +15,7 @@ from tenantry.move.preflight.rules_general import (
     bypassing,
     consent,
     distributed,
+    earlier_schema,
     hidden,
     logins,
     long_running,
@@ -56,6 +57,7 @@ def judge(facts: PreflightFacts) -> tuple[PreflightFinding, ...]:
 RULES: Final[tuple[Check, ...]] = (
     pooler,
     standby,
+    earlier_schema,
     placement,
     target_identity,
     hardening,

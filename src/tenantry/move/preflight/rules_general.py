@@ -45,6 +45,14 @@ def standby(facts: PreflightFacts) -> Iterator[PreflightFinding]:
             )
 
 
+def earlier_schema(facts: PreflightFacts) -> Iterator[PreflightFinding]:
+    """The gate and the markers of a schema that an earlier tenantry made would refuse this one's rows."""
+    for name, side in _ends(facts):
+        if side.server["installed"] and not side.server["knows_directions"]:
+            problem = f"the tenantry schema in {name} is of an earlier version"
+            yield PreflightFinding("schema-old", problem, "run `tenantry init`")
+
+
 def placement(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     if facts.source.local is None:
         yield PreflightFinding(

@@ -107,7 +107,7 @@ async def wait_until_close(context: MoveContext, direction: Direction) -> float:
                 raise MoveStopped(
                     context.plan.id, f"{direction.target.name} did not catch up (last probe: {worst})"
                 )
-            if direction.name == "out":
+            if direction.is_forward:
                 await check_unchanged(context.plan, source)
             lag = await slot_lag(context, direction, source)
             await applied.check(source, target)
@@ -141,7 +141,7 @@ async def _probe_within(
                 session(direction.target, f"watch {context.plan.id}") as target_side,
             ):
                 await slot_lag(context, direction, source_side)
-                if direction.name == "out":
+                if direction.is_forward:
                     await check_unchanged(context.plan, source_side)
                 await applied.check(source_side, target_side)
             if time.monotonic() > deadline:

@@ -176,7 +176,7 @@ async def _transfer(
 ) -> None:
     """Prove that the other side has everything, and give it what it needs for its first write."""
     crossing = _cross_marker(context, direction, source_side, target)
-    if direction.name == "out":
+    if direction.is_forward:
         await asyncio.gather(_lock_shape(context, fence, catalog), crossing)
     else:
         await crossing
@@ -184,7 +184,7 @@ async def _transfer(
     if followers:
         await set_sequences(target, [(name, await last_value(source_side, name)) for name in followers])
     failpoints.reach("fence.sequences_set")
-    if direction.name == "out":
+    if direction.is_forward:
         await replication.set_operations(target, context.replication_name(context.reverse), replication.ROWS)
     failpoints.reach("fence.reverse_opened")
 
@@ -212,7 +212,7 @@ async def _warm_up(
     context: MoveContext, direction: Direction, source_side: Connection, catalog: Connection, target: Connection
 ) -> None:
     """Ask beforehand what is asked under the fence: a session's first look at the catalogs takes its time."""
-    if direction.name == "out":
+    if direction.is_forward:
         await check_unchanged(context.plan, catalog)
     number, position = await catch_up.write_marker(context, direction, source_side)
     await catch_up.wait_until_seen(context, direction, target, number)
@@ -250,7 +250,7 @@ async def _reset_reverse(context: MoveContext, direction: Direction) -> None:
     An attempt that failed after opening it has left it open; then its slot is made anew, since it would hand the
     tenant's own rows back to where they came from.
     """
-    if direction.name != "out":
+    if not direction.is_forward:
         return
     name = context.replication_name(context.reverse)
     async with session(direction.target, f"way back {context.plan.id}") as target:

@@ -36,6 +36,8 @@ SELECT
           WHERE p.refclassid = 'pg_authid'::regclass AND p.dbid = d.oid)::text[] AS holders,
     (SELECT count(*) FROM pg_largeobject_metadata)::bigint AS large_objects,
     to_regclass('tenantry.move_gate') IS NOT NULL AS installed,
+    EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass('tenantry.move_gate') AND contype = 'c'
+            AND pg_get_constraintdef(oid) LIKE '%forward%') AS knows_directions,
     to_regclass('tenantry.database_identity') IS NOT NULL AS named,
     ARRAY(SELECT format('%s %s', gid, prepared) FROM pg_prepared_xacts)::text[] AS prepared,
     ARRAY(SELECT format('pid %s (%s, %s) running for %s s', pid, usename, coalesce(nullif(application_name, ''), 'no name'),
