@@ -68,7 +68,9 @@ async def test_the_old_home_that_stops_following_is_behind_and_has_caught_up_whe
         return found["t"]
 
     async def nobody_reads() -> bool:
-        (slot,) = await estate18.fetch("acme", "SELECT active FROM pg_replication_slots WHERE slot_name = $1", link)
+        (slot,) = await estate18.fetch(
+            "acme", "SELECT active FROM pg_replication_slots WHERE slot_name = $1", link
+        )
         return not slot["active"]
 
     async def is_close() -> bool:
