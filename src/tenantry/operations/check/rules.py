@@ -24,8 +24,6 @@ OLDEST: Final = 15
 NEWEST: Final = 18
 #: Seconds that clocks may differ: the ledger's hours and the leases of moves are counted by them.
 SKEW: Final = 2.0
-#: Undecided tables that a finding names.
-NAMED: Final = 5
 #: How much older than its policy says a backup may be: making it takes time.
 LATE: Final = 1.25
 #: Tables that a finding names; of the others it says how many.
@@ -185,9 +183,14 @@ def _two_roles(one: DatabaseFacts, facts: FleetFacts) -> Iterator[CheckFinding]:
 def _guards(one: DatabaseFacts) -> Iterator[CheckFinding]:
     tables, name = one.router.unguarded, one.database.name
     if tables:
-        listed = ", ".join(tables[:NAMED]) + (f" and {len(tables) - NAMED} more" if len(tables) > NAMED else "")
-        problem = f"the fence of a move would not hold for who writes past the routers: no guard on {listed}"
+        problem = (
+            f"the fence of a move would not hold for who writes past the routers: no guard on {_listed(tables)}"
+        )
         yield CheckFinding(name, WARNING, "no-guard", problem, f"run `tenantry rls apply --database {name}`")
+
+
+def _listed(tables: tuple[str, ...]) -> str:
+    return ", ".join(tables[:NAMED]) + (f" and {len(tables) - NAMED} more" if len(tables) > NAMED else "")
 
 
 def _schema(one: DatabaseFacts, config: Config) -> Iterator[CheckFinding]:
@@ -213,10 +216,9 @@ def _tables(one: DatabaseFacts) -> Iterator[CheckFinding]:
     if reached is None:
         return
     if reached.undecided:
-        names, count = reached.undecided[:NAMED], len(reached.undecided)
-        more = f" and {count - NAMED} more" if count > NAMED else ""
+        count = len(reached.undecided)
         what = "1 table is" if count == 1 else f"{count} tables are"
-        problem = f"{what} not decided: nothing says whose rows {', '.join(names)}{more} hold"
+        problem = f"{what} not decided: nothing says whose rows {_listed(reached.undecided)} hold"
         fix = "`tenantry rls plan` lists the choices; most are an entry under tenancy.tables"
         yield CheckFinding(one.database.name, WARNING, "table-undecided", problem, fix)
     for key in reached.unmatched:
