@@ -49,6 +49,43 @@ class Answer(NamedTuple):
     """Nobody waits for it any longer."""
 
 
+class Unit:
+    """Messages of ours up to a Sync, or one of the simple protocol."""
+
+    # Mutable state: answer, _then, _waiting.
+
+    __slots__ = ("_then", "_waiting", "answer")
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+        self._then: Callable[[Answer], None] | None = None
+        self._waiting: list[asyncio.Future[Answer]] = []
+
+    def on_answer(self, then: Callable[[Answer], None]) -> None:
+        """Call `then` when the answer has come, before anybody who waits for it goes on."""
+        if self.answer is None:
+            self._then = then
+        else:
+            then(self.answer)
+
+    async def answered(self) -> Answer:
+        """Wait for the answer. Never fails; who is cancelled meanwhile changes nothing for anybody else."""
+        if self.answer is not None:
+            return self.answer
+        mine: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        return await mine
+
+    def settle(self, answer: Answer) -> None:
+        """The answer has come."""
+        self.answer = answer
+        if self._then is not None:
+            self._then(answer)
+        for one in self._waiting:
+            if not one.done():
+                one.set_result(answer)
+
+
 class Travelling:
     """An opening that was sent without a Sync."""
 
@@ -97,7 +134,7 @@ class AnswerFilter:
         pass_on: takes what is asyncpg's, in order.
         turn: called when something that was expected has come, after all before it was passed on.
         """
-        self.expected: deque[asyncio.Future[Answer] | Travelling | Statement] = deque()
+        self.expected: deque[Unit | Travelling | Statement] = deque()
         self.status: int | None = None
         self._pass = pass_on
         self._turn = turn
@@ -188,16 +225,15 @@ class AnswerFilter:
     def _answer(self, answer: Answer) -> None:
         self._completed, self._error = [], None
         unit = self.expected.popleft()
-        assert isinstance(unit, asyncio.Future)
-        if not unit.done():
-            unit.set_result(answer)
+        assert type(unit) is Unit
+        unit.settle(answer)
 
     def lost(self, cause: BaseException | None) -> None:
         """The connection is gone: what was not answered never will be."""
         cause = self._error or cause
         while self.expected:
             first = self.expected[0]
-            if isinstance(first, asyncio.Future):
+            if type(first) is Unit:
                 self._answer(lost_answer(cause, tuple(self._completed)))
                 continue
             if type(first) is Travelling:

@@ -9,6 +9,7 @@ few private names that do it stand here, each with its reason, under tests that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
@@ -18,7 +19,7 @@ import asyncpg
 from asyncpg import connect_utils
 
 from tenantry.router import surroundings, wire
-from tenantry.router.answers import Answer
+from tenantry.router.answers import Unit
 from tenantry.router.messages import OpeningMessages
 from tenantry.router.origin import Origin
 from tenantry.runtime.cancel_requests import let_end
@@ -44,8 +45,8 @@ class ScopeConnection(ForkSafeConnection):
 
     async def _cancel(self, *args: Any, **options: Any) -> None:
         """asyncpg's own name: sends a cancel request, which must not reach the COMMIT of the scope before."""
-        if before := predecessors(self):
-            await asyncio.wait(before)
+        for unit in predecessors(self):
+            await unit.answered()
         await super()._cancel(*args, **options)  # type: ignore[misc]  # the stubs leave private names out
 
 
@@ -122,11 +123,18 @@ def open_with(connection: Connection, opening: OpeningMessages, deadline: float,
 
 def hand_over(
     connection: Connection, ending: bytes, opening: OpeningMessages, deadline: float, *, prompt: bool
-) -> asyncio.Future[Answer]:
+) -> Unit:
     """End a scope, and begin the next one. See `ScopeProtocol.hand_over`; after `ensure_quiet`."""
     protocol = connection._protocol  # type: ignore[attr-defined]
-    answer: asyncio.Future[Answer] = protocol.hand_over(ending, opening, deadline, prompt=prompt)
-    return answer
+    end: Unit = protocol.hand_over(ending, opening, deadline, prompt=prompt)
+    return end
+
+
+def be_late(connection: Connection) -> None:
+    """The deadline of the present scope has passed, and the scope before has not ended."""
+    protocol = connection._protocol  # type: ignore[attr-defined]
+    if protocol is not None:
+        protocol.be_late()
 
 
 def end_behind(connection: Connection, query: str, ending: bytes) -> None:
@@ -224,11 +232,11 @@ def closed_before_send(error: BaseException) -> bool:
     return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
 
 
-def send(connection: Connection, data: bytes, units: int = 1) -> list[asyncio.Future[Answer]]:
+def send(connection: Connection, data: bytes, units: int = 1) -> list[Unit]:
     """Send units of our own. See `ScopeProtocol.send`; after `ensure_quiet`."""
     protocol = connection._protocol  # type: ignore[attr-defined]
-    answers: list[asyncio.Future[Answer]] = protocol.send(data, units)
-    return answers
+    sent: list[Unit] = protocol.send(data, units)
+    return sent
 
 
 def keeps_statements(connection: Connection) -> bool:
@@ -241,21 +249,23 @@ def awaits_answer(connection: Connection) -> bool:
     return bool(_units(connection))
 
 
-async def answered(connection: Connection, seconds: float | None) -> None:
+async def answered(connection: Connection, seconds: float) -> None:
     """Wait until all units are answered, at most so long."""
-    if units := _units(connection):
-        await asyncio.wait(units, timeout=seconds)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            for unit in _units(connection):
+                await unit.answered()
 
 
-def predecessors(connection: Connection) -> list[asyncio.Future[Answer]]:
+def predecessors(connection: Connection) -> list[Unit]:
     """The units that are not answered and belong to the scope before the present one."""
     protocol = connection._protocol  # type: ignore[attr-defined]
     return protocol.before() if isinstance(protocol, wire.ScopeProtocol) else []
 
 
-def _units(connection: Connection) -> list[asyncio.Future[Answer]]:
+def _units(connection: Connection) -> list[Unit]:
     protocol = connection._protocol  # type: ignore[attr-defined]
-    return [] if protocol is None else [one for one in protocol.filter.expected if isinstance(one, asyncio.Future)]
+    return [] if protocol is None else [one for one in protocol.filter.expected if type(one) is Unit]
 
 
 def ensure_quiet(connection: Connection) -> None:

@@ -15,7 +15,7 @@ import asyncpg
 
 from tenantry.errors import CommitUnknown
 from tenantry.router import disconnect, driver, scope
-from tenantry.router.answers import IDLE, Answer
+from tenantry.router.answers import IDLE, Answer, Unit
 from tenantry.router.messages import SYNC
 from tenantry.router.scope import ScopeOutcome
 from tenantry.router.waiter import PooledConnection, Waiter
@@ -56,7 +56,7 @@ class HandoffPool(Protocol):
     def drop(self, pooled: PooledConnection, reason: str) -> None:
         """Part with the connection."""
 
-    def watch(self, pooled: PooledConnection, answer: asyncio.Future[Answer], seconds: float) -> None:
+    def watch(self, pooled: PooledConnection, end: Unit, seconds: float) -> None:
         """Part with the connection unless the answer comes in time."""
 
 
@@ -100,25 +100,24 @@ async def finish(owner: HandoffPool, pooled: PooledConnection, waiter: Waiter, c
         ended = _end_and_open(owner, pooled, following, command)
     else:
         (ended,) = driver.send(connection, scope.end(command, pooled.proof_context))
-        ended.add_done_callback(lambda answer: _reset(owner, pooled, answer))
+        ended.on_answer(lambda answer: _reset(owner, pooled, answer))
     # With nobody next, until the connection is idle again: else the caller's next scope would open another.
     return await _told(owner, pooled, waiter, command, ended)
 
 
-def _end_and_open(
-    owner: HandoffPool, pooled: PooledConnection, following: Waiter, command: str
-) -> asyncio.Future[Answer]:
+def _end_and_open(owner: HandoffPool, pooled: PooledConnection, following: Waiter, command: str) -> Unit:
     """Send an end, and the next caller's opening behind it. Returns the answer to the end."""
     connection, context = pooled.connection, pooled.proof_context
     ending = scope.end(command, context, reset=False)
     opening = following.opening.opening(context, driver.statements(connection, context.pooled), scope.Before.ENDED)
     if following.alone or not context.pipelined:
         ended, opened = driver.send(connection, ending + opening.data + SYNC, 2)
-        opened.add_done_callback(lambda answer: _opened(owner, pooled, following, answer.result()))
+        opened.on_answer(lambda answer: _opened(owner, pooled, following, answer))
         return ended
+    following.riding = True
     owner.grant(pooled, following, bound=True)
     ended = driver.hand_over(connection, ending, opening, following.deadline, prompt=following.prompt)
-    ended.add_done_callback(lambda _: owner.answered(pooled, following))
+    ended.on_answer(lambda _: owner.answered(pooled, following))
     return ended
 
 
@@ -128,7 +127,7 @@ async def _sent_before(
     """The scope's end was sent behind its only statement: COMMIT, which rolls back where that has failed."""
     pooled.dirty = True
     owner.withdraw(pooled, waiter)
-    sent.unit.add_done_callback(lambda answer: _reset(owner, pooled, answer))
+    sent.unit.on_answer(lambda answer: _reset(owner, pooled, answer))
     outcome = await _told(owner, pooled, waiter, command, sent.unit)
     if sent.statement.status == IDLE and command == "COMMIT":
         return ScopeOutcome.ENDED
@@ -140,11 +139,11 @@ async def _told(
     pooled: PooledConnection,
     waiter: Waiter,
     command: str,
-    ended: asyncio.Future[Answer],
+    ended: Unit,
 ) -> ScopeOutcome:
     """What the caller is told when the end is answered. Raises as `finish`."""
     try:
-        answer = await asyncio.shield(ended)
+        answer = await ended.answered()
     except asyncio.CancelledError:
         owner.watch(pooled, ended, PATIENCE)
         raise
@@ -157,9 +156,8 @@ async def _told(
     return outcome
 
 
-def _reset(owner: HandoffPool, pooled: PooledConnection, done: asyncio.Future[Answer]) -> None:
+def _reset(owner: HandoffPool, pooled: PooledConnection, answer: Answer) -> None:
     """The scope has ended, and nobody waits for its connection in particular."""
-    answer = done.result()
     if pooled.dropped:
         return
     if answer.lost or (answer.error is not None and answer.completed):  # the reset has failed

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -21,7 +21,7 @@ from tenantry.events import ConnectionClosed, Events
 from tenantry.ids import Terms
 from tenantry.router import disconnect, driver, handoff, scope
 from tenantry.router.admission import Admission
-from tenantry.router.answers import Answer
+from tenantry.router.answers import Answer, Unit
 from tenantry.router.budget import Budget
 from tenantry.router.deadlines import Deadlines
 from tenantry.router.driver import Connection
@@ -99,7 +99,7 @@ class Pool:
         self._nested: set[Waiter] = set()
         self._schema = 0
         self._learned_at = float("-inf")
-        self._deadlines = Deadlines(waits=Waiter.waits, late=self._too_late)
+        self._deadlines = Deadlines(waits=Waiter.watched, late=self._too_late)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._vacant = asyncio.Event()
@@ -263,7 +263,7 @@ class Pool:
         try:
             deadline = max(waiter.deadline, now + 0.001)
             async with asyncio.timeout_at(deadline if quiet < QUIET else min(deadline, now + ANSWER)):
-                answer = await opened
+                answer = await opened.answered()
         except asyncio.CancelledError:
             self._leave(pooled, waiter)
             await run_shielded(self._clean(pooled), seconds=CLEANUP, name="tenantry cleanup")
@@ -334,6 +334,7 @@ class Pool:
 
     def answered(self, pooled: PooledConnection, waiter: Waiter) -> None:
         """See `handoff.HandoffPool`."""
+        waiter.riding = False
         if pooled.holder is waiter:
             pooled.since = self._loop.time()
 
@@ -380,7 +381,7 @@ class Pool:
             pooled.proof_context, driver.statements(connection, pooled.proof_context.pooled), scope.Before.ENDED
         )
         _, opened = driver.send(connection, scope.FORGET + opening.data + SYNC, 2)
-        answer = await opened
+        answer = await opened.answered()
         return answer.error is None
 
     def lost_writability(self) -> None:
@@ -427,12 +428,14 @@ class Pool:
         """See `handoff.HandoffPool`."""
         self.admission.restore(waiter, waiter.tenant_key, waiter.terms, self._loop.time())
 
-    def watch(self, pooled: PooledConnection, answer: asyncio.Future[Answer], seconds: float) -> None:
+    def watch(self, pooled: PooledConnection, end: Unit, seconds: float) -> None:
         """See `handoff.HandoffPool`."""
 
         async def watching() -> None:
-            await asyncio.wait([answer], timeout=seconds)
-            if not answer.done():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await end.answered()
+            if end.answer is None:
                 self.drop(pooled, "broken")
 
         self._spawn(watching())
@@ -479,15 +482,15 @@ class Pool:
         self._leave(pooled, waiter)
         self.drop(pooled, "broken")
 
-    async def _clean(self, pooled: PooledConnection, before: list[asyncio.Future[Answer]] | None = None) -> None:
+    async def _clean(self, pooled: PooledConnection, before: Sequence[Unit] = ()) -> None:
         """Bring a connection of any state back, or cut it. Bounded.
 
         Args:
             before: the end of the scope before, whose caller waits for it however long it takes.
         """
         self._busy.add(pooled)
-        if before:
-            await asyncio.wait(before)
+        for unit in before:
+            await unit.answered()
         try:
             async with asyncio.timeout(CLEANUP):
                 await disconnect.wait_cancelled(pooled.connection)
@@ -496,9 +499,9 @@ class Pool:
                 if pooled.schema != schema:
                     driver.forget(pooled.connection)
                     first = scope.FORGET
-                answers = driver.send(pooled.connection, first + scope.reset(rollback=True), 2 if first else 1)
-                for answer in answers:
-                    if (error := (await answer).error) is not None:
+                sent = driver.send(pooled.connection, first + scope.reset(rollback=True), 2 if first else 1)
+                for unit in sent:
+                    if (error := (await unit.answered()).error) is not None:
                         raise error
                 pooled.schema = schema
         except BaseException as error:
@@ -530,7 +533,9 @@ class Pool:
         try:
             if end_session:
                 (ended,) = driver.send(connection, scope.END_SESSION)
-                await asyncio.wait([ended], timeout=CLEANUP)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CLEANUP):
+                        await ended.answered()
             await disconnect.cancel_and_close(connection)
         finally:
             self._opener.on_closed()
@@ -566,6 +571,11 @@ class Pool:
     # -- errors and endings ------------------------------------------------------------------------
 
     def _too_late(self, waiter: Waiter) -> None:
+        if waiter.riding:
+            assert waiter.pooled is not None
+            if waiter.pooled.holder is waiter:
+                driver.be_late(waiter.pooled.connection)
+            return
         now = self._loop.time()
         error: TenantryError
         if self._idle or self._busy:

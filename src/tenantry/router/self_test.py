@@ -58,7 +58,7 @@ async def _try(connection: Connection) -> str | None:
     else:
         return "a statement ran although its opening was refused"
     (rolled_back,) = driver.send(connection, _ROLLBACK)
-    if (await rolled_back).in_transaction:
+    if (await rolled_back.answered()).in_transaction:
         return "a transaction that was rolled back is open"
     driver.begin_scope(connection, None)
     driver.open_with(connection, _TAKEN, never)
@@ -69,7 +69,7 @@ async def _try(connection: Connection) -> str | None:
         return f"a statement saw {found!r} where its opening had set {_MARK!r}"
     if ended is None:
         return "an ending was not sent behind its statement"
-    last = await ended.unit
+    last = await ended.unit.answered()
     if last.error is not None or last.completed != ("ROLLBACK",) or last.in_transaction:
         return f"an ending was answered by {last}"
     driver.begin_scope(connection, None)

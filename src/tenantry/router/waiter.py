@@ -22,6 +22,7 @@ class Waiter:
         "pooled",
         "prompt",
         "retried",
+        "riding",
         "task",
         "tenant",
         "tenant_key",
@@ -56,12 +57,18 @@ class Waiter:
         self.alone = False
         """The opening is to travel alone: whoever waits wants to know whether it is refused."""
         self.task = asyncio.current_task()
+        self.riding = False
+        """Its opening was sent behind the end of the scope before, which is not answered yet."""
         self.retried = 0
         """How often its opening was interrupted by somebody else."""
 
     def waits(self) -> bool:
         """It is in a line, and its caller has not gone."""
         return self.future is not None and not self.future.done()
+
+    def watched(self) -> bool:
+        """Its deadline counts: nothing but others keeps its scope from being open."""
+        return self.riding or (self.future is not None and not self.future.done())
 
     def wait(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """Begin to wait, at first or once more: what an earlier turn gave was no good."""

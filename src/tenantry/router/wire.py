@@ -19,7 +19,16 @@ from typing import Any, Final
 import asyncpg
 from asyncpg import protocol
 
-from tenantry.router.answers import IDLE, Answer, AnswerFilter, Statement, Travelling, look_for_end, lost_answer
+from tenantry.router.answers import (
+    IDLE,
+    Answer,
+    AnswerFilter,
+    Statement,
+    Travelling,
+    Unit,
+    look_for_end,
+    lost_answer,
+)
 from tenantry.router.messages import FLUSH, SYNC, OpeningMessages
 from tenantry.router.origin import Origin
 from tenantry.router.outlet import Outlet
@@ -44,7 +53,7 @@ class Ending:
 
     __slots__ = ("statement", "unit")
 
-    def __init__(self, statement: Statement, unit: asyncio.Future[Answer]) -> None:
+    def __init__(self, statement: Statement, unit: Unit) -> None:
         self.statement = statement
         self.unit = unit
 
@@ -97,9 +106,10 @@ class ScopeProtocol(protocol.Protocol):
     began: float
     """perf_counter seconds at which the server could begin with the last of them."""
 
-    # And what only this class uses: _limit (a timeout that watches over the deadline), _alone (the unit of an
-    # opening that travels alone), _held (what is to be sent with the next statement), _seam (the last bytes of
-    # what the server said, of which the word for an ended transaction may be the rest).
+    # And what only this class uses: _limit (a timeout that watches over the deadline, for who is prompt), _late
+    # (the pool says that it has passed), _rider (whose statement was sent behind the end of the scope before),
+    # _alone (the unit of an opening that travels alone), _held (what is to be sent with the next statement), _seam
+    # (the last bytes of what the server said, of which the word for an ended transaction may be the rest).
 
     def start(self, origin: Origin, transport: Any) -> None:
         """From now on the connection can be used at `origin` only."""
@@ -108,7 +118,8 @@ class ScopeProtocol(protocol.Protocol):
         self._outlet = Outlet(transport)
         self._held = b""
         self._limit: asyncio.Timeout | None = None
-        self._alone: asyncio.Future[Answer] | None = None
+        self._alone: Unit | None = None
+        self._rider: asyncio.Task[Any] | None = None
         self.running = 0
         self.said_goodbye = self.given_up = False
         self.statements = 0
@@ -123,7 +134,7 @@ class ScopeProtocol(protocol.Protocol):
         self.number += 1
         self.calls, self.busy, self.began = 0, 0.0, 0.0
         self.ending = self.ended = None
-        self.misread = self.broken_off = False
+        self.misread = self.broken_off = self._late = False
         self._seam = b""
 
     # -- the meter ---------------------------------------------------------------------------------
@@ -139,21 +150,16 @@ class ScopeProtocol(protocol.Protocol):
         """What was asked for before the scope's own statement is answered, perhaps."""
         if self.began == _NEVER and not self.before():
             self.began = perf_counter()
-        if self._limit is not None and self._is_reached():
+        if self._limit is not None and (self.travelling is None or not self.travelling.left):
             self._limit.reschedule(None)
 
-    def _is_reached(self) -> bool:
-        """The deadline holds no longer: the scope is open, or nobody but the scope before was to be waited for."""
-        travelling = self.travelling
-        return travelling is None or not travelling.left or not (self.prompt or self.before())
-
-    def before(self) -> list[asyncio.Future[Answer]]:
+    def before(self) -> list[Unit]:
         """What was asked for in front of the scope's opening, and is not answered: the end of the scope before."""
-        found: list[asyncio.Future[Answer]] = []
+        found: list[Unit] = []
         for one in self.filter.expected:
             if one is self.travelling:
                 return found
-            if isinstance(one, asyncio.Future):
+            if type(one) is Unit:
                 found.append(one)
         return []
 
@@ -206,13 +212,13 @@ class ScopeProtocol(protocol.Protocol):
         assert self.question is not None
         self.misread = True
         if not self.running and not self._is_cancelling() and not self._is_gone():
-            asked: asyncio.Future[Answer] = self.origin.loop.create_future()
-            asked.add_done_callback(self._told)
+            asked = Unit()
+            asked.on_answer(self._told)
             self.filter.expected.append(asked)
             self._write(self.question)
 
-    def _told(self, asked: asyncio.Future[Answer]) -> None:
-        self.misread = asked.result().completed != ("SELECT 0",)
+    def _told(self, answer: Answer) -> None:
+        self.misread = answer.completed != ("SELECT 0",)
 
     async def close_statement(self, state: Any, *args: Any, **options: Any) -> Any:
         """As asyncpg's; counts the statements that have a name."""
@@ -229,9 +235,10 @@ class ScopeProtocol(protocol.Protocol):
         follows = carried is not None and self.filter.expected[0] is not carried
         self.began = _NEVER if follows else perf_counter()
         try:
-            if follows or (carried is not None and self.prompt):
-                assert carried is not None
+            if carried is not None and self.prompt:
                 answer = await self._before(self.deadline, call, carried)
+            elif follows:
+                answer = await self._behind(call)
             else:
                 answer = await call
         except BaseException as error:
@@ -249,16 +256,43 @@ class ScopeProtocol(protocol.Protocol):
             self._look_at(carried, None)
         return answer
 
+    async def _behind(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """The call, unless the pool says that the deadline has passed and the scope before has not ended.
+
+        `asyncio.timeout` would do, for a timer of its own for each scope.
+        """
+        task = self._rider = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling()
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if self._late and task.uncancel() <= cancelling:
+                raise NotOpened(self._late_answer()) from None
+            raise
+        finally:
+            self._rider = None
+
+    def be_late(self) -> None:
+        """The deadline of the present scope has passed, and the scope before has not ended."""
+        if self.travelling is not None and self.travelling.left:
+            self._late = True
+            if self._rider is not None:
+                self._rider.cancel()
+
+    def _late_answer(self) -> Answer:
+        error = asyncpg.QueryCanceledError("the scope was not open in time")
+        return Answer((), error, in_transaction=True, late=True)
+
     async def _before(self, deadline: float, call: Coroutine[Any, Any, Any], carried: Travelling) -> Any:
-        """The call, if the scope before has ended by then, and this one is open if somebody wants to know."""
+        """The call, if this scope is open by then."""
         try:
             async with asyncio.timeout_at(deadline) as self._limit:
                 return await call
         except TimeoutError:
             if self._limit is None or not self._limit.expired():
                 raise
-            error = asyncpg.QueryCanceledError("the scope was not open in time")
-            carried.refusal = carried.refusal or Answer((), error, in_transaction=True, late=True)
+            carried.refusal = carried.refusal or self._late_answer()
             raise NotOpened(carried.refusal) from None
         finally:
             self._limit = None
@@ -286,6 +320,8 @@ class ScopeProtocol(protocol.Protocol):
         """
         if self.given_up or self._is_gone():
             raise NotOpened(lost_answer())
+        if self._late and self.before():
+            raise NotOpened(self._late_answer())
         if self.opening is not None:
             self._depart(carries=True)
             return self.travelling
@@ -325,7 +361,7 @@ class ScopeProtocol(protocol.Protocol):
         self.running += 1
         try:
             if travelling.left and self._alone is not None:
-                await asyncio.shield(self._alone)
+                await self._alone.answered()
             elif travelling.left and self._is_cancelling():  # it has travelled with a statement that was cancelled
                 await self._wait_for_cancellation(None)
         finally:
@@ -342,13 +378,13 @@ class ScopeProtocol(protocol.Protocol):
         """Let an opening travel alone, unless a statement is with it."""
         if self.travelling is travelling and travelling.left and not travelling.synced and not self._is_gone():
             travelling.synced = True
-            self._alone = self.origin.loop.create_future()
+            self._alone = Unit()
             self.filter.expected.append(self._alone)
             self._write(SYNC)
 
     def _end(self, data: bytes) -> None:
         """Send the ending behind the statement that asyncpg has just sent."""
-        self.ended = Ending(Statement(), self.origin.loop.create_future())
+        self.ended = Ending(Statement(), Unit())
         self.filter.expected.append(self.ended.statement)
         self.filter.expected.append(self.ended.unit)
         self._write(data)
@@ -377,28 +413,25 @@ class ScopeProtocol(protocol.Protocol):
 
     # -- units of ours -----------------------------------------------------------------------------
 
-    def send(self, data: bytes, units: int = 1) -> list[asyncio.Future[Answer]]:
-        """Send `data`, which holds so many units. Nothing of asyncpg's may be under way.
-
-        The futures never fail: an answer tells what is known. Cancelling one changes nothing for the server.
-        """
+    def send(self, data: bytes, units: int = 1) -> list[Unit]:
+        """Send `data`, which holds so many units. Nothing of asyncpg's may be under way."""
         self.origin.check()
-        answers: list[asyncio.Future[Answer]] = [self.origin.loop.create_future() for _ in range(units)]
+        sent = [Unit() for _ in range(units)]
         if self._is_gone():
-            for answer in answers:
-                answer.set_result(lost_answer())
-            return answers
+            for unit in sent:
+                unit.settle(lost_answer())
+            return sent
         data = self._finished() + data
-        self.filter.expected.extend(answers)
+        self.filter.expected.extend(sent)
         self._write(data)
-        return answers
+        return sent
 
     def _finished(self) -> bytes:
         """The scope ends, or never began: what ends its opening's unit, if that has no end."""
         travelling, self.travelling, self.opening, self._alone = self.travelling, None, None, None
         if travelling is None or travelling.synced or not (travelling.left or travelling.refusal is not None):
             return b""
-        self.filter.expected.append(self.origin.loop.create_future())  # its answer is nobody's concern
+        self.filter.expected.append(Unit())  # its answer is nobody's concern
         return SYNC
 
     def keep(self, opening: OpeningMessages, deadline: float, *, prompt: bool) -> None:
@@ -407,28 +440,26 @@ class ScopeProtocol(protocol.Protocol):
             self._write(rest)
         self.opening, self.deadline, self.prompt = opening, deadline, prompt
 
-    def hand_over(
-        self, ending: bytes, opening: OpeningMessages, deadline: float, *, prompt: bool
-    ) -> asyncio.Future[Answer]:
+    def hand_over(self, ending: bytes, opening: OpeningMessages, deadline: float, *, prompt: bool) -> Unit:
         """End a scope, and begin the next one, whose first statement may follow at once. See `keep` and `send`.
 
         Both are sent with that statement, or without it when the event loop has been once around. When the
         statement does not come for a while, the scope is opened alone.
         """
         self.origin.check()
-        answer: asyncio.Future[Answer] = self.origin.loop.create_future()
+        end = Unit()
         rest = self._finished()
         self.travelling = Travelling(opening.statements, opening.answer, carries=False)
         self.deadline, self.prompt = deadline, prompt
         if self._is_gone():
-            answer.set_result(lost_answer())
+            end.settle(lost_answer())
             self.travelling.refusal = lost_answer()
-            return answer
-        self.filter.expected.append(answer)
+            return end
+        self.filter.expected.append(end)
         self.filter.expected.append(self.travelling)
         self._held += rest + ending + opening.data
         self.origin.loop.call_soon(self._flush)
-        return answer
+        return end
 
     def _is_gone(self) -> bool:
         return not self.is_connected() or self.said_goodbye or self._outlet.is_closing()

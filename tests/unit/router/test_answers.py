@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from tenantry.router import messages
-from tenantry.router.answers import Answer, AnswerFilter, Statement, Travelling, look_for_end
+from tenantry.router.answers import Answer, AnswerFilter, Statement, Travelling, Unit, look_for_end
 
 
 def framed(kind: bytes, body: bytes = b"") -> bytes:
@@ -84,7 +84,6 @@ def answered(dice: random.Random) -> list[bytes]:
 @pytest.mark.parametrize("seed", range(600))
 async def test_however_the_stream_is_cut_each_answer_and_each_byte_of_asyncpgs_arrives(seed: int) -> None:
     dice = random.Random(seed)
-    loop = asyncio.get_running_loop()
     seen = b""
 
     def keep(data: bytes) -> None:
@@ -93,7 +92,7 @@ async def test_however_the_stream_is_cut_each_answer_and_each_byte_of_asyncpgs_a
 
     answers = AnswerFilter(keep)
     stream, passed = b"", b""
-    units: list[tuple[asyncio.Future[Answer], Answer]] = []
+    units: list[tuple[Unit, Answer]] = []
     openings: list[tuple[Travelling, str | None]] = []
     statements: list[tuple[Statement, int]] = []
 
@@ -111,7 +110,7 @@ async def test_however_the_stream_is_cut_each_answer_and_each_byte_of_asyncpgs_a
     def ask_unit() -> None:
         message_list, answer = unit(dice)
         say(message_list, [])
-        units.append((loop.create_future(), answer))
+        units.append((Unit(), answer))
         answers.expected.append(units[-1][0])
 
     for _ in range(dice.randrange(3)):
@@ -146,8 +145,8 @@ async def test_however_the_stream_is_cut_each_answer_and_each_byte_of_asyncpgs_a
             keep(piece)
     assert seen == passed
     assert not answers.expected
-    for future, answer in units:
-        assert told(await future) == told(answer)
+    for one, answer in units:
+        assert told(await one.answered()) == told(answer)
     for travelling, refusal in openings:
         if refusal is None:
             assert (travelling.left, travelling.refusal) == (0, None)
@@ -159,13 +158,12 @@ async def test_however_the_stream_is_cut_each_answer_and_each_byte_of_asyncpgs_a
 
 
 async def test_a_connection_that_goes_away_answers_every_unit_with_what_is_known() -> None:
-    loop = asyncio.get_running_loop()
     answers = AnswerFilter(lambda _: None)
-    units = [loop.create_future() for _ in range(3)]
+    units = [Unit() for _ in range(3)]
     answers.expected.extend(units)
     answers.feed(framed(b"C", b"COMMIT\0") + framed(b"Z", b"I") + framed(b"C", b"BEGIN\0") + error("57P01"))
     answers.lost(None)
-    first, second, third = [await one for one in units]
+    first, second, third = [await one.answered() for one in units]
     assert told(first) == (("COMMIT",), None, False, False)
     assert second.completed == ("BEGIN",)
     assert second.lost
@@ -188,14 +186,21 @@ async def test_an_opening_whose_session_ends_is_lost_and_one_that_is_refused_is_
     assert seen == [wrong], "asyncpg's statement has its answer"
 
 
-async def test_an_answer_that_nobody_waits_for_any_more_is_taken_out_all_the_same() -> None:
+async def test_who_stops_waiting_for_an_answer_changes_nothing_for_others() -> None:
     seen: list[bytes] = []
+    said: list[Answer] = []
     answers = AnswerFilter(seen.append)
-    gone = asyncio.get_running_loop().create_future()
-    gone.cancel()
-    answers.expected.append(gone)
+    unit = Unit()
+    unit.on_answer(said.append)
+    answers.expected.append(unit)
+    one, other = (asyncio.create_task(unit.answered()) for _ in range(2))
+    await asyncio.sleep(0)
+    one.cancel()
     answers.feed(framed(b"C", b"COMMIT\0") + framed(b"Z", b"I") + framed(b"D", b"x"))
+    assert said == [await other] == [await unit.answered()]
     assert seen == [framed(b"D", b"x")]
+    with pytest.raises(asyncio.CancelledError):
+        await one
 
 
 def test_a_statement_goes_as_the_unnamed_one_with_its_parameters_apart_from_its_text() -> None:
