@@ -13,8 +13,8 @@ from tenantry.router import driver
 from tenantry.router.answers import Answer, lost_answer
 from tenantry.router.bulk_load import load
 from tenantry.router.driver import Connection
+from tenantry.router.openings import NotOpened
 from tenantry.router.origin import Origin
-from tenantry.router.wire import NotOpened
 
 _NOT_HERE = {
     "add_listener": "LISTEN is not bound to a tenant, and would not live longer than the scope",

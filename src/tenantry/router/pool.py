@@ -26,6 +26,7 @@ from tenantry.router.budget import Budget
 from tenantry.router.deadlines import Deadlines
 from tenantry.router.driver import Connection
 from tenantry.router.messages import SYNC
+from tenantry.router.nesting import Nesting
 from tenantry.router.opener import Dial, Opener
 from tenantry.router.waiter import PooledConnection, Waiter
 from tenantry.runtime.shielded import run_shielded
@@ -62,10 +63,10 @@ class Pool:
     """
 
     # Mutable state: _idle (clean connections, oldest use first), _busy (connections in somebody's hand),
-    # _openings (by tenant), _holders (how many scopes a task has open here), _nested (who waits although its
-    # task is one of them), _tasks (cleanup in the background), _schema (how many schema changes were learned
-    # of; _learned_at: when the last one), _closing, and _vacant (closing, and no connection is busy any more).
-    # Who waits is in `admission`, until when in `_deadlines`, how many connections there are in `_opener`.
+    # _openings (by tenant), _nesting (which tasks hold scopes), _tasks (cleanup in the background), _schema (how
+    # many schema changes were learned of; _learned_at: when the last one), _closing, and _vacant (closing, and no
+    # connection is busy any more). Who waits is in `admission`, until when in `_deadlines`, how many connections
+    # there are in `_opener`.
 
     def __init__(
         self,
@@ -95,8 +96,7 @@ class Pool:
         self._idle: deque[PooledConnection] = deque()
         self._busy: set[PooledConnection] = set()
         self._openings: dict[str, scope.ScopeOpener] = {}
-        self._holders: dict[asyncio.Task[Any] | None, int] = {}
-        self._nested: set[Waiter] = set()
+        self._nesting = Nesting()
         self._schema = 0
         self._learned_at = float("-inf")
         self._deadlines = Deadlines(waits=Waiter.watched, late=self._too_late)
@@ -161,15 +161,14 @@ class Pool:
                     self._on_wait_cancelled(waiter, turn)
                     raise
                 finally:
-                    if self._nested:
-                        self._nested.discard(waiter)
+                    self._nesting.done(waiter)
                 assert waiter.pooled is not None
                 pooled = waiter.pooled
                 if waiter.bound:
-                    self._hold(pooled, waiter)
+                    self._nesting.hold(pooled, waiter)
                     return pooled
             if await self._bind(pooled, waiter):
-                self._hold(pooled, waiter)
+                self._nesting.hold(pooled, waiter)
                 return pooled
 
     def _queue(self, waiter: Waiter) -> asyncio.Future[None]:
@@ -185,47 +184,13 @@ class Pool:
             self._serve_idle(now)
         if self._opener.open < self.size:
             self._opener.grow()
-        if waiter.task in self._holders and not turn.done():
-            self._nested.add(waiter)
-            if (why := self._deadlock(waiter, now)) is not None:
-                self._nested.discard(waiter)
+        if self._nesting.is_inner(waiter) and not turn.done():
+            at_cap = self.admission.at_cap(waiter.tenant_key, now)
+            if (why := self._nesting.deadlock(waiter, self._busy, size=self.size, at_cap=at_cap)) is not None:
                 self.admission.withdraw(waiter, waiter.tenant_key)
                 turn.cancel()
                 raise NestedScope(waiter.tenant, self.database, why)
         return turn
-
-    def _deadlock(self, waiter: Waiter, now: float) -> str | None:
-        """Why a waiter whose task holds a scope here would wait for itself; None: a connection may become free.
-
-        One is held by a task that does not wait here, or another one can be opened.
-        """
-        waiting = {nested.task for nested in self._nested if nested.waits()}
-
-        def all_wait(blocking: list[PooledConnection]) -> bool:
-            return bool(blocking) and all(p.holder is not None and p.holder.task in waiting for p in blocking)
-
-        if len(self._busy) >= self.size and all_wait(list(self._busy)):  # one that is closing makes room
-            return f"its {self.size} connections are held by tasks that wait in the same way"
-        key = waiter.tenant_key
-        own = [p for p in self._busy if p.holder is not None and p.holder.tenant_key == key]
-        if self.admission.at_cap(key, now) and all_wait(own):
-            return (
-                f"the {len(own)} connections that the tenant may have are held by tasks that wait in the same way"
-            )
-        return None
-
-    def _hold(self, pooled: PooledConnection, waiter: Waiter) -> None:
-        """A scope is open on the connection from now on."""
-        pooled.holder = waiter
-        self._holders[waiter.task] = self._holders.get(waiter.task, 0) + 1
-
-    def _let_go(self, pooled: PooledConnection) -> None:
-        """The scope on the connection is ending."""
-        holder, pooled.holder = pooled.holder, None
-        if holder is not None:
-            left = self._holders.pop(holder.task) - 1
-            if left:
-                self._holders[holder.task] = left
 
     def _on_wait_cancelled(self, waiter: Waiter, turn: asyncio.Future[None]) -> None:
         """The caller was cancelled while it waited: leave nothing behind."""
@@ -300,7 +265,7 @@ class Pool:
 
     async def finish(self, pooled: PooledConnection, waiter: Waiter, command: str) -> scope.ScopeOutcome:
         """End the waiter's scope, and open the next caller's in the same flight. See `handoff.finish`."""
-        self._let_go(pooled)
+        self._nesting.let_go(pooled)
         return await handoff.finish(self, pooled, waiter, command)
 
     def refused(self, pooled: PooledConnection, waiter: Waiter, answer: Answer) -> asyncpg.PostgresError | None:
@@ -313,7 +278,7 @@ class Pool:
             TenantBusy: the scope before has not ended within the waiter's deadline.
             DatabaseUnavailable: the server has not answered within it.
         """
-        self._let_go(pooled)
+        self._nesting.let_go(pooled)
         pooled.dirty = True
         error = answer.error
         assert error is not None
@@ -478,7 +443,7 @@ class Pool:
 
     def release_broken(self, pooled: PooledConnection, waiter: Waiter) -> None:
         """The scope's connection is of no more use: cut it."""
-        self._let_go(pooled)
+        self._nesting.let_go(pooled)
         self._leave(pooled, waiter)
         self.drop(pooled, "broken")
 

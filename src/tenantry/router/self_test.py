@@ -15,7 +15,7 @@ import asyncpg
 from tenantry.router import driver
 from tenantry.router.driver import Connection
 from tenantry.router.messages import OpeningMessages, answer, simple, statement
-from tenantry.router.wire import NotOpened
+from tenantry.router.openings import NotOpened
 
 _MARK: Final = "tenantry:self-test"
 _REFUSED: Final = OpeningMessages(statement("BEGIN") + statement("SELECT 1/0"), 2, b"")

@@ -14,8 +14,8 @@ import pytest
 from tenantry import DatabaseUnavailable, Router, ScopeLost, TenantBusy, TenantSuspended
 from tenantry.events import ConnectionOpened, Event, ScopeEnded
 from tenantry.ids import TenantId
+from tenantry.router import openings, self_test
 from tenantry.router import pool as pools
-from tenantry.router import self_test, wire
 from tenantry.router.messages import SYNC
 from tests.support.product import APP, Product
 from tests.support.proxy import Proxy, Verdict
@@ -461,14 +461,14 @@ async def test_connections_that_a_firewall_has_forgotten_cost_one_caller_a_momen
 async def test_where_the_self_test_fails_scopes_are_opened_by_flights_of_their_own(
     direct: Product, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    depart = wire.ScopeProtocol._depart
+    depart = openings.OpeningProtocol._depart
 
-    def careless(self: wire.ScopeProtocol, *, carries: bool) -> None:
+    def careless(self: openings.OpeningProtocol, *, carries: bool) -> None:
         """As if asyncpg had put a Sync of its own in front of its statement."""
         depart(self, carries=carries)
         self._write(SYNC)
 
-    monkeypatch.setattr(wire.ScopeProtocol, "_depart", careless)
+    monkeypatch.setattr(openings.OpeningProtocol, "_depart", careless)
     opened: list[ConnectionOpened] = []
 
     def keep(event: Event) -> None:
