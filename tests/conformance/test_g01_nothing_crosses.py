@@ -155,7 +155,8 @@ async def test_no_proof_stands_in_any_text_that_other_code_can_see(
                     "DECLARE c CURSOR WITH HOLD FOR SELECT pg_temp.look()"
                 )
             await waiting
-            async with router.tenant(b):  # opened, and nothing sent since
+            async with router.tenant(b) as conn:
+                await conn.opened()  # and nothing sent since
                 activity = await admin.fetch("SELECT query FROM pg_stat_activity WHERE usename = 'product_app'")
             texts = [row["what"] for row in await admin.fetch("SELECT what FROM seen")]
             assert "COMMIT" in texts

@@ -107,6 +107,7 @@ async def test_the_fence_waits_for_a_scope_in_progress_whose_write_is_in_the_old
                 await conn.execute(INSERT, 2, level)
 
         async with stale.router.tenant(stale.tenant, isolation=level) as conn:
+            await conn.fetchval("SELECT 1")  # bound from here on
             moving = asyncio.create_task(flip())
             async with product.admin() as admin:
                 asked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND classid = tenantry.lock_space()::oid"

@@ -181,6 +181,11 @@ class VirtualConnection:
         scope = self._router.tenant(self.tenant, **options)
         self._connection = await scope.__aenter__()
         self._scope = scope
+        try:
+            await self._connection.opened()  # so that whatever is wrong is told here, as the error of BEGIN
+        except BaseException:
+            await self.leave(commit=False)
+            raise
 
     async def leave(self, *, commit: bool) -> None:
         """End the scope. Idempotent."""

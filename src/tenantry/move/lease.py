@@ -11,12 +11,18 @@ import asyncpg
 from tenantry.move.errors import FenceMissed, LeaseLost, MoveBusy
 from tenantry.move.session import CLOSE_SECONDS, Connection, close, connect
 from tenantry.runtime.connection_errors import TRANSIENT
-from tenantry.runtime.locks import VISITING
+from tenantry.runtime.locks import FLIPPING, VISITING
 from tenantry.runtime.shielded import run_shielded
 
 _TAKE: Final = "SELECT pg_try_advisory_lock(tenantry.move_lock_space(), hashtext($1))"
 _STATE: Final = "SELECT state, step FROM tenantry.move WHERE id = $1"
 _ANSWER_SECONDS: Final = 5.0
+#: Whether an operator's scope over all databases is open. Looked for, not tried: flips do not hinder each other.
+_VISITED: Final = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = $1::bigint::oid
+        AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
 
 
 @contextlib.asynccontextmanager
@@ -93,6 +99,9 @@ class Lease:
     async def without_visitors(self) -> AsyncIterator[None]:
         """For a flip: no operator's scope goes over all databases meanwhile, which would count the tenant twice.
 
+        Such a scope takes its lock first, and then waits until flips have gone; a flip takes its own first, and
+        then looks for such scopes. So one of the two sees the other.
+
         Raises:
             FenceMissed: one does now. Tried, never waited for: it may last as long as a report.
         """
@@ -101,8 +110,10 @@ class Lease:
             raise ConnectionError(f"the session of the lease of move {self._move} is gone")
         taken = None
         try:
-            taken = await connection.fetchval("SELECT pg_try_advisory_lock($1)", VISITING, timeout=_ANSWER_SECONDS)
-            if not taken:
+            taken = await connection.fetchval(
+                "SELECT pg_try_advisory_lock_shared($1)", FLIPPING, timeout=_ANSWER_SECONDS
+            )
+            if not taken or await connection.fetchval(_VISITED, VISITING, timeout=_ANSWER_SECONDS):
                 raise FenceMissed("an operator's scope over all databases is open (router.operators)")
             yield
         finally:
@@ -127,4 +138,4 @@ class Lease:
 
 async def _unlock(connection: Connection) -> None:
     with contextlib.suppress(*TRANSIENT, asyncpg.PostgresError):  # a session that is gone holds nothing
-        await connection.execute(f"SELECT pg_advisory_unlock({VISITING})", timeout=_ANSWER_SECONDS)
+        await connection.execute(f"SELECT pg_advisory_unlock_shared({FLIPPING})", timeout=_ANSWER_SECONDS)

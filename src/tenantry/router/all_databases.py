@@ -28,7 +28,7 @@ from tenantry.router.leftovers import hide, show
 from tenantry.router.operator import Isolation, Operators, transaction
 from tenantry.router.pools import DatabaseSpec, Pools
 from tenantry.runtime.connection_errors import NOT_CONNECTED, UNREACHABLE, unavailable
-from tenantry.runtime.locks import VISITING
+from tenantry.runtime.locks import FLIPPING, VISITING
 from tenantry.runtime.shielded import run_shielded
 
 #: Seconds for connecting to the control database, and for its answers; a flip keeps it waiting for less than one.
@@ -74,7 +74,8 @@ async def _no_flips(dsn: str) -> AsyncIterator[Connection]:
         # It is idle as long as the caller works; without a snapshot, so it holds up nobody's vacuum.
         await control.execute(
             "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; "
-            f"SET LOCAL lock_timeout = '{CONTROL_SECONDS:g}s'; SELECT pg_advisory_xact_lock_shared({VISITING})",
+            f"SET LOCAL lock_timeout = '{CONTROL_SECONDS:g}s'; SELECT pg_advisory_xact_lock_shared({VISITING}); "
+            f"SELECT pg_advisory_lock({FLIPPING}); SELECT pg_advisory_unlock({FLIPPING})",  # flips have gone
             timeout=CONTROL_SECONDS + 1,
         )
         yield control

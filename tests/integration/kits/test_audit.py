@@ -155,8 +155,8 @@ async def test_the_application_role_can_neither_change_nor_forge_nor_stop_the_lo
     await recorded(shop)
     await shop.router.execute(shop.b, "INSERT INTO students (id, name) VALUES (1, 'of B')")
     if careless:
-        await shop.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA tenantry TO product_app")
-        await shop.sql("GRANT TRUNCATE ON tenantry.audit_log TO product_app")
+        # Not on all tables: the router refuses a role that may write placements, at each new connection.
+        await shop.sql("GRANT ALL ON tenantry.audit_log TO product_app")
     before = await shop.sql("SELECT * FROM tenantry.audit_log WHERE tenant = $1", str(shop.b))
     for number, attack in enumerate(ATTACKS):
         async with shop.router.tenant(shop.a) as conn:
