@@ -45,7 +45,7 @@ _STILL_BOUND: Final = (
 class Checkout:
     """`async with router.tenant(…) as conn`: opens a scope, and ends it as the block ended."""
 
-    # Mutable state: while the scope is open, _pool, _pooled, _held (the same; None while it is opened elsewhere),
+    # Mutable state: while the scope is open, _pool, _held (its connection; None while it is opened elsewhere),
     # _waiter, _entry and _connection; _arrived and _opened (perf_counter seconds), _waited (seconds that opening
     # took).
 
@@ -59,7 +59,6 @@ class Checkout:
         "_over",
         "_parts",
         "_pool",
-        "_pooled",
         "_prompt",
         "_tenant",
         "_timeout",
@@ -112,7 +111,7 @@ class Checkout:
         driver.begin_scope(pooled.connection, self._mode.isolation)
         if self.single is not None and pooled.proof_context.pipelined:
             driver.end_behind(pooled.connection, self.single, scope.end("COMMIT", pooled.proof_context))
-        self._pooled = self._held = pooled
+        self._held = pooled
         self._opened = perf_counter()
         self._waited = self._opened - self._arrived
         self._connection = ScopedConnection(pooled.connection, parts.origin, self)
@@ -120,7 +119,8 @@ class Checkout:
 
     async def reopen(self, refusal: Answer) -> Connection:
         """The opening that travelled with the first statement was refused. See `connection.Scope`."""
-        parts, pooled, entry = self._parts, self._pooled, self._entry
+        parts, pooled, entry = self._parts, self._held, self._entry
+        assert pooled is not None
         driver.end_scope(pooled.connection)
         self._held = None
         arrived = perf_counter()
@@ -139,7 +139,7 @@ class Checkout:
         if self._over:
             await self._pool.finish(pooled, self._waiter, "ROLLBACK")
             raise asyncpg.InterfaceError("this scope is over: ask the router for a new one")
-        self._pooled = self._held = pooled
+        self._held = pooled
         self._waited += perf_counter() - arrived
         return pooled.connection
 
@@ -232,7 +232,9 @@ class Checkout:
 
         What the failure tells of the database is told to the pool, so that it is every connection's last one.
         """
-        pooled, pool = self._pooled, self._pool
+        pooled, pool = self._held, self._pool
+        if pooled is None:  # another statement is opening the scope elsewhere
+            return False
         first = first and driver.ended(pooled.connection) is None
         if driver.is_outdated(error, cached=cached):
             pool.learned(pooled)

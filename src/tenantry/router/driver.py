@@ -227,11 +227,6 @@ def is_busy(error: BaseException) -> bool:
     return isinstance(error, asyncpg.InterfaceError) and "another operation" in str(error)
 
 
-def closed_before_send(error: BaseException) -> bool:
-    """asyncpg sent nothing: the server had ended the session, and the connection's end was on its way."""
-    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
-
-
 def send(connection: Connection, data: bytes, units: int = 1) -> list[Unit]:
     """Send units of our own. See `ScopeProtocol.send`; after `ensure_quiet`."""
     protocol = connection._protocol  # type: ignore[attr-defined]

@@ -243,13 +243,9 @@ class Pool:
         if answer.error is None:
             return True
         self._leave(pooled, waiter)
+        self._take_back_unopened(pooled, answer)
         if answer.lost or answer.error.sqlstate == LEFTOVERS:
-            self.drop(pooled, "broken" if answer.lost else "leftovers")
             return False
-        if answer.error.sqlstate in REFUSALS:
-            self.take_back(pooled)
-        else:
-            self._spawn(self._clean(pooled))
         if answer.error.sqlstate == CANCELLED and waiter.retried < RETRIES:
             waiter.retried += 1  # by an operator, or a cancel request that came late: nothing has run
             return False
@@ -286,16 +282,21 @@ class Pool:
             self.abandon(pooled, waiter)
             raise self._busy_error(waiter, self._loop.time(), "the COMMIT before it goes on")
         self._leave(pooled, waiter)
-        if answer.lost or answer.late or error.sqlstate == LEFTOVERS:
-            self.drop(pooled, "leftovers" if error.sqlstate == LEFTOVERS else "broken")
-            if answer.late:
-                raise DatabaseUnavailable(self.database, "no answer within the deadline")
-            return None
-        if error.sqlstate in REFUSALS:
+        if answer.late:
+            self.drop(pooled, "broken")
+            raise DatabaseUnavailable(self.database, "no answer within the deadline")
+        self._take_back_unopened(pooled, answer)
+        return error if error.sqlstate in REFUSALS else None
+
+    def _take_back_unopened(self, pooled: PooledConnection, answer: Answer) -> None:
+        """A scope could not be opened on the connection: part with it, or bring it back to a clean state."""
+        state = None if answer.error is None else answer.error.sqlstate
+        if answer.lost or state == LEFTOVERS:
+            self.drop(pooled, "broken" if answer.lost else "leftovers")
+        elif state in REFUSALS:
             self.take_back(pooled)
-            return error
-        self._spawn(self._clean(pooled))
-        return None
+        else:
+            self._spawn(self._clean(pooled))
 
     def answered(self, pooled: PooledConnection, waiter: Waiter) -> None:
         """See `handoff.HandoffPool`."""
@@ -464,7 +465,7 @@ class Pool:
                 if pooled.schema != schema:
                     driver.forget(pooled.connection)
                     first = scope.FORGET
-                sent = driver.send(pooled.connection, first + scope.reset(rollback=True), 2 if first else 1)
+                sent = driver.send(pooled.connection, first + scope.reset(), 2 if first else 1)
                 for unit in sent:
                     if (error := (await unit.answered()).error) is not None:
                         raise error

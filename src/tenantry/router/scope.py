@@ -208,12 +208,12 @@ def end(command: str, context: ProofContext, *, reset: bool = True) -> bytes:
     return simple(f"{command}; {next(_RESET_UNITS)}" if reset else command)
 
 
-def reset(*, rollback: bool = False) -> bytes:
-    """The unit that brings a session back to a clean state. ROLLBACK outside a transaction only warns.
+def reset() -> bytes:
+    """The unit that brings a session of any state back to a clean one. ROLLBACK outside a transaction only warns.
 
-    With `rollback` the reset is a transaction that stays open where it fails: see `end`.
+    The reset is a transaction that stays open where it fails: see `end`.
     """
-    return simple(f"ROLLBACK; BEGIN; {next(_RESET_UNITS)}; COMMIT" if rollback else next(_RESET_UNITS))
+    return simple(f"ROLLBACK; BEGIN; {next(_RESET_UNITS)}; COMMIT")
 
 
 #: In front of an opening, as a unit: rolls back and forgets every prepared statement. `driver.forget` is the
