@@ -80,6 +80,10 @@ _EXPECTED_PYTHON = {
 }
 
 
+class InvalidClaims(TenantryError, ValueError):
+    """Claims that can't be given to a scope. Raised before any I/O; the message holds none of their values."""
+
+
 class UnknownTenant(TenantryError, LookupError):
     """The directory has no such tenant.
 
@@ -351,6 +355,25 @@ class RouterClosed(TenantryError):
 
     def __init__(self, what: str = "the router is closed; open a new one with Router.open") -> None:
         super().__init__(what)
+
+
+class RouterPinned(TenantryError):
+    """The router serves one tenant only, and was asked for something else. Raised before anything is sent.
+
+    Attributes:
+        pinned: whom it serves.
+    """
+
+    status = 403
+    public = "This is not allowed here."
+    code = "forbidden"
+
+    def __init__(self, pinned: object, asked: str) -> None:
+        self.pinned = pinned
+        super().__init__(
+            f"this router is pinned to tenant {pinned} and was asked for {asked}; "
+            "use a router that was opened without pinned="
+        )
 
 
 class Unauthenticated(TenantryError):

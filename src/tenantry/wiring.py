@@ -12,6 +12,7 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.config import Config, ResolvedDatabase, of_config, resolve
 from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.events import Events, Sink
+from tenantry.ids import TenantId
 from tenantry.metrics import PrometheusSink
 from tenantry.router import DatabaseSpec, Pools, ProcessLimits, TenantRouter
 from tenantry.router.driver import OnConnect
@@ -35,6 +36,7 @@ class Router(TenantRouter):
         metrics: bool = True,
         sinks: tuple[Sink, ...] = (),
         on_connect: OnConnect | None = None,
+        pinned: TenantId | None = None,
     ) -> Opening:
         """Open a router: `async with Router.open(…) as router`, or `router = await Router.open(…)`.
 
@@ -44,12 +46,13 @@ class Router(TenantRouter):
             metrics: False registers none.
             sinks: functions that are told every event of `tenantry.events`.
             on_connect: awaited with every new connection, for type codecs and the like.
+            pinned: the only tenant that this router serves; every other id, and operators' scopes, are refused.
 
-        Raises (when entered): ConfigError, UnsafeRole. A database that is down is no error here: what needs
-        it fails, the rest works.
+        Raises (when entered): ConfigError, UnsafeRole, InvalidTenantId for `pinned`. A database that is down is
+        no error here: what needs it fails, the rest works.
         """
         return Opening(
-            lambda: cls._start(config, registry, metrics, sinks, on_connect),
+            lambda: cls._start(config, registry, metrics, sinks, on_connect, pinned),
         )
 
     @classmethod
@@ -60,10 +63,11 @@ class Router(TenantRouter):
         metrics: bool,
         sinks: tuple[Sink, ...],
         on_connect: OnConnect | None,
+        pinned: TenantId | None,
     ) -> Self:
         config = source if isinstance(source, Config) else Config.load(source)
         events = Events(*sinks)
-        router = cls.assemble(config, events, on_connect)
+        router = cls.assemble(config, events, on_connect, pinned)
         if metrics:
             sink = PrometheusSink(router, top=config.metrics.top, registry=registry)
             events.subscribe(sink)
@@ -86,7 +90,13 @@ class Router(TenantRouter):
         return router
 
     @classmethod
-    def assemble(cls, config: Config, events: Events, on_connect: OnConnect | None = None) -> Self:
+    def assemble(
+        cls,
+        config: Config,
+        events: Events,
+        on_connect: OnConnect | None = None,
+        pinned: TenantId | None = None,
+    ) -> Self:
         """Put the parts together without any I/O."""
         store = Store(config.control.dsn.get_secret_value())
         directory = Directory(store, config.tenancy.type, events)
@@ -118,6 +128,7 @@ class Router(TenantRouter):
             limits=limits,
             events=events,
             default_database=config.tenancy.default_database,
+            pinned=pinned,
         )
 
 

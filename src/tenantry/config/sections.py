@@ -111,6 +111,10 @@ class TenancySection(ConfigSection):
     def _two_words(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+", value):
             raise ValueError("a custom setting has at least two lower-case words: app.current_tenant")
+        if value.startswith(("request.jwt.", "tenantry.")):
+            raise ValueError(
+                "this one is for a request's claims, or ours; take another, such as app.current_tenant"
+            )
         return value
 
 

@@ -83,7 +83,8 @@ def _session() -> Any:
         if isinstance(request, WebSocket):
             raise TypeError("a websocket takes a session for each message: use scoped_session")
         tenant = starlette.current_tenant(request)
-        async with scoped_session(starlette.current_router(request), tenant) as opened:
+        claims = starlette.current_claims(request)
+        async with scoped_session(starlette.current_router(request), tenant, claims=claims) as opened:
             yield opened
             await opened.commit()
 

@@ -1,7 +1,8 @@
 """Who a request is from: something verified becomes a tenant id, never a parameter of the client's choice.
 
 A resolver is an async function of a request (Starlette's `HTTPConnection`, so websockets too) that returns the
-tenant's id or raises `Unauthenticated` or `Forbidden`. Write your own in the same way.
+tenant's id or raises `Unauthenticated` or `Forbidden`. Write your own in the same way; it may call `give_claims`,
+for policies that ask who it is within the tenant.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -25,6 +26,9 @@ TenantId = UUID | int | str
 Resolver = Callable[[HTTPConnection], Awaitable[TenantId]]
 Lookup = Callable[[str], Awaitable[TenantId | None]]
 
+#: Where a request's state has the claims that its scopes get.
+CLAIMS: Final = "tenantry_claims"
+
 #: Seconds between two readings of a JWKS: a token with a made-up key id must not become a request to the issuer.
 JWKS_PAUSE: Final = 10.0
 
@@ -39,6 +43,7 @@ def jwt_tenant(
     jwks_url: str | None = None,
     leeway: float = 30.0,
     parse: Callable[[Any], TenantId] = lambda value: value,
+    pass_claims: Sequence[str] = (),
 ) -> Resolver:
     """The tenant is a claim of the bearer token, which must be signed, unexpired, and meant for us.
 
@@ -52,10 +57,15 @@ def jwt_tenant(
         jwks_url: read at the first token and when a token names an unknown key, at most every ten seconds.
         leeway: seconds that clocks may differ.
         parse: makes the id of the claim's value: `uuid.UUID` where ids are uuids.
+        pass_claims: claims that the request's scopes get by name in `request.jwt.claims`, such as ["sub", "role"].
+            One that a token doesn't have is left out.
 
     Raises (when made): ConfigError. Raises (for a request): Unauthenticated.
     """
     import jwt
+
+    if isinstance(pass_claims, str):
+        raise ConfigError(f'a list of claims, such as ["sub", "role"]; got {pass_claims!r}', key="pass_claims")
 
     if not algorithms or any(name.lower() == "none" for name in algorithms):
         raise ConfigError('name the algorithms that the issuer signs with, such as ["RS256"]', key="algorithms")
@@ -89,11 +99,19 @@ def jwt_tenant(
         if value is None or isinstance(value, bool | float | list | dict):
             raise Unauthenticated("invalid", f"the token has no usable claim {claim!r}")
         try:
-            return parse(value)
+            tenant = parse(value)
         except (TypeError, ValueError, AttributeError) as error:
             raise Unauthenticated("invalid", f"the claim {claim!r} is no tenant id") from error
+        if pass_claims:
+            give_claims(request, {name: claims[name] for name in pass_claims if name in claims})
+        return tenant
 
     return resolve
+
+
+def give_claims(request: HTTPConnection, claims: Mapping[str, Any]) -> None:
+    """For resolvers: the scopes of this request get these claims, as by `Router.tenant(claims=…)`."""
+    request.scope.setdefault("state", {})[CLAIMS] = claims
 
 
 def _issuer(url: str) -> jwt.PyJWKClient:

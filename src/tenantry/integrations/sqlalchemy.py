@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -41,6 +41,8 @@ __all__ = [
 
 #: The execution option that names the tenant.
 TENANT: Final = "tenantry_tenant"
+#: The one that has the claims of its scopes.
+CLAIMS: Final = "tenantry_claims"
 
 #: What a column of the tenant's id gets where a statement does not give it: the tenant of the scope.
 _CURRENT = "nullif(current_setting('{setting}', true), '')::{type}"
@@ -81,6 +83,7 @@ def create_async_engine(router: Router, **options: Any) -> AsyncEngine:
         virtual = connection.connection.driver_connection
         assert isinstance(virtual, VirtualConnection)
         virtual.tenant = connection.get_execution_options().get(TENANT)
+        virtual.claims = connection.get_execution_options().get(CLAIMS)
         if (
             not known
         ):  # SQLAlchemy asks the server for its version when it first connects: then nobody is bound yet
@@ -111,13 +114,20 @@ def _ask_the_server(connection: Connection) -> None:
         connection.dialect.do_rollback(proxied)
 
 
-def scoped_session(engine: AsyncEngine | Router, tenant: uuid.UUID | int | str, **options: Any) -> AsyncSession:
+def scoped_session(
+    engine: AsyncEngine | Router,
+    tenant: uuid.UUID | int | str,
+    *,
+    claims: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> AsyncSession:
     """A session whose transactions are scopes of this tenant.
 
     `async with scoped_session(engine, tenant) as session`
 
     Args:
         engine: from `create_async_engine`; or a router, for which an engine is made and kept.
+        claims: who asks, for each of its scopes; as of `Router.tenant`.
         options: of SQLAlchemy's `AsyncSession`. `expire_on_commit` is False unless you say otherwise.
     """
     if isinstance(engine, Router):
@@ -127,7 +137,7 @@ def scoped_session(engine: AsyncEngine | Router, tenant: uuid.UUID | int | str, 
             engine.add_close_callback(_forget(id(engine)))
         engine = kept[1]
     options.setdefault("expire_on_commit", False)
-    return AsyncSession(engine.execution_options(**{TENANT: tenant}), **options)
+    return AsyncSession(engine.execution_options(**{TENANT: tenant, CLAIMS: claims}), **options)
 
 
 _engines: dict[int, tuple[Router, AsyncEngine]] = {}
@@ -154,11 +164,12 @@ def tenant_of(session: AsyncSession) -> uuid.UUID | int | str:
 class VirtualConnection:
     """What SQLAlchemy's dialect takes for asyncpg's connection: one scope after the other, nothing in between."""
 
-    # Mutable state: tenant; _scope and _connection while a transaction is open.
+    # Mutable state: tenant and claims; _scope and _connection while a transaction is open.
 
     def __init__(self, router: Router) -> None:
         self._router = router
         self.tenant: Any = None
+        self.claims: Mapping[str, Any] | None = None
         self._scope: Any = None
         self._connection: ScopedConnection | None = None
 
@@ -178,7 +189,7 @@ class VirtualConnection:
                 self._router.ids.value,
                 "no tenant was named: use scoped_session, or the option tenantry_tenant",
             )
-        scope = self._router.tenant(self.tenant, **options)
+        scope = self._router.tenant(self.tenant, claims=self.claims, **options)
         self._connection = await scope.__aenter__()
         self._scope = scope
         try:

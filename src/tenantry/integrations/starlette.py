@@ -30,9 +30,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tenantry import Config, Router
 from tenantry.errors import ConfigError, RouterClosed, TenantryError, Unauthenticated
 from tenantry.integrations.resolvers import (
+    CLAIMS,
     Resolver,
     TenantId,
     bearer,
+    give_claims,
     header_tenant,
     jwt_tenant,
     subdomain_tenant,
@@ -44,9 +46,11 @@ __all__ = [
     "Resolver",
     "TenantMiddleware",
     "bearer",
+    "current_claims",
     "current_router",
     "current_tenant",
     "error_handlers",
+    "give_claims",
     "header_tenant",
     "health",
     "jwt_tenant",
@@ -228,12 +232,19 @@ def current_tenant(request: HTTPConnection) -> TenantId:
     return tenant
 
 
+def current_claims(request: HTTPConnection) -> Mapping[str, Any] | None:
+    """The claims that the resolver gave the request's scopes, as by `jwt_tenant(pass_claims=…)`; None: none."""
+    claims: Mapping[str, Any] | None = request.scope.get("state", {}).get(CLAIMS)
+    return claims
+
+
 def tenant_connection(request: HTTPConnection, **options: Any) -> AbstractAsyncContextManager[Any]:
     """A scope of the request's tenant: `async with tenant_connection(request) as conn`.
 
     It commits at the end of the block. Usable as well from a background task and for each message of a websocket.
-    Options as of `Router.tenant`.
+    Options as of `Router.tenant`; `claims` are the request's, unless you say otherwise.
     """
+    options.setdefault("claims", current_claims(request))
     return current_router(request).tenant(current_tenant(request), **options)
 
 

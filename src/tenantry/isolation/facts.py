@@ -19,6 +19,9 @@ from tenantry.isolation.unbound import Unbound, together, unbound
 
 #: Name of the policy of observe mode.
 OBSERVE = "tenantry_observe"
+#: How the settings begin that hold what a request's token says: `request.jwt.claims`, which the router sets, and
+#: the older ones of PostgREST, such as `request.jwt.claim.sub`.
+CLAIMS = "request.jwt."
 #: Names of what tenantry makes, or made.
 OURS = (POLICY, GUARD, SUPERSEDED, OBSERVE)
 _GENERATED = ("nextval(", "gen_random_uuid(", "uuid_generate_", "uuidv7(", "uuidv4(")
@@ -259,14 +262,20 @@ class Facts:
                 return policy
         return policies[0]
 
+    def reads_claims(self, policy: Policy) -> bool:
+        """True when a policy reads what a request's token says, however it gets there."""
+        return any(source.lower().startswith(CLAIMS) for source in self._sources(policy))
+
+    def _sources(self, policy: Policy) -> frozenset[str]:
+        texts = (text for text in (policy.using, policy.check) if text is not None)
+        return frozenset[str]().union(*(self.policy_set.semantics.sources(parse(text)) for text in texts))
+
     def foreign_settings(self, policy: Policy) -> frozenset[str]:
         """Settings other than ours that a policy's rows are tied to, where no other policy holds them."""
         gaps = (gap for action in ACTIONS for gap in self.policy_set.openings(policy.relation, action))
         if not any(gap.policy == policy and gap.verdict is ExpressionVerdict.FOREIGN for gap in gaps):
             return frozenset()
-        texts = (text for text in (policy.using, policy.check) if text is not None)
-        found = frozenset[str]().union(*(self.policy_set.semantics.sources(parse(text)) for text in texts))
-        return found - {self.tenancy.setting, USER}
+        return self._sources(policy) - {self.tenancy.setting, USER}
 
     def isolates(self, oid: int) -> bool:
         """True when other people's policies already do the template's work, for every command."""

@@ -200,7 +200,8 @@ class Checkout:
         if self._mode is scope.PLAIN:
             opening = pool.opening(entry.text, terms)
         else:
-            opening = scope.ScopeOpener(self._mode.begin(), entry.text, terms.statement_timeout, pool.key)
+            mode = self._mode
+            opening = scope.ScopeOpener(mode.begin(), entry.text, terms.statement_timeout, pool.key, mode.claims)
         return Waiter(self._tenant, terms, opening, self._parts.loop.time(), deadline, prompt=self._prompt)
 
     async def _reroute(

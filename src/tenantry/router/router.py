@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -16,6 +16,7 @@ from tenantry.directory import Directory, Feed
 from tenantry.errors import (
     ConfigError,
     RouterClosed,
+    RouterPinned,
     UnsafeRole,
 )
 from tenantry.events import Events
@@ -23,12 +24,14 @@ from tenantry.ids import IdType, Kind, Placement, TenantId, check_terms
 from tenantry.router import driver, scope
 from tenantry.router.all_databases import AllDatabases, visit_all
 from tenantry.router.checkout import Checkout
+from tenantry.router.claims import encoded
 from tenantry.router.connection import ScopedConnection
 from tenantry.router.driver import Connection
 from tenantry.router.enrollment import Enrollment
 from tenantry.router.fence_wait import FenceWait
 from tenantry.router.operator import Operators, transaction
 from tenantry.router.parts import RouterParts
+from tenantry.router.pinned import pinned_to
 from tenantry.router.pools import DatabaseSpec, Pools, ProcessLimits
 from tenantry.runtime.durations import seconds
 
@@ -41,12 +44,16 @@ TRANSIENT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 #: Something that is closed with the router: the ledger, a server.
 CloseCallback = Callable[[], Awaitable[None]]
 
+#: Who asks, for policies within the tenant; None: nobody in particular.
+Claims = Mapping[str, Any] | None
+
 
 class TenantRouter:
     """One per process and event loop. Made by `Router.open`.
 
     All methods raise `RouterClosed` once it is closed, `WrongContext` outside the process, thread and event loop
-    that opened it, and `InvalidTenantId` before any I/O for what is not an id of the configured type.
+    that opened it, and before any I/O `InvalidTenantId` for what is not an id of the configured type and
+    `RouterPinned` for what a pinned router does not do.
     """
 
     # Mutable state: _state ("open", "closing", "closed") and _close_callbacks; the rest belongs to the parts.
@@ -61,9 +68,13 @@ class TenantRouter:
         limits: ProcessLimits,
         events: Events,
         default_database: str | None = None,
+        pinned: TenantId | None = None,
         dice: random.Random | None = None,
     ) -> None:
         self.ids = ids
+        self.pinned: TenantId | None = None if pinned is None else ids.validate(pinned)
+        """The only tenant that is served; None: all are."""
+        self._served = ids.validate if pinned is None else pinned_to(pinned, ids)
         self.directory = directory
         self.pools = pools
         self.events = events
@@ -91,6 +102,7 @@ class TenantRouter:
         isolation: str | None = None,
         deferrable: bool = False,
         timeout: float | None = None,
+        claims: Claims = None,
     ) -> Checkout:
         """A scope: `async with router.tenant(tenant_id) as conn:`.
 
@@ -102,13 +114,18 @@ class TenantRouter:
             timeout: seconds until the scope is open, all told: queueing, connecting, re-routing. None: the
                 configured router.timeout, which does not cover a server that stops answering at that very moment.
                 What runs inside the scope is not limited by it.
+            claims: who asks, for policies that read `request.jwt.claims` (`auth.jwt()`): a mapping that is JSON,
+                of 8 KiB at most. They hold for this transaction, and never widen what the tenant may see.
 
-        Raises (on entering, or by the first statement, with which the scope is opened): InvalidTenantId,
-            UnknownTenant, TenantSuspended, TenantBusy, TenantMoving, NestedScope, DatabaseUnavailable,
+        Raises (at once): InvalidTenantId, InvalidClaims, RouterPinned.
+        Raises (on entering, or by the first statement, with which the scope is opened): UnknownTenant,
+            TenantSuspended, TenantBusy, TenantMoving, NestedScope, DatabaseUnavailable,
             UnsafeRole, RouterClosed.
         Raises (on leaving): ScopeLost, or what asyncpg raises when the COMMIT fails.
         """
-        return self._checkout(tenant_id, readonly, isolation, deferrable, timeout, prompt=timeout is not None)
+        return self._checkout(
+            tenant_id, readonly, isolation, deferrable, timeout, claims, prompt=timeout is not None
+        )
 
     def _checkout(
         self,
@@ -117,52 +134,64 @@ class TenantRouter:
         isolation: str | None = None,
         deferrable: bool = False,
         timeout: float | None = None,
+        claims: Claims = None,
         *,
         prompt: bool,
     ) -> Checkout:
         self._check_usable()
         mode = scope.PLAIN
-        if readonly or isolation is not None or deferrable:
-            mode = scope.Mode(readonly, isolation, deferrable)
+        if readonly or isolation is not None or deferrable or claims is not None:
+            text = None if claims is None else encoded(claims)
+            mode = scope.Mode(readonly, isolation, deferrable, text)
             mode.begin()
         return Checkout(
             self._parts,
-            self.ids.validate(tenant_id),
+            self._served(tenant_id),
             mode,
             self._limits.timeout if timeout is None else seconds("timeout", timeout),
             prompt=prompt,
         )
 
     async def fetch(
-        self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None
+        self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None, claims: Claims = None
     ) -> list[asyncpg.Record]:
-        """One query in a scope of its own: its rows. `timeout` as in `tenant`.
+        """One query in a scope of its own: its rows. `timeout` and `claims` as in `tenant`.
 
         This and its kin send the query once more where it failed because the schema had changed, the connection
         broke or its server had become read-only: nothing is committed then.
         """
-        rows: list[asyncpg.Record] = await self._once("fetch", tenant_id, query, args, timeout)
+        rows: list[asyncpg.Record] = await self._once("fetch", tenant_id, query, args, timeout, claims)
         return rows
 
     async def fetchrow(
-        self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None
+        self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None, claims: Claims = None
     ) -> asyncpg.Record | None:
         """One query in a scope of its own: its first row, or None."""
-        row: asyncpg.Record | None = await self._once("fetchrow", tenant_id, query, args, timeout)
+        row: asyncpg.Record | None = await self._once("fetchrow", tenant_id, query, args, timeout, claims)
         return row
 
-    async def fetchval(self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None) -> Any:
+    async def fetchval(
+        self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None, claims: Claims = None
+    ) -> Any:
         """One query in a scope of its own: the first value of its first row, or None."""
-        return await self._once("fetchval", tenant_id, query, args, timeout)
+        return await self._once("fetchval", tenant_id, query, args, timeout, claims)
 
-    async def execute(self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None) -> str:
+    async def execute(
+        self, tenant_id: TenantId, query: str, *args: Any, timeout: float | None = None, claims: Claims = None
+    ) -> str:
         """One command in a scope of its own, committed: its status, as "INSERT 0 1"."""
-        return str(await self._once("execute", tenant_id, query, args, timeout))
+        return str(await self._once("execute", tenant_id, query, args, timeout, claims))
 
     async def _once(
-        self, method: str, tenant_id: TenantId, query: str, args: tuple[Any, ...], timeout: float | None
+        self,
+        method: str,
+        tenant_id: TenantId,
+        query: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        claims: Claims,
     ) -> Any:
-        checkout = self.tenant(tenant_id, timeout=timeout)
+        checkout = self.tenant(tenant_id, timeout=timeout, claims=claims)
         if args or method != "execute":  # else it may hold several statements
             checkout.single = query
         try:
@@ -171,7 +200,7 @@ class TenantRouter:
         except Exception:
             if not checkout.worth_repeating or _may_commit(query, args):
                 raise
-        async with self.tenant(tenant_id, timeout=timeout) as connection:
+        async with self.tenant(tenant_id, timeout=timeout, claims=claims) as connection:
             return await getattr(connection, method)(query, *args)
 
     async def run(
@@ -183,6 +212,7 @@ class TenantRouter:
         isolation: str | None = None,
         deferrable: bool = False,
         timeout: float | None = None,
+        claims: Claims = None,
         attempts: int = 10,
     ) -> T:
         """Run `work(conn)` in a scope, and again when PostgreSQL says "try again".
@@ -194,13 +224,16 @@ class TenantRouter:
 
         Args:
             timeout: seconds for entering the scope, over all attempts.
+            claims: as in `tenant`.
             attempts: at most so many runs; then PostgreSQL's last error is raised.
         """
         loop = self.loop
         deadline = loop.time() + (self._limits.timeout if timeout is None else seconds("timeout", timeout))
         for attempt in range(1, attempts + 1):
             left = max(0.0, deadline - loop.time())
-            checkout = self._checkout(tenant_id, readonly, isolation, deferrable, left, prompt=timeout is not None)
+            checkout = self._checkout(
+                tenant_id, readonly, isolation, deferrable, left, claims, prompt=timeout is not None
+            )
             try:
                 async with checkout as connection:
                     return await work(connection)
@@ -216,20 +249,33 @@ class TenantRouter:
         if self._state != "open":
             raise RouterClosed
 
+    def _check_unpinned(self) -> None:
+        if self.pinned is not None:
+            raise RouterPinned(self.pinned, "an operator's scope, which sees every tenant")
+
     # -- the directory -----------------------------------------------------------------------------
 
     async def placement(self, tenant_id: TenantId) -> Placement:
         """Where the tenant lives, from the cache if it is there."""
         self._check_usable()
-        tenant = self.ids.validate(tenant_id)
+        tenant = self._served(tenant_id)
         entry = self.directory.cached(tenant)
         if entry is None:
             entry = await self.directory.lookup(tenant)
         return entry.profile.placement
 
     async def tenants(self, *, database: str | None = None) -> AsyncIterator[TenantId]:
-        """Every tenant's id, suspended ones left out, for jobs that visit all: read in pages."""
+        """Every tenant's id, suspended ones left out, for jobs that visit all: read in pages.
+
+        Of a pinned router its own tenant, if it is active.
+        """
         self._check_usable()
+        if self.pinned is not None:
+            rows = await self.directory.store.tenants([str(self.pinned)])
+            for row in rows.values():
+                if row.state == "active" and database in {None, row.database}:
+                    yield self.pinned
+            return
         async for row in self.directory.store.all_tenants(database=database):
             self._check_usable()
             if row.state == "active":
@@ -253,7 +299,7 @@ class TenantRouter:
             limits: "connections", "queue" and "statement_timeout" (milliseconds), all optional.
         """
         self._check_usable()
-        tenant = self.ids.validate(tenant_id)
+        tenant = self._served(tenant_id)
         check_terms(weight, limits)
         entry = await self._enrollment.add(tenant, plan=plan, database=database, weight=weight, limits=limits)
         return entry.profile.placement
@@ -283,8 +329,10 @@ class TenantRouter:
             ValueError: no reason.
             ConfigError: no operator_dsn is configured for the database.
             DatabaseUnavailable: the database, or the control database that keeps the record, is down.
+            RouterPinned: this router serves one tenant.
         """
         self._check_usable()
+        self._check_unpinned()
         if not reason.strip():
             raise ValueError("an operator's scope needs a reason: it is recorded")
         spec = await self.pools.spec(database or self._enrollment.home_for_new())
@@ -312,6 +360,7 @@ class TenantRouter:
             DatabaseUnavailable also where a move has begun to bring a tenant into the database meanwhile.
         """
         self._check_usable()
+        self._check_unpinned()
         if not reason.strip():
             raise ValueError("an operator's scope needs a reason: it is recorded")
         return visit_all(self, self._operators, reason=reason, actor=actor, readonly=readonly)

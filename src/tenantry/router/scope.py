@@ -18,6 +18,9 @@ The opening goes by the extended protocol. `current_query()`, `pg_stat_activity`
 that an earlier scope has left for its COMMIT show `CALL tenantry.enter($1, $2, $3)`: a proof never stands in a
 text. Its statements are parsed anew each time, as the unnamed one: one with a name could have been replaced.
 
+A scope's claims follow as a statement of their own, as a parameter too, and local to the transaction. It selects
+no row, so that the server does not send them back.
+
 `enter` is `tenantry.bind` as a procedure (CALL costs the server half of what SELECT does), and it looks at the
 session's prepared statements: a scope may have replaced or deallocated what asyncpg keeps, or left its own. Then
 it refuses with TN005, and the connection is given up before anything of the caller has run.
@@ -37,6 +40,7 @@ from typing import Final, NamedTuple
 from tenantry.ids import tag
 from tenantry.proof import bind_proof
 from tenantry.router.answers import Answer
+from tenantry.router.claims import SETTING
 from tenantry.router.messages import OpeningMessages, answer, bound, parsed, simple, statement
 
 #: Undoes all that a scope may leave on its connection, except prepared statements, which asyncpg caches, and
@@ -51,6 +55,8 @@ _RESET: Final = (
     "DISCARD TEMP",
 )
 _UNLOCK: Final = "SELECT pg_catalog.pg_advisory_unlock_all()"  # a scope may have put its own before it
+
+_CLAIMS: Final = parsed(f"SELECT WHERE pg_catalog.set_config('{SETTING}', $1, true) IS NULL")
 
 _dice = SystemRandom()
 
@@ -95,6 +101,8 @@ class Mode(NamedTuple):
     isolation: str | None = None
     """"read_committed", "read_uncommitted", "repeatable_read", "serializable"; None: the server's default."""
     deferrable: bool = False
+    claims: str | None = None
+    """JSON for policies that ask who it is within the tenant, from `claims.encoded`; None: there are none."""
 
     def begin(self) -> str:
         """The BEGIN statement of this mode.
@@ -143,12 +151,20 @@ class ScopeOpener:
 
     __slots__ = ("_head", "_key", "_last", "_tags", "_tail", "statement_timeout", "tag", "tenant")
 
-    def __init__(self, begin: str, tenant: str, statement_timeout: int | None = None, key: bytes | None = None):
+    def __init__(
+        self,
+        begin: str,
+        tenant: str,
+        statement_timeout: int | None = None,
+        key: bytes | None = None,
+        claims: str | None = None,
+    ):
         """Args:
         begin: from `Mode.begin`.
         tenant: the id as the databases write it.
         statement_timeout: the tenant's own in milliseconds, or None.
         key: the database's key in hardened mode.
+        claims: as of `Mode`.
         """
         self.tenant = tenant
         self.tag = tag(tenant)
@@ -157,8 +173,11 @@ class ScopeOpener:
         self._head = statement(begin) + parsed("CALL tenantry.enter($1, $2, $3)")
         self._tail = b""
         self._tags: tuple[str, ...] = ("BEGIN", "CALL")
+        if claims is not None:
+            self._tail = _CLAIMS + bound((claims,))
+            self._tags += ("SELECT 0",)
         if statement_timeout is not None:
-            self._tail = statement(f"SET LOCAL statement_timeout = {statement_timeout:d}")
+            self._tail += statement(f"SET LOCAL statement_timeout = {statement_timeout:d}")
             self._tags += ("SET",)
         self._key = key
         self._last: tuple[int, Before, OpeningMessages] | None = None

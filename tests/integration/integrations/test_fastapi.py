@@ -57,7 +57,14 @@ class School:
         )
         self.app.add_middleware(
             TenantMiddleware,
-            resolve=jwt_tenant(KEY, algorithms=["HS256"], audience="api", issuer="idp", parse=uuid.UUID),
+            resolve=jwt_tenant(
+                KEY,
+                algorithms=["HS256"],
+                audience="api",
+                issuer="idp",
+                parse=uuid.UUID,
+                pass_claims=["sub", "app"],
+            ),
             public=("/readyz",),
         )
         self.app.add_route("/readyz", health())
@@ -68,6 +75,7 @@ class School:
         self.app.post("/later/{name}")(self.later)
         self.app.get("/slow")(self.slow)
         self.app.post("/orm/{name}", status_code=201)(self.orm)
+        self.app.get("/claims")(self.claims)
         self.app.get("/export")(self.export)
         self.app.get("/broken-export")(self.broken_export)
         self.app.websocket("/ws")(self.chat)
@@ -118,6 +126,16 @@ class School:
         if name == "late":  # a deferred foreign key: PostgreSQL refuses at COMMIT
             await session.execute(text("INSERT INTO courses VALUES (tenantry.current_tenant(), 1, 'x')"))
             await session.execute(text("INSERT INTO enrolments VALUES (tenantry.current_tenant(), 404, 1)"))
+
+    async def claims(self, request: Request, conn: TenantConnection, session: TenantSession) -> list[Any]:
+        """As a scope, a session and a scope of one's own see them."""
+        claims = "SELECT nullif(current_setting('request.jwt.claims', true), '')"
+        async with tenant_connection(request, claims=None) as without:
+            return [
+                await conn.fetchval(claims),
+                (await session.execute(text(claims))).scalar_one(),
+                await without.fetchval(claims),
+            ]
 
     async def export(self, request: Request) -> Response:
         async def rows(conn: Any) -> AsyncIterator[str]:
@@ -261,6 +279,21 @@ async def test_errors_have_public_texts_that_name_no_tenant_and_no_database(scho
             assert "shared" not in answer.text
             assert "tenantry" not in answer.text
         assert (await http.post("/read-only", headers=token(a))).status_code == 500
+
+
+async def test_scopes_get_the_claims_of_their_own_request_that_were_named_and_no_others(school: School) -> None:
+    a, b = await two(school)
+    async with client(school.app) as http:
+        named = {"sub": "ada", "app": {"roles": ["staff"]}}
+        for tenant, claims, wanted in (
+            (a, {**named, "email": "ada@example.com"}, '{"sub":"ada","app":{"roles":["staff"]}}'),
+            (b, {"sub": "bob"}, '{"sub":"bob"}'),
+            (a, {}, "{}"),
+        ):
+            answer = await http.get("/claims", headers=token(tenant, **claims))
+            assert answer.json() == [wanted, wanted, None]
+        large = await http.get("/claims", headers=token(a, sub="x" * 9000))
+        assert (large.status_code, "x" * 20 in large.text) == (500, False)
 
 
 async def test_a_background_task_needs_a_scope_of_its_own(school: School) -> None:

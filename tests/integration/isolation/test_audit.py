@@ -127,6 +127,25 @@ BREAKS = [
         f" USING (tenant_id = {SETTING} AND (SELECT tenantry.admitted()))"
         f" WITH CHECK (tenant_id = {SETTING} AND (SELECT tenantry.admitted()))",
     ),
+    Break(
+        "TN117",
+        "public.notes.staff",
+        "CREATE SCHEMA auth; CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS"
+        " $$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $$;"
+        "CREATE POLICY staff ON notes USING (auth.jwt() ->> 'role' = 'staff')",
+    ),
+    Break(
+        "TN117",
+        "public.notes.mine",
+        "ALTER POLICY mine ON notes USING (tenant_id ="
+        " (nullif(current_setting('request.jwt.claims', true), '')::json ->> 'tenant')::uuid)",
+    ),
+    Break(
+        "TN117",
+        "public.notes.mine",
+        "ALTER POLICY mine ON notes USING (tenant_id = app.tenant()"
+        " OR current_setting('request.jwt.claim.role', true) = 'staff')",
+    ),
     Break("TN201", "public.log", "DROP INDEX log_tenantry_idx"),
     Break(
         "TN202",

@@ -226,6 +226,14 @@ CASES = {
         "tenant_id::text = current_setting('request.jwt.claims', true)::json ->> 'tenant'", FOREIGN, leaks=True,
         before=f"SELECT set_config('request.jwt.claims', '{{\"tenant\": \"{B}\"}}', true)", own=False,
     ),
+    "a claim within the tenant": Case(
+        f"tenant_id = {T} AND name = current_setting('request.jwt.claims', true)::json ->> 'sub'", PROVEN,
+        before="SELECT set_config('request.jwt.claims', '{\"sub\": \"mine\", \"role\": \"staff\"}', true)",
+    ),
+    "staff by a claim": Case(
+        f"tenant_id = {T} OR current_setting('request.jwt.claims', true)::json ->> 'role' = 'staff'", GATED,
+        leaks=True, before="SELECT set_config('request.jwt.claims', '{\"role\": \"staff\"}', true)",
+    ),
     "a column called user": Case('tenant_id::text = "user"', UNPROVEN, leaks=True),
     "shadowed function": Case("tenant_id = x.current_setting('app.current_tenant')::uuid", UNPROVEN, leaks=True,
                               own=False),
@@ -242,8 +250,8 @@ CASES = {
 }  # fmt: skip
 HELD_BY_ANOTHER = {"open, held by a restrictive one", "staff, held by a restrictive one"}
 OPENED_BY_ANOTHER = {"a second open policy"}
-RULES = {OPEN: {"TN104", "TN105"}, GATED: {"TN111"}, UNPROVEN: {"TN109"}, FOREIGN: {"TN112"}}
-POLICY_RULES = {"TN104", "TN105", "TN108", "TN109", "TN111", "TN112"}
+RULES = {OPEN: {"TN104", "TN105"}, GATED: {"TN111", "TN117"}, UNPROVEN: {"TN109"}, FOREIGN: {"TN112", "TN117"}}
+POLICY_RULES = {"TN104", "TN105", "TN108", "TN109", "TN111", "TN112", "TN117"}
 
 
 async def build(

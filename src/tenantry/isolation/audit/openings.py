@@ -29,11 +29,20 @@ def opened_for_writing(subject: Subject) -> Iterator[Place]:
             yield relation, column, policy, [opening.action for opening in openings]
 
 
+def widened_by_claims(subject: Subject) -> Iterator[Place]:
+    """Policies by which a request's claims let rows of others through, and that nobody passes without claims."""
+    always = {policy for _, _, policy, _ in _grouped(subject, ExpressionVerdict.OPEN)}
+    verdicts = (ExpressionVerdict.GATED, ExpressionVerdict.FOREIGN, ExpressionVerdict.UNPROVEN)
+    for relation, column, policy, openings in _grouped(subject, *verdicts):
+        if policy not in always and subject.reads_claims(policy):
+            yield relation, column, policy, [opening.action for opening in openings]
+
+
 def gated(subject: Subject) -> Iterator[Place]:
-    """Policies that let every row through on a condition, and never without one."""
+    """Policies that let every row through on a condition, and never without one. On claims: see above."""
     always = {policy for _, _, policy, _ in _grouped(subject, ExpressionVerdict.OPEN)}
     for relation, column, policy, openings in _grouped(subject, ExpressionVerdict.GATED):
-        if policy not in always:
+        if policy not in always and not subject.reads_claims(policy):
             yield relation, column, policy, [opening.action for opening in openings]
 
 
@@ -45,18 +54,18 @@ def unproven(subject: Subject) -> Iterator[Place]:
         for _, _, policy, _ in _grouped(subject, verdict)
     }
     for relation, column, policy, openings in _grouped(subject, ExpressionVerdict.UNPROVEN):
-        if policy not in worse:
+        if policy not in worse and not subject.reads_claims(policy):
             yield relation, column, policy, [opening.action for opening in openings]
 
 
 def _grouped(
-    subject: Subject, verdict: ExpressionVerdict
+    subject: Subject, *verdicts: ExpressionVerdict
 ) -> Iterator[tuple[Relation, Column, Policy, list[PolicyGap]]]:
     for relation, column in subject.guarded:
         found: dict[Policy, list[PolicyGap]] = {}
         for action in ACTIONS:
             for opening in subject.policy_set.openings(relation.oid, action):
-                if opening.verdict is verdict and opening.policy.name != OBSERVE:
+                if opening.verdict in verdicts and opening.policy.name != OBSERVE:
                     found.setdefault(opening.policy, []).append(opening)
         for policy, openings in found.items():
             yield relation, column, policy, openings
