@@ -15,7 +15,7 @@ How to add a command group, say `tenantry moves …`:
            root.add_typer(app)
 
    A command that stands alone (`tenantry usage`) is registered on the root: `command(root, "usage")(usage)`.
-2. Add the module's name to COMMANDS below, at the place where `--help` shall show it.
+2. Add its commands to COMMANDS below, at the place where `--help` shall show them.
 3. Describe every command and option in docs/cli.md, and every error class in docs/errors.md:
    `python -m tools.check_docs` compares.
 
@@ -31,38 +31,71 @@ JSON keys are the columns' keys: once released they stay. A command decides noth
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import typer
 
-#: The modules of this package that hold commands, in the order of `--help`.
-COMMANDS: tuple[str, ...] = (
-    "demo",
-    "init",
-    "apply",
-    "check",
-    "tenants",
-    "databases",
-    "rls",
-    "usage",
-    "moves",
-    "backup",
-    "serve",
-)
+#: What `tenantry --help` shows, in its order: a command or group, the module of this package that has it, and the
+#: first sentences of its help. A module is imported when one of its commands is called.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "demo": ("demo", "Show the main job on embedded PostgreSQL servers: no set-up, nothing left behind."),
+    "init": ("init", "Install or upgrade the tenantry schema in the control and data databases."),
+    "apply": (
+        "apply",
+        "Write the file's databases to the directory, where routers and other processes find them.",
+    ),
+    "check": (
+        "check",
+        "Look at the configuration, the databases, their roles, versions, schemas and clocks. Exit 1 on findings.",
+    ),
+    "candidates": (
+        "usage",
+        "What the rule says of everybody who is anywhere near it, why, and what to do next.",
+    ),
+    "top": (
+        "usage",
+        "Who is loading the servers now: sessions by tenant, what they wait for, "
+        "and callers that wait in routers.",
+    ),
+    "promote": ("moves", "Move a tenant to a dedicated database while it works."),
+    "demote": ("moves", "Move a tenant back to a shared database while it works."),
+    "move": ("moves", "Move a tenant to any other database while it works."),
+    "backup": (
+        "backup",
+        "Run the configured command of every database whose last backup is older than its policy allows.",
+    ),
+    "serve": (
+        "serve",
+        "Serve /metrics and /healthz for programs, and a status page for people, until it is stopped.",
+    ),
+    "tenants": ("tenants", "The tenants of the directory."),
+    "databases": ("databases", "The databases of the directory."),
+    "rls": ("rls", "Row-level security: generated, audited and attacked."),
+    "usage": ("usage", "Who uses how much: `usage`, or `usage TENANT`."),
+    "moves": ("moves", "The journal of moves."),
+}
 
 
 def build() -> typer.Typer:
-    """The whole application, for `main` and for those who check its documentation."""
+    """The whole application, for those who check its documentation; `main` runs `start`."""
     from importlib import import_module
 
     from tenantry.cli.command import root
 
     app = root()
-    for name in COMMANDS:
-        import_module(f"tenantry.cli.{name}").register(app)
+    for module in dict.fromkeys(module for module, _ in COMMANDS.values()):
+        import_module(f"tenantry.cli.{module}").register(app)
     return app
+
+
+def start() -> typer.Typer:
+    """The application as `main` runs it: what it was not asked for is not imported."""
+    from tenantry.cli.command import root
+    from tenantry.cli.on_demand import OnDemand
+
+    return root(OnDemand)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,4 +118,4 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 2
     from tenantry.cli.command import execute
 
-    return execute(build(), arguments)
+    return execute(start(), arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import inspect
 import os
@@ -10,17 +9,20 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 from typer.models import OptionInfo
 
 from tenantry.cli import exit_codes
 from tenantry.cli.render import Renderer, nowhere
-from tenantry.cli.session import DEFAULT_CONFIG, Session
-from tenantry.config import secrets
 from tenantry.errors import ConfigError
 
+if TYPE_CHECKING:
+    from tenantry.cli.session import Session
+
+DEFAULT_CONFIG: Final = Path("config/tenantry.yaml")
 Work = TypeVar("Work", bound=Callable[..., Any])
 
 _PANEL: Final = "Global options"
@@ -72,9 +74,10 @@ class _Globals:
         self.as_json = as_json
 
 
-def root() -> typer.Typer:
-    """The application, without commands."""
+def root(kind: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    """The application, without commands of its own; `kind`: of its group of commands."""
     app = typer.Typer(
+        cls=kind,
         name="tenantry",
         help="An async multi-tenant PostgreSQL router: its directory, its usage, its moves.",
         no_args_is_help=True,
@@ -161,6 +164,8 @@ def _runner(work: Callable[..., Any]) -> Callable[..., None]:
     own = [option for p in stated for option in (_options_of(p.annotation) if p.name in sets else [p])]
 
     def run(**options: Any) -> None:
+        from tenantry.cli.session import Session  # the command's module has it already
+
         before: _Globals = options.pop("context").obj
         for name, kind in sets.items():
             options[name] = kind(**{field.name: options.pop(field.name) for field in dataclasses.fields(kind)})
@@ -220,6 +225,8 @@ def _guarded(
     try:
         done = work(session, **options)
         if inspect.iscoroutine(done):
+            import asyncio
+
             asyncio.run(_to_the_end(session, done))
     except (typer.Exit, typer.Abort, KeyboardInterrupt):
         raise
@@ -229,7 +236,7 @@ def _guarded(
     except Exception as error:
         if os.environ.get("TENANTRY_TRACEBACK"):
             trace = "".join(traceback.format_exception(error))
-            print(secrets.scrub(trace, session.out.secrets), file=sys.stderr)
+            print(session.out.scrubbed(trace), file=sys.stderr)
         session.out.error(_words(error, flags))
         raise typer.Exit(exit_codes.code_of(error)) from None
 

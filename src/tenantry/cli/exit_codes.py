@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
-import asyncpg
-
-from tenantry.embedded import EmbeddedError
 from tenantry.errors import (
     ConfigError,
     DatabaseUnavailable,
@@ -19,8 +17,6 @@ from tenantry.errors import (
     UnknownDatabase,
     UnsafeRole,
 )
-from tenantry.move.errors import LeaseLost, MoveInterrupted, MoveRefused, Unreachable
-from tenantry.usage.exchange import BadHistory
 
 DONE: Final = 0
 #: A check found something, or the answer is "no".
@@ -37,35 +33,44 @@ INTERRUPTED: Final = 130
 BUG: Final = 70
 
 
-_CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
-    (ConfigError, USAGE),
-    (InvalidTenantId, USAGE),
-    (UnsafeRole, REFUSED),
-    (MoveRefused, REFUSED),
-    (OperationRefused, REFUSED),
-    (DatabaseUnavailable, UNAVAILABLE),
-    (TenantBusy, UNAVAILABLE),
-    (TenantMoving, UNAVAILABLE),
-    (RouterClosed, UNAVAILABLE),
-    (EmbeddedError, UNAVAILABLE),
-    (Unreachable, UNAVAILABLE),
-    (LeaseLost, UNAVAILABLE),
-    (UnknownDatabase, USAGE),
-    (MoveInterrupted, INTERRUPTED),
-    (TenantryError, FINDINGS),
-    (BadHistory, USAGE),
-    (asyncpg.PostgresConnectionError, UNAVAILABLE),
-    (asyncpg.OperatorInterventionError, UNAVAILABLE),
-    (asyncpg.InsufficientResourcesError, UNAVAILABLE),
-    (asyncpg.InvalidAuthorizationSpecificationError, UNAVAILABLE),
-    (asyncpg.InvalidCatalogNameError, UNAVAILABLE),
-    (asyncpg.PostgresError, FINDINGS),
-    (OSError, UNAVAILABLE),  # refused, cut off, no such host, a certificate that is none
-    (TimeoutError, UNAVAILABLE),
-)
-
-
 _FILES: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+@functools.cache
+def _codes() -> tuple[tuple[type[BaseException], int], ...]:
+    """Exit codes by class, the narrower classes first. Imports what raises them: what went well did without."""
+    import asyncpg
+
+    from tenantry.embedded import EmbeddedError
+    from tenantry.move.errors import LeaseLost, MoveInterrupted, MoveRefused, Unreachable
+    from tenantry.usage.exchange import BadHistory
+
+    return (
+        (ConfigError, USAGE),
+        (InvalidTenantId, USAGE),
+        (UnsafeRole, REFUSED),
+        (MoveRefused, REFUSED),
+        (OperationRefused, REFUSED),
+        (DatabaseUnavailable, UNAVAILABLE),
+        (TenantBusy, UNAVAILABLE),
+        (TenantMoving, UNAVAILABLE),
+        (RouterClosed, UNAVAILABLE),
+        (EmbeddedError, UNAVAILABLE),
+        (Unreachable, UNAVAILABLE),
+        (LeaseLost, UNAVAILABLE),
+        (UnknownDatabase, USAGE),
+        (MoveInterrupted, INTERRUPTED),
+        (TenantryError, FINDINGS),
+        (BadHistory, USAGE),
+        (asyncpg.PostgresConnectionError, UNAVAILABLE),
+        (asyncpg.OperatorInterventionError, UNAVAILABLE),
+        (asyncpg.InsufficientResourcesError, UNAVAILABLE),
+        (asyncpg.InvalidAuthorizationSpecificationError, UNAVAILABLE),
+        (asyncpg.InvalidCatalogNameError, UNAVAILABLE),
+        (asyncpg.PostgresError, FINDINGS),
+        (OSError, UNAVAILABLE),  # refused, cut off, no such host, a certificate that is none
+        (TimeoutError, UNAVAILABLE),
+    )
 
 
 def code_of(error: BaseException) -> int:
@@ -74,7 +79,7 @@ def code_of(error: BaseException) -> int:
         return USAGE if error.filename is not None else UNAVAILABLE
     if type(error) is LookupError:  # said in words by us; a KeyError or IndexError is a bug
         return FINDINGS
-    return next((code for kind, code in _CODES if isinstance(error, kind)), BUG)
+    return next((code for kind, code in _codes() if isinstance(error, kind)), BUG)
 
 
 def words_for(error: BaseException) -> str:
@@ -85,6 +90,10 @@ def words_for(error: BaseException) -> str:
             "This is a bug in tenantry. Please report it to its maintainers with the command line and the output "
             "of the same command under TENANTRY_TRACEBACK=1; passwords are taken out of it."
         )
+    import asyncpg
+
+    from tenantry.usage.exchange import BadHistory
+
     if isinstance(error, TenantryError | BadHistory) or type(error) is LookupError:
         return str(error)
     if isinstance(error, _FILES) and error.filename is not None:

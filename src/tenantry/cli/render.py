@@ -16,11 +16,9 @@ from typing import Any, Final, NamedTuple, TextIO
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from tenantry.config import secrets
 from tenantry.errors import ConfigError
 
 #: Rows that are looked at before the widths of the columns are decided: what a long list keeps in memory.
@@ -192,9 +190,15 @@ class Renderer:
 
     # -- prose -------------------------------------------------------------------------------------
 
+    def scrubbed(self, text: str) -> str:
+        """The text without what must not be shown."""
+        from tenantry.config import secrets  # with all of the configuration, which `--help` does without
+
+        return secrets.scrub(text, self.secrets)
+
     def say(self, text: str, *, style: str = "") -> None:
         """A sentence for people, on stderr. No secret passes."""
-        self.errors.print(Text(secrets.scrub(text, self.secrets), style=style), soft_wrap=True)
+        self.errors.print(Text(self.scrubbed(text), style=style), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """A sentence that wants attention."""
@@ -219,11 +223,13 @@ class Renderer:
             return
         if not sys.stdin.isatty():
             raise ConfigError(f"{question} There is no terminal to ask at: pass --yes")
-        typer.confirm(secrets.scrub(question, self.secrets), abort=True, err=True)
+        typer.confirm(self.scrubbed(question), abort=True, err=True)
 
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator[ProgressStep]:
         """A progress bar on stderr while the block runs; without a terminal one line at the end."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

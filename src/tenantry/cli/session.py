@@ -5,13 +5,11 @@ from __future__ import annotations
 import getpass
 import socket
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from tenantry.cli.render import Renderer
 from tenantry.config import Config
 from tenantry.operations import Operations
-
-DEFAULT_CONFIG: Final = Path("config/tenantry.yaml")
 
 
 class Session:

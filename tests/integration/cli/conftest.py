@@ -98,7 +98,7 @@ class Fleet:
 @pytest.fixture(scope="session")
 def application() -> Callable[..., object]:
     """All commands, made once: making them takes longer than most of them."""
-    return typer.main.get_command(cli.build())
+    return typer.main.get_command(cli.start())
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def fleet(
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Fleet]:
     """A configured fleet with nothing installed, on each version."""
-    monkeypatch.setattr(cli, "build", lambda: application)
+    monkeypatch.setattr(cli, "start", lambda: application)
     role = f"app_{os.getpid()}_{next(_roles)}"
     pg.psql(f"CREATE ROLE {role} LOGIN")
     control, shared, acme = (make_database(pg) for _ in range(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer.main
+
+from tenantry.cli import COMMANDS, build
 
 ROOT = Path(__file__).parents[3]
 #: Presses Ctrl-C at the moment in which a module is asked for; read by Python before the program begins.
@@ -46,6 +50,25 @@ def run(folder: Path, *arguments: str, press_at: str = "", before: str = "") -> 
 def test_the_program_runs_the_command_line(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout.strip()
     assert run(tmp_path, "moves", "nonsense").returncode == 2
+
+
+def test_help_shows_every_command_with_what_it_says_of_itself() -> None:
+    made = typer.main.get_command(build()).commands  # type: ignore[attr-defined]
+    said = {name: " ".join(command.help.partition("\n\n")[0].split()) for name, command in made.items()}
+    assert said == {name: text for name, (_, text) in COMMANDS.items()}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], ["nonsense"]])
+def test_no_command_is_imported_before_it_is_called(arguments: list[str]) -> None:
+    program = (
+        "import json, sys; from tenantry.cli import main; main(sys.argv[1:]); print(json.dumps([*sys.modules]))"
+    )
+    said = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(said.stdout.splitlines()[-1]))
+    assert "tenantry.cli.command" in loaded
+    assert {name.split(".")[1] for name in loaded if name.startswith("tenantry.")} <= {"cli", "errors", "runtime"}
+    assert not loaded & {f"tenantry.cli.{module}" for module, _ in COMMANDS.values()}
+    assert not loaded & {"asyncpg", "prometheus_client", "yaml"}
 
 
 @pytest.mark.parametrize(
