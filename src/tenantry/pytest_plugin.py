@@ -3,20 +3,21 @@
 pytest loads it wherever tenantry is installed, so it imports nothing heavy before a fixture is asked for. What the
 fixtures hand out is `tenantry.testing`'s. See docs/testing.md.
 
-Asked for by name: `tenantry_server`, `tenantry_product`, `tenantry_router`. Overridden in a conftest:
-`tenantry_schema` (the product's SQL) and `tenantry_options` (what `Product.installed` takes).
+Asked for by name: `tenantry_server`, `tenantry_product`, `tenantry_router`, `tenantry_promote`, `tenantry_clean`,
+`tenantry_strict`. Overridden in a conftest: `tenantry_schema` (the product's SQL) and `tenantry_options` (what
+`Product.installed` takes).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from tenantry import Router
+    from tenantry import Router, TenantId
     from tenantry.testing import Product, Server
 
 
@@ -59,7 +60,7 @@ def tenantry_product(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Offer `tenantry_router` where pytest-asyncio is loaded; in its strict mode too."""
+    """Offer the fixtures that await where pytest-asyncio is loaded; in its strict mode too."""
     if not config.pluginmanager.hasplugin("asyncio"):
         return
     from pytest_asyncio import fixture
@@ -70,5 +71,29 @@ def pytest_configure(config: pytest.Config) -> None:
             """An open router on the product, of the test's own loop."""
             async with tenantry_product.router() as router:
                 yield router
+
+        @fixture
+        async def tenantry_promote(
+            self, tenantry_product: Product
+        ) -> AsyncIterator[Callable[[TenantId], Awaitable[str]]]:
+            """`await tenantry_promote(tenant)` really moves a tenant to a database of its own, and gives its name;
+            at the test's end it is taken back.
+            """
+            yield tenantry_product.promote
+            await tenantry_product.take_back()
+
+        @fixture
+        async def tenantry_clean(self, tenantry_product: Product) -> AsyncIterator[None]:
+            """After the test: no tenant, no row of one, no promotion. See `Product.clean`."""
+            yield
+            await tenantry_product.clean()
+
+        @fixture
+        async def tenantry_strict(self, tenantry_product: Product, tenantry_router: Router) -> AsyncIterator[None]:
+            """The test leaves no scope of `tenantry_router` open, and runs no query outside of scopes."""
+            from tenantry.testing import no_scope_left_open, only_in_scopes
+
+            async with only_in_scopes(tenantry_product), no_scope_left_open(tenantry_router):
+                yield
 
     config.pluginmanager.register(Asynchronous(), "tenantry-asyncio")

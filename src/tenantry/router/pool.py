@@ -125,6 +125,10 @@ class Pool:
         """Connections whose scopes are opened by a flight of their own."""
         return sum(not one.proof_context.pipelined for one in (*self._idle, *self._busy))
 
+    def holders(self) -> list[Waiter]:
+        """Whose scopes are open."""
+        return [one.holder for one in self._busy if one.holder is not None]
+
     # -- the hot path ------------------------------------------------------------------------------
 
     def opening(self, tenant: str, terms: Terms) -> scope.ScopeOpener:

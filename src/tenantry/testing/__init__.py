@@ -21,20 +21,29 @@ from typing import Any
 from tenantry.ids import IdType, TenantId
 from tenantry.isolation.attacks import PARTS, Attempt, Outcome, Report, battery
 from tenantry.router import TenantRouter
-from tenantry.testing.database import Product, Server, new_id
 from tenantry.testing.jobs import Job, jobs, run_unbound
+from tenantry.testing.leftovers import ScopeLeftOpen
+from tenantry.testing.moves import MoveNoticed, WorkReport, assert_work_survives_move
+from tenantry.testing.product import Product
 from tenantry.testing.scope import scene_of
+from tenantry.testing.server import Server, new_id
+from tenantry.testing.strict import QueryOutsideScope, no_scope_left_open, only_in_scopes
 from tenantry.testing.verdict import IsolationBroken, settled
 
 __all__ = [
     "Attempt",
     "IdType",
     "IsolationBroken",
+    "MoveNoticed",
     "Outcome",
     "Product",
+    "QueryOutsideScope",
     "Report",
+    "ScopeLeftOpen",
     "Server",
+    "WorkReport",
     "assert_isolated",
+    "assert_work_survives_move",
     "check_background_job",
     "check_functions",
     "check_joins",
@@ -42,6 +51,8 @@ __all__ = [
     "check_unbound_work",
     "check_views",
     "check_writes",
+    "no_scope_left_open",
+    "only_in_scopes",
     "two_tenants",
 ]
 

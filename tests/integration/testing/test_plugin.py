@@ -65,6 +65,68 @@ def run(folder: Path, dsn: str | None, *options: str) -> subprocess.CompletedPro
     )
 
 
+PROMOTES = """
+import asyncio
+import asyncpg
+import pytest
+from tenantry.testing import two_tenants
+from tests.integration.testing.conftest import seed
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("tenantry_clean")]
+ID = "6b0e8d6c-3a0c-4b53-9a46-0c3f3f1a6c11"
+
+async def test_a_tenant_is_promoted(tenantry_product, tenantry_router, tenantry_promote):
+    async with two_tenants(tenantry_router, seed) as (a, b):
+        home = await tenantry_promote(a)
+        assert await tenantry_router.fetchval(a, "SELECT current_database()::text") == home
+
+@pytest.mark.parametrize("turn", [1, 2])
+async def test_each_test_begins_without_tenants(tenantry_router, turn):
+    import uuid
+    assert [one async for one in tenantry_router.tenants()] == []
+    await tenantry_router.add_tenant(uuid.UUID(ID))
+    assert await tenantry_router.fetchval(uuid.UUID(ID), "SELECT count(*) FROM customers") == 0
+    async with tenantry_router.tenant(uuid.UUID(ID)) as conn:
+        await seed(conn)
+
+@pytest.mark.usefixtures("tenantry_strict")
+async def test_a_good_one(tenantry_router):
+    async with two_tenants(tenantry_router, seed):
+        pass
+
+@pytest.mark.usefixtures("tenantry_strict")
+async def test_a_scope_is_left_open(tenantry_router):
+    async with two_tenants(tenantry_router, seed) as (a, b):
+        conn = await tenantry_router.tenant(a).__aenter__()
+        await conn.fetch("SELECT * FROM customers")
+
+@pytest.mark.usefixtures("tenantry_strict")
+async def test_a_query_outside(tenantry_product, tenantry_router):
+    connection = await asyncpg.connect(tenantry_product.dsn)
+    try:
+        await connection.execute("DELETE FROM tokens")
+    except asyncpg.PostgresError:
+        pass
+    finally:
+        await connection.close()
+"""
+
+
+def test_fixtures_promote_clean_up_and_find_scopes_left_open_and_queries_outside(
+    pg18: EmbeddedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_product.py").write_text(PROMOTES)
+    before = pg18.psql("SELECT count(*) FROM pg_database"), pg18.psql("SELECT count(*) FROM pg_roles")
+    ran = run(tmp_path, pg18.dsn())
+    told = ran.stdout
+    assert "6 passed, 2 errors" in told, told + ran.stderr
+    assert "ScopeLeftOpen: a scope was left open:" in told
+    assert "entered by" in told
+    assert "queries outside a tenant's scope: 1 on public.tokens" in told
+    assert (pg18.psql("SELECT count(*) FROM pg_database"), pg18.psql("SELECT count(*) FROM pg_roles")) == before
+
+
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_a_product_runs_the_checks_with_nothing_but_its_schema(
     pg18: EmbeddedServer, tmp_path: Path, mode: str

@@ -119,7 +119,7 @@ async def _victims_key(
     whole = " AND ".join(f"p.{identifier(name)} IS NOT NULL" for name in names)
     async with scene.binder.seeing(target.victim) as connection:
         found = await connection.fetchval(
-            f"SELECT jsonb_agg(to_jsonb(c)) FROM (SELECT * FROM {relation.sql} AS p WHERE p.{tenant}"
+            f"SELECT jsonb_agg(to_jsonb(c))::text FROM (SELECT * FROM {relation.sql} AS p WHERE p.{tenant}"
             f"{typed(scene.facts, column, target.victim)} AND {whole} LIMIT {_CANDIDATES}) AS c"
         )
     if found is None:
@@ -127,8 +127,8 @@ async def _victims_key(
     same = " AND ".join(f"q.{identifier(name)} = c.{identifier(name)}" for name in names)
     async with scene.binder.seeing(target.attacker) as connection:
         alone = await connection.fetchval(
-            f"SELECT to_jsonb(c) FROM jsonb_populate_recordset(NULL::{relation.sql}, {literal(found)}::jsonb) "
-            f"AS c WHERE NOT EXISTS (SELECT FROM {relation.sql} AS q WHERE q.{tenant}"
+            f"SELECT to_jsonb(c)::text FROM jsonb_populate_recordset(NULL::{relation.sql}, "
+            f"{literal(found)}::jsonb) AS c WHERE NOT EXISTS (SELECT FROM {relation.sql} AS q WHERE q.{tenant}"
             f"{typed(scene.facts, column, target.attacker)} AND {same}) LIMIT 1"
         )
     values = None if alone is None else json.loads(alone)
