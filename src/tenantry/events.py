@@ -64,8 +64,8 @@ class ConnectionOpened(NamedTuple):
     database: str
     seconds: float
     pipelined: bool
-    """Scopes are opened together with their first statements; else that is a flight of its own: a pooler stands in
-    between, or the driver is not as expected (the log says how)."""
+    """Scopes are opened together with their first statements; else that is a flight of its own, because the driver
+    is not as expected (the log says how)."""
 
 
 class ConnectionClosed(NamedTuple):

@@ -109,7 +109,7 @@ class Checkout:
         # No await from here to the return: the connection is ours, and __aexit__ gives it back.
         self._held: PooledConnection | None
         driver.begin_scope(pooled.connection, self._mode.isolation)
-        if self.single is not None and pooled.proof_context.pipelined:
+        if self.single is not None and pooled.proof_context.pipelined and not pooled.proof_context.pooled:
             driver.end_behind(pooled.connection, self.single, scope.end("COMMIT", pooled.proof_context))
         self._held = pooled
         self._opened = perf_counter()

@@ -302,7 +302,7 @@ def is_unsuitable(error: BaseException) -> bool:
 
 
 def forget(connection: Connection) -> None:
-    """Forget every statement and type that asyncpg keeps; the server's side goes by `scope.FORGET`."""
+    """Forget every statement and type that asyncpg keeps. The server's side: `scope.Before.OUTDATED`, `reset`."""
     connection._stmt_cache.clear()  # type: ignore[attr-defined]
     connection._stmts_to_close.clear()  # type: ignore[attr-defined]
     protocol = connection._protocol  # type: ignore[attr-defined]

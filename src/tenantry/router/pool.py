@@ -46,11 +46,6 @@ RETRIES: Final = 5
 QUIET: Final = 5.0
 ANSWER: Final = 2.0
 
-#: How often, and for how many seconds, a connection goes from hand to hand without being idle for a moment. Only
-#: then can a pooler behind it give the server's process to somebody else: another router would wait for ever.
-HANDS: Final = 50
-LONGEST: Final = 1.0
-
 #: Tenants whose way of opening a scope is kept ready, per pool.
 _OPENINGS: Final = 10_000
 
@@ -217,7 +212,7 @@ class Pool:
             asyncpg.PostgresError: the opening was refused.
         """
         now = self._loop.time()
-        quiet, pooled.rested, pooled.handed = now - pooled.heard, now, 0
+        quiet = now - pooled.heard
         context = pooled.proof_context
         opening = waiter.opening.opening(
             context,
@@ -348,9 +343,9 @@ class Pool:
             return False
         driver.forget(connection)
         opening = waiter.opening.opening(
-            pooled.proof_context, driver.statements(connection, pooled.proof_context.pooled), scope.Before.ENDED
+            pooled.proof_context, driver.statements(connection, pooled.proof_context.pooled), scope.Before.OUTDATED
         )
-        _, opened = driver.send(connection, scope.FORGET + opening.data + SYNC, 2)
+        (opened,) = driver.send(connection, opening.data + SYNC)
         answer = await opened.answered()
         return answer.error is None
 
@@ -368,9 +363,8 @@ class Pool:
         pooled.since = now
         if self._closing or self._must_yield() or pooled.read_only or pooled.schema != self._schema:
             return None
-        if pooled.handed >= HANDS or now - pooled.rested > LONGEST:
+        if pooled.proof_context.pooled:  # nothing is sent behind a unit that leaves the session idle: see `scope`
             return None
-        pooled.handed += 1
         return self._next(now)
 
     # -- connections change hands ------------------------------------------------------------------------
@@ -465,14 +459,12 @@ class Pool:
             async with asyncio.timeout(CLEANUP):
                 await disconnect.wait_cancelled(pooled.connection)
                 driver.ensure_quiet(pooled.connection)
-                schema, first = self._schema, b""
-                if pooled.schema != schema:
+                schema = self._schema
+                if outdated := pooled.schema != schema:
                     driver.forget(pooled.connection)
-                    first = scope.FORGET
-                sent = driver.send(pooled.connection, first + scope.reset(), 2 if first else 1)
-                for unit in sent:
-                    if (error := (await unit.answered()).error) is not None:
-                        raise error
+                (cleaned,) = driver.send(pooled.connection, scope.reset(forget=outdated))
+                if (error := (await cleaned.answered()).error) is not None:
+                    raise error
                 pooled.schema = schema
         except BaseException as error:
             self.drop(pooled, "broken")

@@ -231,8 +231,7 @@ class Pools:
                     "its DSN leads to a hot standby, which takes no writes; if that is meant, say "
                     "target_session_attrs=standby in the DSN",
                 )
-            why = "a pooler stands in between" if session.pooled else None
-            if pipelined and why is None:
+            if pipelined:
                 why = await self_test.run(connection, self._limits.connect_timeout)
                 if why is not None:
                     connection.terminate()  # its state is anybody's guess
@@ -251,7 +250,7 @@ class Pools:
             connection.terminate()
             raise
         backend = 0 if session.pooled else session.backend
-        return connection, ProofContext(backend, session.pooled, pipelined and why is None)
+        return connection, ProofContext(backend, session.pooled, pipelined)
 
     @asynccontextmanager
     async def permit(self, database: str) -> AsyncIterator[None]:

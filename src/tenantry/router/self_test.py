@@ -37,6 +37,8 @@ async def run(connection: Connection, seconds: float) -> str | None:
             return await _try(connection)
     except TimeoutError:
         return "no answer"
+    except NotOpened as error:
+        return f"an opening was answered by {error.answer.error!r}"
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         return f"{type(error).__name__}: {error}"
     except (

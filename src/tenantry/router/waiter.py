@@ -84,12 +84,10 @@ class PooledConnection:
         "connection",
         "dirty",
         "dropped",
-        "handed",
         "heard",
         "holder",
         "proof_context",
         "read_only",
-        "rested",
         "schema",
         "since",
     )
@@ -103,10 +101,6 @@ class PooledConnection:
         """Loop time at which it was taken, or put back."""
         self.heard = now
         """Loop time at which its server has last answered, or later."""
-        self.rested = now
-        """Loop time at which it was last idle for a moment, between two transactions."""
-        self.handed = 0
-        """How often it has been handed on since."""
         self.holder: Waiter | None = None
         """Whose scope is open on it."""
         self.schema = schema

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from tenantry import Router
+from tenantry.embedded import EmbeddedServer
 from tenantry.ids import TenantId
-from tenantry.router import pool as pools
-from tests.support.product import Product
+from tests.support.pgbouncer import PgBouncer
+from tests.support.product import Product, product_on
 from tests.support.proxy import Proxy
 from tests.support.until import until
 
@@ -97,12 +98,9 @@ async def test_what_can_not_travel_with_the_opening_opens_the_scope_first(
             assert proxy.flights - before == flights
 
 
-@pytest.mark.parametrize("callers", [20, pools.HANDS + 10])
-async def test_while_callers_wait_a_scope_takes_exactly_one_flight(
-    direct: Product, callers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And one more each time that a connection has been handed on often enough, and the last one's end."""
-    monkeypatch.setattr(pools, "LONGEST", float("inf"))  # however slow the machine is now
+@pytest.mark.parametrize("callers", [20, 60])
+async def test_while_callers_wait_a_scope_takes_exactly_one_flight(direct: Product, callers: int) -> None:
+    """And one more for the last one's end."""
     async with Proxy(direct.server.host, direct.server.port) as proxy:
         product = direct.behind(proxy.dsn)
         async with product.open(pool={"max": 1}) as router:
@@ -113,7 +111,28 @@ async def test_while_callers_wait_a_scope_takes_exactly_one_flight(
             async with asyncio.timeout(30):
                 waiting[0].set()
                 await asyncio.gather(*waiting[1])
-            assert proxy.flights - before == callers + callers // pools.HANDS + 1
+            assert proxy.flights - before == callers + 1
+
+
+@pytest.mark.parametrize("callers", [0, 20])
+async def test_behind_a_pooler_a_scope_takes_two_flights(pg18: EmbeddedServer, callers: int) -> None:
+    """Whoever waits: nothing is sent behind a unit that leaves the session idle."""
+    with (
+        PgBouncer.start(pg18, "transaction", pool_size=1) as bouncer,
+        product_on(pg18) as plain,
+    ):
+        async with Proxy(bouncer.host, bouncer.port) as proxy:
+            product = plain.behind(lambda url: proxy.dsn(bouncer.instead(url)))
+            kept = {"prepared_statements": True}
+            async with product.open(pool={"max": 1}, shared=kept) as router:
+                tenants = await product.signed_up(router, 4)
+                await router.fetch(tenants[0], QUERY, 1)
+                waiting = await _line_up(router, tenants, callers)
+                before = proxy.flights
+                async with asyncio.timeout(30):
+                    waiting[0].set()
+                    await asyncio.gather(*waiting[1])
+                assert proxy.flights - before == 1 + 2 * callers
 
 
 async def _line_up(

@@ -95,7 +95,7 @@ class DatabaseFacts:
     """By the operator's; None: none is configured."""
     direct: Reached | None
     unpipelined: str | None = None
-    """Why scopes can't be opened together with their first statements, where no pooler is the reason."""
+    """Why scopes can't be opened together with their first statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ async def _ask(context: Context, gate: asyncio.Semaphore, database: ResolvedData
         by("dsn", database.dsn), by("operator", database.operator_dsn), by("direct", database.direct_dsn)
     )
     unpipelined = None
-    if router.error is None and not router.pooled:
+    if router.error is None:
         unpipelined = await _pipelining(context, gate, database)
     return DatabaseFacts(database, router, operator, direct, unpipelined)
 
