@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 #: first sentences of its help. A module is imported when one of its commands is called.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("demo", "Show the main job on embedded PostgreSQL servers: no set-up, nothing left behind."),
+    "quickstart": (
+        "quickstart",
+        "Look at your product's database and write roles, a configuration, an endpoint and a test for it.",
+    ),
     "init": ("init", "Install or upgrade the tenantry schema in the control and data databases."),
     "apply": (
         "apply",

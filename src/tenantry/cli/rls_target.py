@@ -67,7 +67,7 @@ class Where:
         Raises:
             ConfigError: it can't be told which, or how.
         """
-        overrides = dict(_override(text) for text in self.table or ())
+        overrides = dict(override(text) for text in self.table or ())
         given = {"column": self.column, "id_type": self.type, "setting": self.setting, "tables": overrides}
         told = {name: value for name, value in given.items() if value}
         if self.dsn is not None:
@@ -82,7 +82,8 @@ class Where:
         return await session.ops.rls.target(self.database, role=self.role, reads=reads)
 
 
-def _override(text: str) -> tuple[str, str]:
+def override(text: str) -> tuple[str, str]:
+    """What is said of a table: "public.countries=reference". Raises ConfigError."""
     table, found, column = text.partition("=")
     if not found or "." not in table or not column:
         raise ConfigError(f"{text!r} is not SCHEMA.TABLE=COLUMN, =reference, =once or =ignore", key="--table")
