@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tenantry.config import Config
+    from tenantry.directory.tokens import IssuedToken, SyncToken
     from tenantry.errors import (
         CommitUnknown,
         ConfigError,
@@ -32,15 +33,18 @@ if TYPE_CHECKING:
         TenantRemoved,
         TenantryError,
         TenantSuspended,
+        TooManyFailures,
         Unauthenticated,
         UnknownDatabase,
         UnknownTenant,
+        UnknownToken,
         UnsafeRole,
         WrongContext,
     )
     from tenantry.ids import Kind, Placement, TenantId
     from tenantry.operations import Operations
     from tenantry.router.connection import ScopedConnection
+    from tenantry.router.tokens import VerifiedToken
     from tenantry.wiring import Router
 
 #: The one place of the version: pyproject.toml reads it from here.
@@ -56,6 +60,7 @@ __all__ = [
     "Forbidden",
     "InvalidClaims",
     "InvalidTenantId",
+    "IssuedToken",
     "Kind",
     "NestedScope",
     "OperationRefused",
@@ -67,16 +72,20 @@ __all__ = [
     "RouterPinned",
     "ScopeLost",
     "ScopedConnection",
+    "SyncToken",
     "TenantBusy",
     "TenantId",
     "TenantMoving",
     "TenantRemoved",
     "TenantSuspended",
     "TenantryError",
+    "TooManyFailures",
     "Unauthenticated",
     "UnknownDatabase",
     "UnknownTenant",
+    "UnknownToken",
     "UnsafeRole",
+    "VerifiedToken",
     "WrongContext",
     "__version__",
 ]
@@ -84,12 +93,15 @@ __all__ = [
 #: Public name -> its module; every other public name is an error class.
 _MODULES = {
     "Config": "tenantry.config",
+    "IssuedToken": "tenantry.directory.tokens",
     "Kind": "tenantry.ids",
     "Operations": "tenantry.operations",
     "Placement": "tenantry.ids",
     "Router": "tenantry.wiring",
     "ScopedConnection": "tenantry.router.connection",
+    "SyncToken": "tenantry.directory.tokens",
     "TenantId": "tenantry.ids",
+    "VerifiedToken": "tenantry.router.tokens",
 }
 
 if not TYPE_CHECKING:  # else every name would do for a type checker

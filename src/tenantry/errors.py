@@ -118,6 +118,18 @@ class TenantRemoved(UnknownTenant):
         )
 
 
+class UnknownToken(TenantryError, LookupError):
+    """There is no sync token of that id.
+
+    Attributes:
+        token: the id.
+    """
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        super().__init__(f"there is no sync token {token}; `tenantry tokens list --past` has those of 90 days")
+
+
 class TenantSuspended(TenantryError):
     """The tenant is suspended: nothing is served for it.
 
@@ -390,6 +402,25 @@ class Unauthenticated(TenantryError):
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(f"request refused ({reason}): {message}")
+
+
+class TooManyFailures(TenantryError):
+    """Too many requests of one source carried tokens that are none: it has to wait.
+
+    Attributes:
+        retry_after: seconds until its next one is looked at.
+    """
+
+    retry_after: float
+    status = 429
+    public = "Too many failed attempts. Try again later."
+    code = "too_many_failures"
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            f"too many tokens from one source were none; the next one is looked at in {retry_after:.1f} s"
+        )
 
 
 class Forbidden(TenantryError):

@@ -76,6 +76,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "tenants": ("tenants", "The tenants of the directory."),
     "databases": ("databases", "The databases of the directory."),
+    "tokens": ("tokens", "Sync tokens of devices."),
     "rls": ("rls", "Row-level security: generated, audited and attacked."),
     "usage": ("usage", "Who uses how much: `usage`, or `usage TENANT`."),
     "moves": ("moves", "The journal of moves."),

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry.directory import placements
+from tenantry.directory.tokens import TokenRows
 from tenantry.errors import DatabaseUnavailable, TenantRemoved
 from tenantry.ids import Kind
 from tenantry.runtime.connection_errors import UNREACHABLE, unavailable
@@ -77,6 +78,8 @@ class Store:
         self._size = size
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
+        self.tokens = TokenRows(self._fetch)
+        """The table of sync tokens."""
 
     async def pool(self) -> asyncpg.Pool[asyncpg.Record]:
         """The pool of connections to the control database, for the ledger and the journal too."""

@@ -21,7 +21,7 @@ from starlette.requests import HTTPConnection
 
 from tenantry import ScopedConnection
 from tenantry.integrations import starlette
-from tenantry.integrations.resolvers import TenantId
+from tenantry.integrations.request_state import TenantId
 from tenantry.integrations.starlette import (
     TenantMiddleware,
     error_handlers,
@@ -31,6 +31,7 @@ from tenantry.integrations.starlette import (
     lifespan,
     stream,
     subdomain_tenant,
+    sync_token,
     tenant_connection,
 )
 
@@ -46,14 +47,28 @@ __all__ = [
     "health",
     "jwt_tenant",
     "lifespan",
+    "scope",
     "stream",
     "subdomain_tenant",
+    "sync_token",
     "tenant_connection",
 ]
 
 
 def _current_tenant(request: HTTPConnection) -> TenantId:
     return starlette.current_tenant(request)
+
+
+def scope(name: str) -> Any:
+    """A dependency that refuses devices whose sync token does not have this scope, with 403.
+
+    `@app.post("/orders", dependencies=[scope("orders:write")])`
+    """
+
+    def check(request: HTTPConnection) -> None:
+        starlette.require_scope(request, name)
+
+    return Depends(check)
 
 
 def connection(**options: Any) -> Any:

@@ -10,24 +10,20 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from starlette.requests import HTTPConnection
 
 from tenantry.errors import ConfigError, DatabaseUnavailable, Forbidden, Unauthenticated, UnknownTenant
+from tenantry.integrations.request_state import TenantId, give_claims
 
 if TYPE_CHECKING:
     import jwt
 
-TenantId = UUID | int | str
 Resolver = Callable[[HTTPConnection], Awaitable[TenantId]]
 Lookup = Callable[[str], Awaitable[TenantId | None]]
-
-#: Where a request's state has the claims that its scopes get.
-CLAIMS: Final = "tenantry_claims"
 
 #: Seconds between two readings of a JWKS: a token with a made-up key id must not become a request to the issuer.
 JWKS_PAUSE: Final = 10.0
@@ -107,11 +103,6 @@ def jwt_tenant(
         return tenant
 
     return resolve
-
-
-def give_claims(request: HTTPConnection, claims: Mapping[str, Any]) -> None:
-    """For resolvers: the scopes of this request get these claims, as by `Router.tenant(claims=…)`."""
-    request.scope.setdefault("state", {})[CLAIMS] = claims
 
 
 def _issuer(url: str) -> jwt.PyJWKClient:

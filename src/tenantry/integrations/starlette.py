@@ -29,16 +29,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tenantry import Config, Router
 from tenantry.errors import ConfigError, RouterClosed, TenantryError, Unauthenticated
-from tenantry.integrations.resolvers import (
-    CLAIMS,
-    Resolver,
+from tenantry.integrations.request_state import (
+    ROUTER,
+    TENANT,
     TenantId,
-    bearer,
+    current_claims,
+    current_router,
     give_claims,
+)
+from tenantry.integrations.resolvers import (
+    Resolver,
+    bearer,
     header_tenant,
     jwt_tenant,
     subdomain_tenant,
 )
+from tenantry.integrations.sync_tokens import current_token, require_scope, sync_token
 from tenantry.kits import QuotaExceeded
 from tenantry.log_context import logged_as
 
@@ -49,20 +55,19 @@ __all__ = [
     "current_claims",
     "current_router",
     "current_tenant",
+    "current_token",
     "error_handlers",
     "give_claims",
     "header_tenant",
     "health",
     "jwt_tenant",
     "lifespan",
+    "require_scope",
     "stream",
     "subdomain_tenant",
+    "sync_token",
     "tenant_connection",
 ]
-
-#: Where the lifespan leaves the router, and the middleware the tenant, in a request's state.
-ROUTER: Final = "tenantry_router"
-TENANT: Final = "tenantry_tenant"
 
 #: A websocket that is refused before it is accepted: "policy violation".
 _REFUSED: Final = 1008
@@ -204,20 +209,6 @@ async def _while_client_waits(app: ASGIApp, scope: Scope, receive: Receive, send
                 await watch
 
 
-def current_router(request: HTTPConnection) -> Router:
-    """The router of the app that serves this request.
-
-    Raises:
-        ConfigError: the app was started without `lifespan`, and the middleware was given no router.
-    """
-    router = request.scope.get("state", {}).get(ROUTER)
-    if router is None:
-        raise ConfigError("no router: pass lifespan=lifespan(config) to the app, or router= to TenantMiddleware")
-    if not isinstance(router, Router):
-        raise ConfigError(f"the request's state has a {type(router).__name__} where the router belongs")
-    return router
-
-
 def current_tenant(request: HTTPConnection) -> TenantId:
     """The tenant that the middleware resolved.
 
@@ -230,12 +221,6 @@ def current_tenant(request: HTTPConnection) -> TenantId:
             "missing", "no tenant was resolved: is TenantMiddleware added, and is the path public?"
         )
     return tenant
-
-
-def current_claims(request: HTTPConnection) -> Mapping[str, Any] | None:
-    """The claims that the resolver gave the request's scopes, as by `jwt_tenant(pass_claims=…)`; None: none."""
-    claims: Mapping[str, Any] | None = request.scope.get("state", {}).get(CLAIMS)
-    return claims
 
 
 def tenant_connection(request: HTTPConnection, **options: Any) -> AbstractAsyncContextManager[Any]:

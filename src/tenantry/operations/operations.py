@@ -18,6 +18,7 @@ from tenantry.operations.install import Installed
 from tenantry.operations.moves import Moves
 from tenantry.operations.rls import Rls
 from tenantry.operations.tenants import Tenants
+from tenantry.operations.tokens import Tokens
 from tenantry.operations.usage import Usage
 from tenantry.promotion import Verdict
 
@@ -38,6 +39,7 @@ class Operations:
         self.context = Context(config, actor)
         self.tenants = Tenants(self.context)
         self.databases = Databases(self.context)
+        self.tokens = Tokens(self.context)
         self.moves = Moves(self.context)
         self.rls = Rls(self.context)
         self.usage = Usage(self.context)

@@ -33,6 +33,7 @@ from tenantry.router.operator import Operators, transaction
 from tenantry.router.parts import RouterParts
 from tenantry.router.pinned import pinned_to
 from tenantry.router.pools import DatabaseSpec, Pools, ProcessLimits
+from tenantry.router.tokens import RouterTokens
 from tenantry.runtime.durations import seconds
 
 logger = logging.getLogger("tenantry")
@@ -91,6 +92,7 @@ class TenantRouter:
             directory, pools, self.fence_wait, self._enrollment, events, pools.origin, self.loop
         )
         directory.watch(self.fence_wait.wake)
+        self._tokens = RouterTokens(directory.store, ids, self._served, self._check_usable, self.loop)
 
     # -- for services ------------------------------------------------------------------------------
 
@@ -304,6 +306,11 @@ class TenantRouter:
         entry = await self._enrollment.add(tenant, plan=plan, database=database, weight=weight, limits=limits)
         return entry.profile.placement
 
+    @property
+    def tokens(self) -> RouterTokens:
+        """Sync tokens, which devices show instead of a user's sign-in."""
+        return self._tokens
+
     # -- operators ---------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -421,6 +428,7 @@ class TenantRouter:
             await self._close_callbacks.pop(0)()
         if self._feed is not None:
             await self._feed.close()
+        await self._tokens.close()
         await self.directory.close()
         await self.directory.store.close()
         self._state = "closed"
