@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -85,9 +85,9 @@ class StoredToken(NamedTuple):
         return compare_digest(sha256(secret.encode()).digest(), self.hash)
 
 
-def split(text: str) -> tuple[str, str] | None:
+def split(text: object) -> tuple[str, str] | None:
     """A token's id and secret; None: it is no token."""
-    found = _TOKEN.fullmatch(text)
+    found = _TOKEN.fullmatch(text) if isinstance(text, str) else None
     return None if found is None else (found[1], found[2])
 
 
@@ -100,7 +100,7 @@ def id_of(text: str) -> str:
     found = split(text)
     if found is not None:
         return found[0]
-    if not _ID.fullmatch(text):
+    if not isinstance(text, str) or not _ID.fullmatch(text):
         raise ConfigError(
             "neither a token's id (20 hexadecimal digits) nor a token; `tenantry tokens list` has the ids"
         )
@@ -201,12 +201,14 @@ class TokenRows:
         await self._fetch(query("tokens/touch"), list(ids))
 
 
-def checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+def checked_scopes(scopes: object) -> tuple[str, ...]:
     """Scopes in order, each once; a single text is one scope.
 
     Raises:
         ConfigError: one of them can't be a scope, or there are too many.
     """
+    if not isinstance(scopes, Iterable):
+        raise ConfigError(f"a text or a list of texts, not a {type(scopes).__name__}", key="scope")
     given = [scopes] if isinstance(scopes, str) else list(scopes)
     for one in given:
         if not isinstance(one, str) or not _SCOPE.fullmatch(one):

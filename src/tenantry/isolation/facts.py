@@ -15,7 +15,7 @@ from tenantry.isolation.policy import POLICY, derived_name
 from tenantry.isolation.policy_semantics import USER
 from tenantry.isolation.policy_set import ACTIONS, Action, PolicySet
 from tenantry.isolation.policy_verdict import ExpressionVerdict
-from tenantry.isolation.unbound import Unbound, together, unbound
+from tenantry.isolation.unbound import Unbound, fails_on_empty, together, unbound
 
 #: Name of the policy of observe mode.
 OBSERVE = "tenantry_observe"
@@ -265,6 +265,13 @@ class Facts:
     def reads_claims(self, policy: Policy) -> bool:
         """True when a policy reads what a request's token says, however it gets there."""
         return any(source.lower().startswith(CLAIMS) for source in self._sources(policy))
+
+    def fails_without_claims(self, policy: Policy) -> bool:
+        """True when a policy raises an error where a request has no claims and the connection has had some."""
+        semantics = self.policy_set.semantics
+        return any(
+            fails_on_empty(text, semantics, policy.relation, CLAIMS) for text in (policy.using, policy.check)
+        )
 
     def _sources(self, policy: Policy) -> frozenset[str]:
         texts = (text for text in (policy.using, policy.check) if text is not None)

@@ -70,11 +70,25 @@ def together(
     return found
 
 
+def fails_on_empty(text: str | None, semantics: Semantics, relation: int, prefix: str) -> bool:
+    """True when the expression raises an error where a tenant is bound, and settings whose names begin so read as
+    an empty text: they were once set on the connection, and are not now.
+    """
+    if text is None:
+        return False
+    return _Evaluator(semantics, relation, None, prefix).run(parse(text), 0) is Unbound.ERROR
+
+
 class _Evaluator:
-    def __init__(self, semantics: Semantics, relation: int, setting: str | None) -> None:
+    def __init__(self, semantics: Semantics, relation: int, setting: str | None, empty: str | None = None) -> None:
+        """Args:
+        setting: what the tenant setting reads as; None: never set.
+        empty: how the names of settings begin that read as an empty text; a tenant is bound then.
+        """
         self.semantics = semantics
         self.relation = relation
         self.setting = setting
+        self.empty = empty
 
     def run(self, node: Node, depth: int) -> _Result:
         match node:
@@ -109,6 +123,8 @@ class _Evaluator:
         args = [self.run(arg, depth) for arg in call.args]
         name = call.name[-1].lower()
         if call.name in _OURS:
+            if self.empty is not None:
+                return Unbound.DEPENDS
             return _OURS[call.name]
         if name == "current_setting":
             return self._setting(args)
@@ -126,6 +142,10 @@ class _Evaluator:
         return Unbound.DEPENDS
 
     def _setting(self, args: list[_Result]) -> _Result:
+        if self.empty is not None:
+            name = args[0].value if args and isinstance(args[0], _Value) else None
+            emptied = isinstance(name, str) and name.lower().startswith(self.empty)
+            return _Value("") if emptied else Unbound.DEPENDS
         if not args or args[0] != _Value(self.semantics.tenancy.setting):
             # Another setting: taken as never set, which may raise but proves nothing else.
             forgiving = len(args) > 1 and args[1] == _Value(True)

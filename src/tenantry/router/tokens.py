@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from tenantry.directory import Store
@@ -30,9 +30,10 @@ from tenantry.runtime.periodic import Periodic
 
 #: Seconds for which a token that was read counts as it was.
 FRESH: Final = 0.5
-#: Seconds that a caller waits for the control database; for which tokens stay as they were while it is away; and
-#: for which it is left alone then.
+#: Seconds that a caller waits for the control database: with a token that was good a while ago, and with one of
+#: which nothing is known; for which tokens stay as they were while it is away; for which it is left alone then.
 PATIENCE: Final = 1.0
+LONGEST: Final = 5.0
 GRACE: Final = 60.0
 AWAY: Final = 1.0
 #: Tokens asked for in one query, and remembered.
@@ -40,6 +41,9 @@ BATCH: Final = 500
 KEPT: Final = 20_000
 #: Seconds between two records of which tokens are in use.
 USES: Final = 5.0
+
+#: Characters of a source that count: it may be a text of the client's.
+_SOURCE: Final = 100
 
 #: Who an application's own calls are, for the record.
 _SERVICE: Final = "service"
@@ -120,7 +124,7 @@ class RouterTokens:
         tenant: TenantId,
         *,
         scope: str | Sequence[str] = (),
-        expires: Any = timedelta(days=USUAL_DAYS),
+        expires: timedelta | datetime | None = timedelta(days=USUAL_DAYS),
         label: str | None = None,
         actor: str = _SERVICE,
     ) -> IssuedToken:
@@ -218,13 +222,13 @@ class RouterTokens:
     # -- failures ----------------------------------------------------------------------------------
 
     def _check_limit(self, source: str | None) -> None:
-        if source is not None and (seconds := self._limit.wait(source, self._loop.time())) > 0:
+        if source is not None and (seconds := self._limit.wait(source[:_SOURCE], self._loop.time())) > 0:
             raise TooManyFailures(seconds)
 
     def _failed(self, source: str | None, reason: str, why: str) -> Exception:
         self._check_limit(source)
         if source is not None:
-            self._limit.failed(source, self._loop.time())
+            self._limit.failed(source[:_SOURCE], self._loop.time())
         return Unauthenticated(reason, why)
 
     # -- reading -----------------------------------------------------------------------------------
@@ -236,10 +240,12 @@ class RouterTokens:
         if stale is not None and now < self._away_until:
             return stale
         try:
-            async with asyncio.timeout(PATIENCE if stale is not None else None):
+            async with asyncio.timeout(LONGEST if stale is None else PATIENCE):
                 return await asyncio.shield(self._read_soon(name))
-        except (TimeoutError, DatabaseUnavailable):
+        except (TimeoutError, DatabaseUnavailable) as error:
             if stale is None:
+                if isinstance(error, TimeoutError):
+                    raise DatabaseUnavailable("control", "no answer in time") from error
                 raise
             self._away_until = self._loop.time() + AWAY
             return stale

@@ -146,6 +146,14 @@ BREAKS = [
         "ALTER POLICY mine ON notes USING (tenant_id = app.tenant()"
         " OR current_setting('request.jwt.claim.role', true) = 'staff')",
     ),
+    Break(
+        "TN118",
+        "public.notes.mine",
+        "ALTER POLICY mine ON notes USING (tenant_id = app.tenant()"
+        " AND current_setting('request.jwt.claims', true)::jsonb ->> 'sub' IS NOT NULL)"
+        " WITH CHECK (tenant_id = app.tenant()"
+        " AND (SELECT current_setting('Request.JWT.claims', true))::json IS NOT NULL)",
+    ),
     Break("TN201", "public.log", "DROP INDEX log_tenantry_idx"),
     Break(
         "TN202",

@@ -55,7 +55,9 @@ FAULTS = {
     "TN115": "ALTER POLICY tenantry_tenant ON {orders} USING ({T}::text = current_user)",
     "TN116": "DROP POLICY tenantry_guard ON {orders}; ALTER POLICY tenantry_guard ON {days} USING (true)",
     "TN117": """CREATE POLICY "It's staff" ON {lines}
-        USING (current_setting('request.jwt.claims', true)::jsonb ->> 'role' = 'staff')""",
+        USING (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role' = 'staff')""",
+    "TN118": """CREATE POLICY "It's theirs" ON {lines} USING ({T} = {S}
+        AND current_setting('request.jwt.claims', true)::jsonb ->> 'sub' = 'It''s')""",
     "TN201": """DROP INDEX "My App"."Log's_tenantry_idx" """,
     "TN203": """CREATE TABLE "it's"."Free's" ({T} uuid, "Id" int)""",
     "TN204": """CREATE TABLE "it's"."No Tenant's" ("Id" int PRIMARY KEY,

@@ -28,9 +28,10 @@ from tenantry import (
     UnknownToken,
 )
 from tenantry.directory import tokens as stored
+from tenantry.embedded import EmbeddedServer
 from tenantry.ids import TenantId
 from tenantry.router import failure_limit, tokens
-from tests.support.product import APP, Product
+from tests.support.product import APP, Product, product_on
 from tests.support.proxy import Proxy
 from tests.support.until import until
 
@@ -119,6 +120,9 @@ async def test_a_token_that_is_none_is_refused(world: World) -> None:
     for name, forge in FORGERIES.items():
         reason = await refused(world.router.tokens.verify(forge(mine, other)))
         assert reason in {"malformed", "invalid"}, name
+    for nothing in (None, 7, mine.encode(), [mine]):
+        wrong: Any = nothing
+        assert await refused(world.router.tokens.verify(wrong)) == "malformed"
     assert (await world.router.tokens.verify(mine)).tenant == world.mine
 
 
@@ -168,6 +172,29 @@ async def test_a_revoked_token_is_refused_here_at_once_and_by_every_other_router
             str(world.mine),
         )
     assert [tuple(row) for row in events] == [("token.issued", None), ("token.revoked", "lost")]
+
+
+async def test_of_two_who_revoke_a_token_at_once_one_is_told_that_it_did(world: World) -> None:
+    async with world.product.open() as elsewhere:
+        text = (await world.router.tokens.issue(world.mine)).text
+        done = await asyncio.gather(
+            *(router.tokens.revoke(world.mine, text) for router in (world.router, elsewhere) * 4)
+        )
+        assert sorted(done) == [False] * 7 + [True]
+
+
+async def test_where_the_control_database_was_not_upgraded_only_tokens_fail_and_say_what_to_do(
+    pg18: EmbeddedServer,
+) -> None:
+    with product_on(pg18) as product:
+        async with product.admin() as admin:
+            await admin.execute("DROP TABLE tenantry.sync_token")
+        async with product.open() as router:
+            [tenant] = await product.signed_up(router)
+            for call in (router.tokens.verify(WRONG), router.tokens.issue(tenant), router.tokens.list(tenant)):
+                with pytest.raises(DatabaseUnavailable, match="tenantry init"):
+                    await call
+            assert await router.fetchval(tenant, "SELECT 1") == 1
 
 
 def test_a_verdict_is_never_older_than_a_second() -> None:
@@ -223,6 +250,8 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
     ({"scope": ["ok", ""]}, "scope"),
     ({"scope": [f"s{n}" for n in range(33)]}, "scope"),
     ({"scope": [None]}, "scope"),
+    ({"scope": None}, "scope"),
+    ({"scope": 7}, "scope"),
     ({"expires": timedelta(0)}, "expires"),
     ({"expires": timedelta(seconds=-1)}, "expires"),
     ({"expires": timedelta.max}, "expires"),
