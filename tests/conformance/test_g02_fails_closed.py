@@ -105,7 +105,7 @@ async def test_a_connection_between_two_scopes_is_unbound(direct: Product) -> No
         [tenant] = await direct.signed_up(router)
         await router.execute(tenant, "INSERT INTO students (name) VALUES ('there')")
         pool = router.pools.open_pools()["shared"]
-        idle = pool._idle[0].connection
+        idle = pool.connections.idle[0].connection
         assert await idle.fetch("SELECT * FROM students") == []
         assert await idle.fetchval("SELECT current_setting('app.current_tenant', true)") in (None, "")
         assert await idle.fetchval("SHOW application_name") == "tenantry"

@@ -223,7 +223,7 @@ async def test_the_server_process_killed_in_the_scope_is_told(direct: Product) -
 def has_heard(router: Router) -> bool:
     """Whether the last words of the only connection's server have been read."""
     pool = router.pools.open_pools()["shared"]
-    [pooled] = {*pool._idle, *pool._busy}
+    [pooled] = {*pool.connections.idle, *pool.connections.busy}
     return bool(pooled.connection._protocol.said_goodbye)  # type: ignore[attr-defined]
 
 

@@ -165,8 +165,8 @@ async def test_a_forked_child_that_ends_closes_nothing_of_its_parents(direct: Pr
             def end() -> str:
                 if ending == "collected":
                     for pool in router.pools.open_pools().values():
-                        pool._idle.clear()
-                        pool._busy.clear()
+                        pool.connections.idle.clear()
+                        pool.connections.busy.clear()
                     object.__setattr__(conn, "_con", None)
                     gc.collect()
                     return "collected"

@@ -33,7 +33,7 @@ from tenantry.move.pg_dump import find_pg_dump
 from tenantry.move.plan import Mechanism, MovePlan, SequenceRule, in_block
 from tenantry.move.preflight.readiness import readiness
 from tenantry.move.preflight.rules_source import no_ids
-from tenantry.move.preflight.survey import survey
+from tenantry.move.preflight.survey import MoveRequest, survey
 from tenantry.move.progress import Tell, silence
 from tenantry.move.results import MoveResult
 from tenantry.move.session import Endpoint, session
@@ -96,16 +96,10 @@ class Mover:
             source, target = self._endpoint(placed[0]), self._endpoint(to)
             if source.name == target.name:
                 raise AlreadyThere(text, to)
-            plan = await survey(
-                text,
-                source,
-                target,
-                self._journal,
-                tenancy=self._tenancy,
-                consent=consent,
-                pg_dump=self._pg_dump,
-                pause=self._limits.pause,
+            request = MoveRequest(
+                text, source, target, self._tenancy, consent, self._pg_dump, pause=self._limits.pause
             )
+            plan = await survey(request, self._journal)
             other = await self._journal.unfinished(text)
             return plan if other is None else replace(plan, findings=(_busy(text, other), *plan.findings))
 

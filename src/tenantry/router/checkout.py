@@ -22,13 +22,14 @@ from tenantry.errors import (
 )
 from tenantry.events import CheckoutFailed, ScopeEnded
 from tenantry.ids import Placement, TenantId
-from tenantry.router import disconnect, driver, scope
+from tenantry.router import binding, disconnect, driver, scope
 from tenantry.router.answers import Answer
 from tenantry.router.connection import ScopedConnection
+from tenantry.router.connections import CLEANUP
 from tenantry.router.driver import Connection
 from tenantry.router.fence_wait import LEADER
 from tenantry.router.parts import RouterParts
-from tenantry.router.pool import CLEANUP, Pool
+from tenantry.router.pool import Pool
 from tenantry.router.waiter import PooledConnection, Waiter
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.runtime.shielded import run_shielded
@@ -238,15 +239,15 @@ class Checkout:
             return False
         first = first and driver.ended(pooled.connection) is None
         if driver.is_outdated(error, cached=cached):
-            pool.learned(pooled)
+            pool.connections.learned(pooled)
             self.worth_repeating = True
-            return first and await pool.reopen(pooled, self._waiter)
+            return first and await binding.bind_again(pooled, self._waiter)
         if first and cached and driver.is_unsuitable(error):
             pooled.outdated()  # it may have been prepared where the names meant other tables: by this session only
-            return await pool.reopen(pooled, self._waiter)
+            return await binding.bind_again(pooled, self._waiter)
         refused = isinstance(error, asyncpg.ReadOnlySQLTransactionError) and not self._mode.readonly
         if refused and (driver.is_standby(pooled.connection) or pooled.proof_context.pooled):
-            pool.lost_writability()
+            pool.connections.lost_writability()
             self.worth_repeating = True
         return False
 

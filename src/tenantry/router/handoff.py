@@ -16,6 +16,7 @@ import asyncpg
 from tenantry.errors import CommitUnknown
 from tenantry.router import disconnect, driver, scope
 from tenantry.router.answers import IDLE, Answer, Unit
+from tenantry.router.connections import Connections
 from tenantry.router.messages import SYNC
 from tenantry.router.scope import ScopeOutcome
 from tenantry.router.waiter import PooledConnection, Waiter
@@ -28,6 +29,8 @@ PATIENCE = 1.0
 
 class HandoffPool(Protocol):
     """The pool, as the hand-off sees it. None of these awaits."""
+
+    connections: Connections
 
     def next_waiter(self, pooled: PooledConnection, waiter: Waiter) -> Waiter | None:
         """Give the waiter's place up, and choose who gets its connection; None: nobody, or not at once."""
@@ -49,15 +52,6 @@ class HandoffPool(Protocol):
 
     def abandon(self, pooled: PooledConnection, waiter: Waiter) -> None:
         """The waiter leaves, while the scope before has not ended: clean the connection when it has."""
-
-    def tidy(self, pooled: PooledConnection) -> None:
-        """A cancel request is on its way to the connection: clean it when that has arrived."""
-
-    def drop(self, pooled: PooledConnection, reason: str) -> None:
-        """Part with the connection."""
-
-    def watch(self, pooled: PooledConnection, end: Unit, seconds: float) -> None:
-        """Part with the connection unless the answer comes in time."""
 
 
 async def finish(owner: HandoffPool, pooled: PooledConnection, waiter: Waiter, command: str) -> ScopeOutcome:
@@ -92,7 +86,7 @@ async def finish(owner: HandoffPool, pooled: PooledConnection, waiter: Waiter, c
         driver.ensure_quiet(connection)
     except BaseException:
         owner.withdraw(pooled, waiter)
-        owner.drop(pooled, "broken")
+        owner.connections.drop(pooled, "broken")
         raise
     following = owner.next_waiter(pooled, waiter)
     pooled.dirty = True
@@ -145,7 +139,7 @@ async def _told(
     try:
         answer = await ended.answered()
     except asyncio.CancelledError:
-        owner.watch(pooled, ended, PATIENCE)
+        owner.connections.drop_unless(pooled, ended, PATIENCE)
         raise
     outcome = scope.outcome(answer)
     if outcome is ScopeOutcome.REFUSED and command == "COMMIT":
@@ -161,11 +155,11 @@ def _reset(owner: HandoffPool, pooled: PooledConnection, answer: Answer) -> None
     if pooled.dropped:
         return
     if answer.lost or (answer.error is not None and answer.completed):  # the reset has failed
-        owner.drop(pooled, "broken")
+        owner.connections.drop(pooled, "broken")
         return
     pooled.dirty = answer.in_transaction or answer.error is not None  # where COMMIT fails, the reset is not run
     if driver.is_cancelling(pooled.connection):
-        owner.tidy(pooled)
+        owner.connections.clean_later(pooled)
     else:
         owner.take_back(pooled)
 
@@ -183,7 +177,7 @@ def _opened(owner: HandoffPool, pooled: PooledConnection, following: Waiter, ans
             owner.take_back(pooled)
     elif answer.lost or error.sqlstate == LEFTOVERS:
         owner.put_back(following)
-        owner.drop(pooled, "broken" if answer.lost else "leftovers")
+        owner.connections.drop(pooled, "broken" if answer.lost else "leftovers")
     elif error.sqlstate in REFUSALS:
         owner.withdraw(pooled, following)
         if following.waits():

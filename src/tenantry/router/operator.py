@@ -16,8 +16,8 @@ from tenantry.directory import Store
 from tenantry.errors import ConfigError, TenantryError
 from tenantry.events import Events, OperatorScopeEnded
 from tenantry.router import disconnect, driver
+from tenantry.router.connections import CLEANUP
 from tenantry.router.driver import Connection
-from tenantry.router.pool import CLEANUP
 from tenantry.router.pools import DatabaseSpec, Pools
 from tenantry.runtime.connection_errors import NOT_CONNECTED, unavailable
 from tenantry.runtime.shielded import run_shielded

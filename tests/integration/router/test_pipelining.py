@@ -496,7 +496,7 @@ async def test_the_self_test_leaves_a_connection_as_it_was(direct: Product) -> N
         [a] = await direct.signed_up(router)
         async with router.tenant(a) as conn:
             await conn.fetch("SELECT 1")
-        pooled = router.pools.open_pools()["shared"]._idle[0]
+        pooled = router.pools.open_pools()["shared"].connections.idle[0]
         assert pooled.proof_context.pipelined
         assert await self_test.run(pooled.connection, 5.0) is None
         assert not pooled.connection.is_in_transaction()

@@ -57,7 +57,7 @@ async def scopes(product: Product) -> None:
             )
 
         await asyncio.gather(*(work(number) for number in range(60)))
-        [idle] = {one.proof_context.pipelined for one in router.pools.open_pools()["shared"]._idle}
+        [idle] = {one.proof_context.pipelined for one in router.pools.open_pools()["shared"].connections.idle}
         assert idle, "openings travel with statements here, too"
         await nothing_leaked(router)
 

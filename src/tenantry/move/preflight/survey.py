@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tenantry import sql
 from tenantry.catalog.tables import tenant_tables
@@ -21,11 +20,7 @@ from tenantry.move.plan import (
     Mechanism,
     MovePlan,
     Selection,
-    SequencePlan,
-    SequenceRule,
-    TablePlan,
     select,
-    sequence_plan,
     table_plan,
 )
 from tenantry.move.preflight import estimate as estimating
@@ -39,6 +34,8 @@ from tenantry.move.preflight import (
     read_logins,
     read_privileges,
     read_publications,
+    read_rows,
+    read_sequences,
     read_spelling,
     read_surroundings,
 )
@@ -48,7 +45,6 @@ from tenantry.move.preflight.read_side import read_side
 from tenantry.move.preflight.readiness import read_stale
 from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.shape import check_unchanged, digest, read_definitions, read_kin, read_shape, read_storage
-from tenantry.runtime.sqltext import identifier, literal
 
 #: Bytes a second that a copy under the fence is taken to carry, indexes and comparison included, for the
 #: estimate of its pause.
@@ -56,33 +52,35 @@ _COPY_RATE = 20_000_000
 _SMALLEST_PAUSE = 0.5
 #: How often the catalogs are read while they change.
 _READINGS = 3
-_EXISTS = "SELECT to_regclass($1) IS NOT NULL"
 _FEEDS = "SELECT pubname::text AS name FROM pg_publication WHERE pubname ~ $1 ORDER BY 1"
 
 
-async def survey(
-    tenant: str,
-    source: Endpoint,
-    target: Endpoint,
-    journal: Journal,
-    *,
-    tenancy: Tenancy,
-    consent: float | None,
-    pg_dump: str | None,
-    pause: float,
-) -> MovePlan:
+class MoveRequest(NamedTuple):
+    """What an operator wants moved, and how."""
+
+    tenant: str
+    source: Endpoint
+    target: Endpoint
+    tenancy: Tenancy
+    consent: float | None
+    """Seconds of pause that the operator agrees to, for a copy under the fence; None: by replication."""
+    pg_dump: str | None
+    """The program; None: the one that fits is looked for."""
+    pause: float
+    """Seconds that a replicated move may make the tenant wait."""
+
+
+async def survey(request: MoveRequest, journal: Journal) -> MovePlan:
     """Read everything, judge it, and decide the plan. Touches nothing.
 
     The catalogs are read one by one. A migration that ends meanwhile (it is waited for where it has locked a
     table) would leave a plan of old columns for new tables: then all is read again.
     """
     for _ in range(_READINGS):
-        plan = await _survey(
-            tenant, source, target, journal, tenancy=tenancy, consent=consent, pg_dump=pg_dump, pause=pause
-        )
+        plan = await _survey(request, journal)
         if not (plan.shape and plan.storage):
             return plan
-        async with session(source, "preflight", row_security="on") as at_source:
+        async with session(request.source, "preflight", row_security="on") as at_source:
             try:
                 await check_unchanged(plan, at_source)
             except SchemaChanged as error:
@@ -95,18 +93,9 @@ async def survey(
     return replace(plan, findings=(finding, *plan.findings))
 
 
-async def _survey(
-    tenant: str,
-    source: Endpoint,
-    target: Endpoint,
-    journal: Journal,
-    *,
-    tenancy: Tenancy,
-    consent: float | None,
-    pg_dump: str | None,
-    pause: float,
-) -> MovePlan:
+async def _survey(request: MoveRequest, journal: Journal) -> MovePlan:
     """Read everything once."""
+    tenant, source, target, tenancy, consent, pg_dump, pause = request
     exists = await read_database.exists(target)
     far = target if exists else target.server
     # A role that does not bypass row-level security can't look at rows, and is refused for it by name.
@@ -136,7 +125,7 @@ async def _survey(
         assert ours.details is not None  # it was read
         selection = select(ours.tables, tenant_tables(ours.details, tenancy))
         mechanism = Mechanism.REPLICATION if consent is None else Mechanism.COPY
-        tables = await _table_plans(at_source, tenant, selection, looks=_sees_rows(ours))
+        tables = await read_rows.table_plans(at_source, tenant, selection, looks=_sees_rows(ours))
         if mechanism is Mechanism.COPY:
             tables = tuple(replace(table, identity=None) for table in tables)
         references = tuple(table_plan(t, "", int(t.rows)) for t in selection.reference)
@@ -144,9 +133,9 @@ async def _survey(
             references = ()  # the shared database has its own
         once = tuple(table_plan(t, "", int(t.rows)) for t in selection.once)
         block = await journal.peek_id_block()
-        sequences, colliding = _sequences(ours, selection, target.kind, block)
+        sequences, colliding = read_sequences.sequence_plans(ours, selection, target.kind, block)
         if target.kind is Kind.SHARED:
-            colliding = await _collisions(
+            colliding = await read_sequences.collisions(
                 journal, tenant, source, target, at_target if exists else None, selection, sequences
             )
         names = [t.quoted for t in (*tables, *references)]
@@ -177,11 +166,11 @@ async def _survey(
             source_home=await _home(at_source, tenant, ours),
             source_definitions=await read_definitions(at_source, names) if shaped else (),
             target_definitions=shaped,
-            occupied=await _occupied(at_target, tenant, target.kind, tables, theirs) if looks else (),
+            occupied=await read_rows.occupied(at_target, tenant, target.kind, tables, theirs) if looks else (),
             bypassing=await _bypassing(at_source, names),
             bypassing_open=tuple(row["who"] for row in await at_source.fetch(sql.query("move/bypassing_open"))),
             colliding=colliding,
-            null_tenants=await _null_tenants(at_source, tables) if reads else (),
+            null_tenants=await read_rows.null_tenants(at_source, tables) if reads else (),
             # A dedicated database has one tenant.
             cross_tenant_keys=await read_foreign_keys.read(at_source, tenant, selection)
             if reads and source.kind is Kind.SHARED
@@ -291,63 +280,6 @@ async def _failed_logins(
     return failed
 
 
-async def _table_plans(
-    at_source: Connection, tenant: str, selection: Selection, *, looks: bool
-) -> tuple[TablePlan, ...]:
-    plans = []
-    for table, column in selection.tenant:
-        if table.foreign or not looks or not table.ours:
-            plans.append(table_plan(table, column, int(table.rows)))
-            continue
-        where = f"{identifier(column)} = {literal(tenant)}"
-        explained = await at_source.fetchval(
-            f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table.quoted} WHERE {where}"  # noqa: S608  quoted
-        )
-        plans.append(table_plan(table, column, json.loads(explained)[0]["Plan"]["Plan Rows"]))
-    return tuple(plans)
-
-
-def _sequences(
-    ours: Side, selection: Selection, target_kind: Kind, block: int
-) -> tuple[tuple[SequencePlan, ...], tuple[str, ...]]:
-    tables = {table.oid: (table, column) for table, column in selection.tenant}
-    plans, colliding = [], []
-    for sequence in ours.sequences:
-        if sequence.feeds and not any(oid in tables for oid, _ in sequence.feeds):
-            continue
-        planned = sequence_plan(sequence, tables, target_kind, block)
-        if planned is None:
-            colliding.append(sequence.quoted)
-        else:
-            plans.append(planned)
-    return tuple(plans), tuple(colliding)
-
-
-async def _collisions(
-    journal: Journal,
-    tenant: str,
-    source: Endpoint,
-    target: Endpoint,
-    at_target: Connection | None,
-    selection: Selection,
-    sequences: tuple[SequencePlan, ...],
-) -> tuple[str, ...]:
-    """Sequences whose ids may meet others' in a shared target: unless the tenant came from there, where its low
-    ids were given out, and got ids from blocks of its own since; or the target's table is empty. `there` is None
-    if the target is to be made."""
-    if at_target is None or await journal.only_dedicated_since_leaving(tenant, target.name, source.name):
-        return ()
-    kept = {s.quoted for s in sequences if s.rule is SequenceRule.KEEP}
-    busy = []
-    for table, column in selection.tenant:
-        exposed = any(column not in key.columns for key in (*table.keys, *table.uniques))
-        if not (exposed and kept and await at_target.fetchval(_EXISTS, table.quoted)):
-            continue
-        if await at_target.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted})"):  # noqa: S608  quoted
-            busy.append(table.quoted)
-    return tuple(busy)
-
-
 def _sees_rows(side: Side) -> bool:
     return bool(side.server["superuser"] or side.server["bypasses"])
 
@@ -373,35 +305,6 @@ async def _home(at_source: Connection, tenant: str, ours: Side) -> tuple[str, in
     return None if row is None else (row["database"], row["epoch"], row["suspended"])
 
 
-async def _occupied(
-    at_target: Connection, tenant: str, kind: Kind, tables: tuple[TablePlan, ...], theirs: Side
-) -> tuple[str, ...]:
-    known = {table.quoted for table in theirs.tables}
-    found = []
-    for table in tables:
-        if table.quoted not in known:
-            continue
-        where = "true" if kind is Kind.DEDICATED else table.where(tenant)
-        if await at_target.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {where})"):  # noqa: S608  quoted
-            found.append(table.quoted)
-    return tuple(found)
-
-
 async def _bypassing(at_source: Connection, names: list[str]) -> tuple[str, ...]:
     rows = await at_source.fetch(sql.query("move/bypassing"), names)
     return tuple(row["who"] for row in rows)
-
-
-async def _null_tenants(at_source: Connection, tables: tuple[TablePlan, ...]) -> tuple[str, ...]:
-    found = []
-    for table in tables:
-        nullable = await at_source.fetchval(
-            "SELECT NOT attnotnull FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2",
-            table.quoted,
-            table.column,
-        )
-        if nullable and await at_source.fetchval(
-            f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {identifier(table.column)} IS NULL)"  # noqa: S608  quoted
-        ):
-            found.append(table.quoted)
-    return tuple(found)

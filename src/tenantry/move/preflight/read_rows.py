@@ -1,0 +1,59 @@
+"""What a preflight asks of the rows: how many are the tenant's, and where there are some that must not be."""
+
+from __future__ import annotations
+
+import json
+
+from tenantry.ids import Kind
+from tenantry.move.catalog import Side
+from tenantry.move.plan import Selection, TablePlan, table_plan
+from tenantry.move.session import Connection
+from tenantry.runtime.sqltext import identifier, literal
+
+
+async def table_plans(
+    at_source: Connection, tenant: str, selection: Selection, *, looks: bool
+) -> tuple[TablePlan, ...]:
+    """The plans of the tenant's tables, their rows as PostgreSQL estimates them; `looks`: it lets us ask."""
+    plans = []
+    for table, column in selection.tenant:
+        if table.foreign or not looks or not table.ours:
+            plans.append(table_plan(table, column, int(table.rows)))
+            continue
+        where = f"{identifier(column)} = {literal(tenant)}"
+        explained = await at_source.fetchval(
+            f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table.quoted} WHERE {where}"  # noqa: S608  quoted
+        )
+        plans.append(table_plan(table, column, json.loads(explained)[0]["Plan"]["Plan Rows"]))
+    return tuple(plans)
+
+
+async def occupied(
+    at_target: Connection, tenant: str, kind: Kind, tables: tuple[TablePlan, ...], theirs: Side
+) -> tuple[str, ...]:
+    """Tables of the target that hold rows of the tenant; in a dedicated one, of anybody."""
+    known = {table.quoted for table in theirs.tables}
+    found = []
+    for table in tables:
+        if table.quoted not in known:
+            continue
+        where = "true" if kind is Kind.DEDICATED else table.where(tenant)
+        if await at_target.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {where})"):  # noqa: S608  quoted
+            found.append(table.quoted)
+    return tuple(found)
+
+
+async def null_tenants(at_source: Connection, tables: tuple[TablePlan, ...]) -> tuple[str, ...]:
+    """Tables with rows that are nobody's."""
+    found = []
+    for table in tables:
+        nullable = await at_source.fetchval(
+            "SELECT NOT attnotnull FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2",
+            table.quoted,
+            table.column,
+        )
+        if nullable and await at_source.fetchval(
+            f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {identifier(table.column)} IS NULL)"  # noqa: S608  quoted
+        ):
+            found.append(table.quoted)
+    return tuple(found)
