@@ -97,7 +97,9 @@ class Lease:
 
     @contextlib.asynccontextmanager
     async def without_visitors(self) -> AsyncIterator[None]:
-        """For a flip: no operator's scope goes over all databases meanwhile, which would count the tenant twice.
+        """For a flip: no operator's scope writes or goes over all databases meanwhile.
+
+        It would count the tenant twice, or leave behind what it has not committed yet.
 
         Such a scope takes its lock first, and then waits until flips have gone; a flip takes its own first, and
         then looks for such scopes. So one of the two sees the other.
@@ -114,7 +116,9 @@ class Lease:
                 "SELECT pg_try_advisory_lock_shared($1)", FLIPPING, timeout=_ANSWER_SECONDS
             )
             if not taken or await connection.fetchval(_VISITED, VISITING, timeout=_ANSWER_SECONDS):
-                raise FenceMissed("an operator's scope over all databases is open (router.operators)")
+                raise FenceMissed(
+                    "an operator's scope is open (router.operators, or a router.operator that writes)"
+                )
             yield
         finally:
             if taken is not False and not connection.is_closed():  # None: it may have been taken

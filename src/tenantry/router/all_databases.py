@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 import asyncpg
 
@@ -22,17 +22,11 @@ from tenantry.config import role_of
 from tenantry.directory import Directory
 from tenantry.errors import DatabaseUnavailable, TenantSuspended, UnknownTenant
 from tenantry.ids import IdType, Placement, TenantId
-from tenantry.router import driver
 from tenantry.router.driver import Connection
 from tenantry.router.leftovers import hide, show
+from tenantry.router.no_flips import ask, no_flips, still_holds
 from tenantry.router.operator import Isolation, Operators, transaction
 from tenantry.router.pools import DatabaseSpec, Pools
-from tenantry.runtime.connection_errors import NOT_CONNECTED, UNREACHABLE, unavailable
-from tenantry.runtime.locks import FLIPPING, VISITING
-from tenantry.runtime.shielded import run_shielded
-
-#: Seconds for connecting to the control database, and for its answers; a flip keeps it waiting for less than one.
-CONTROL_SECONDS: Final = 10.0
 
 
 class Visited(Protocol):
@@ -51,40 +45,10 @@ async def visit_all(
     router: Visited, operators: Operators, *, reason: str, actor: str | None, readonly: bool
 ) -> AsyncIterator[AllDatabases]:
     """See `TenantRouter.operators`."""
-    async with _no_flips(router.directory.store.dsn) as control, AsyncExitStack() as stack:
+    async with no_flips(router.directory.store.dsn) as control, AsyncExitStack() as stack:
         visit = AllDatabases(router, operators, control, reason=reason, actor=actor, readonly=readonly)
         stack.push_async_exit(visit.end)
         yield visit
-
-
-@asynccontextmanager
-async def _no_flips(dsn: str) -> AsyncIterator[Connection]:
-    """A transaction in the control database that keeps every tenant where it is."""
-    try:
-        control = await driver.connect(
-            dsn,
-            timeout=CONTROL_SECONDS,
-            application_name="tenantry operators",
-            settings={},
-            cached_statements=False,
-        )
-    except NOT_CONNECTED as error:
-        raise unavailable("control", error) from error
-    try:
-        # It is idle as long as the caller works; without a snapshot, so it holds up nobody's vacuum.
-        await control.execute(
-            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; "
-            f"SET LOCAL lock_timeout = '{CONTROL_SECONDS:g}s'; SELECT pg_advisory_xact_lock_shared({VISITING}); "
-            f"SELECT pg_advisory_lock({FLIPPING}); SELECT pg_advisory_unlock({FLIPPING})",  # flips have gone
-            timeout=CONTROL_SECONDS + 1,
-        )
-        yield control
-    except asyncpg.LockNotAvailableError as error:
-        raise DatabaseUnavailable(
-            "control", "a flip has kept the directory for too long; see `moves list`"
-        ) from error
-    finally:
-        await run_shielded(driver.close(control), seconds=CONTROL_SECONDS, name="tenantry operators close")
 
 
 class AllDatabases:
@@ -172,7 +136,7 @@ class AllDatabases:
                         f"a move has begun to bring tenant {min(new)} here meanwhile, and its rows may have been "
                         "counted or changed; nothing was committed here, repeat the work",
                     )
-        await self._ask("SELECT 1")  # the lock was held until now
+        await still_holds(self._control)
 
     async def _guests(self, database: str) -> set[str]:
         """Tenants of whom there may be rows although they live elsewhere. Asked after the snapshot."""
@@ -197,14 +161,7 @@ class AllDatabases:
         return database in [await self._home(row["tenant"]) for row in rows]
 
     async def _rows(self, query: str, *args: object) -> list[asyncpg.Record]:
-        try:
-            return await self._control.fetch(query, *args, timeout=CONTROL_SECONDS)
-        except UNREACHABLE as error:
-            raise DatabaseUnavailable(
-                "control",
-                "the connection that kept every tenant where it is has broken: one may have been counted twice or "
-                "not at all; repeat the work",
-            ) from error
+        return await ask(self._control, query, *args)
 
     async def _ask(self, query: str) -> datetime | None:
         found: datetime | None = (await self._rows(query))[0][0]

@@ -18,6 +18,7 @@ from tenantry.events import Events, OperatorScopeEnded
 from tenantry.router import disconnect, driver
 from tenantry.router.connections import CLEANUP
 from tenantry.router.driver import Connection
+from tenantry.router.no_flips import no_flips, still_holds
 from tenantry.router.pools import DatabaseSpec, Pools
 from tenantry.runtime.connection_errors import NOT_CONNECTED, unavailable
 from tenantry.runtime.shielded import run_shielded
@@ -106,6 +107,14 @@ async def transaction(
     async with connection.transaction(readonly=readonly, isolation=isolation):
         await _refuse_filtered(connection, database)
         yield
+
+
+@asynccontextmanager
+async def writing(control_dsn: str, connection: Connection, database: str) -> AsyncIterator[None]:
+    """A transaction of an operator's role, and no tenant changes its home before the COMMIT is answered."""
+    async with no_flips(control_dsn) as control, transaction(connection, database):
+        yield
+        await still_holds(control)
 
 
 async def _refuse_filtered(connection: Connection, database: str) -> None:

@@ -29,7 +29,7 @@ from tenantry.router.connection import ScopedConnection
 from tenantry.router.driver import Connection
 from tenantry.router.enrollment import Enrollment
 from tenantry.router.fence_wait import FenceWait
-from tenantry.router.operator import Operators, transaction
+from tenantry.router.operator import Operators, transaction, writing
 from tenantry.router.parts import RouterParts
 from tenantry.router.pinned import pinned_to
 from tenantry.router.pools import DatabaseSpec, Pools, ProcessLimits
@@ -330,7 +330,8 @@ class TenantRouter:
             reason: why; must not be blank.
             database: which one; None: the only shared database.
             actor: who; None: the operating system's user and host.
-            readonly: as in PostgreSQL's READ ONLY.
+            readonly: as in PostgreSQL's READ ONLY. Else no tenant is flipped as long as the scope is open: a move
+                waits for it.
 
         Raises:
             ValueError: no reason.
@@ -343,7 +344,7 @@ class TenantRouter:
         if not reason.strip():
             raise ValueError("an operator's scope needs a reason: it is recorded")
         spec = await self.pools.spec(database or self._enrollment.home_for_new())
-        begin = partial(transaction, readonly=readonly)
+        begin = partial(transaction, readonly=True) if readonly else partial(writing, self.directory.store.dsn)
         async with self._operators.scope(spec, reason=reason, actor=actor, begin=begin) as connection:
             yield connection
 

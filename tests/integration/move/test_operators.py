@@ -14,10 +14,12 @@ import pytest
 from tenantry import Config, Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.errors import ConfigError, DatabaseUnavailable
-from tenantry.move import Limits, MoveStopped, Progress, State, StepStarted
+from tenantry.move import FenceTried, Limits, MoveStopped, Progress, State, StepStarted
 from tests.support.estate import LIMITS, Estate
 
 COUNT = "SELECT tenant_id::text AS tenant, count(*) AS rows FROM entry GROUP BY 1"
+
+END_HOLD = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tenantry operators'"
 
 
 def config(estate: Estate, operator: str = "postgres") -> Config:
@@ -165,7 +167,7 @@ async def test_no_tenant_is_flipped_while_an_operator_goes_over_all_databases(es
             async for name, conn in databases:
                 found.update({row["tenant"]: row["rows"] for row in await conn.fetch(COUNT)})
                 if name == "shared":
-                    with pytest.raises(MoveStopped, match="operator's scope over all databases"):
+                    with pytest.raises(MoveStopped, match="operator's scope is open"):
                         await promoted(estate18, limits)
         assert found == expected
         [move] = [each for each in await mover.list() if not each.state.finished]
@@ -269,3 +271,49 @@ async def test_operators_need_a_reason_and_a_control_database(pg18: EmbeddedServ
     async with Router.open(Config.parse(sections), metrics=False) as router:
         with pytest.raises(DatabaseUnavailable, match="control"):
             await counted(router)
+
+
+async def test_what_an_operator_writes_while_a_tenant_moves_is_at_its_home(
+    estate18: Estate,
+) -> None:
+    """Row-level security, and with it the fence, does not apply to an operator: its scope keeps flips away."""
+    missed = asyncio.Event()
+
+    def tell(progress: Progress) -> None:
+        if isinstance(progress, FenceTried) and "operator" in (progress.why or ""):
+            missed.set()
+
+    async with product(estate18) as router:
+        mover = estate18.mover(limits=replace(LIMITS, attempts=1000))
+        plan = await mover.plan(estate18.tenant, "acme")
+        async with router.operator(reason="correction", database="shared") as conn:
+            await conn.execute("SELECT 1")
+            moving = asyncio.create_task(mover.run(plan, tell))
+            waiting = asyncio.create_task(missed.wait())
+            await asyncio.wait([moving, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=60)
+            waiting.cancel()
+            await conn.execute("INSERT INTO account (tenant_id, id) VALUES ($1, 4711)", estate18.tenant)
+        await moving
+        assert await estate18.fetch("acme", "SELECT FROM account WHERE id = 4711")
+
+
+async def test_an_operators_scope_whose_hold_on_the_flips_is_lost_commits_nothing(estate18: Estate) -> None:
+    async with product(estate18) as router:
+
+        async def correct() -> None:
+            async with router.operator(reason="correction", database="shared") as conn:
+                await conn.execute("INSERT INTO account (tenant_id, id) VALUES ($1, 4711)", estate18.tenant)
+                await estate18.fetch("control", END_HOLD)
+
+        with pytest.raises(DatabaseUnavailable, match="repeat the work"):
+            await correct()
+        assert not await estate18.fetch("shared", "SELECT FROM account WHERE id = 4711")
+
+
+async def test_an_operator_who_only_reads_one_database_keeps_no_flip_away(estate18: Estate) -> None:
+    async with (
+        product(estate18) as router,
+        router.operator(reason="report", database="shared", readonly=True) as conn,
+    ):
+        await conn.fetchval("SELECT count(*) FROM account")
+        await promoted(estate18)
