@@ -204,8 +204,8 @@ def test_a_table_that_nothing_places_and_an_override_of_no_table_are_found(insta
     overrides = "tenancy:\n  tables: {public.nothing: org_id, public.note: tenant_id}\n"
     installed.path.write_text(text.replace("\ntenancy:\n", "\n" + overrides))
     found = codes(installed)
-    assert set(found) == {"table-undecided", "override-unmatched"}
-    ((undecided,), (unmatched,)) = found["table-undecided"], found["override-unmatched"]
+    assert set(found) == {"tables-undecided", "override-unmatched"}
+    ((undecided,), (unmatched,)) = found["tables-undecided"], found["override-unmatched"]
     assert (undecided["database"], unmatched["database"]) == ("shared", "shared")
     assert (undecided["severity"], unmatched["severity"]) == ("warning", "warning")
     assert "2 tables" in undecided["problem"]

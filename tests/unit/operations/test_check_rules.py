@@ -187,7 +187,7 @@ def test_undecided_tables_are_one_finding_however_many_and_each_vain_override_is
     tables = tuple(f"public.t{number}" for number in range(7))
     facts = fleet(replace(HEALTHY, undecided=tables, unmatched=("public.a", "public.b")))
     findings = [(one.code, one.problem) for one in judge(facts, config(), 1)]
-    assert [code for code, _ in findings] == ["override-unmatched", "override-unmatched", "table-undecided"]
+    assert [code for code, _ in findings] == ["override-unmatched", "override-unmatched", "tables-undecided"]
     assert "7 tables" in findings[2][1]
     assert "public.t4 and 2 more" in findings[2][1]
 
@@ -196,4 +196,4 @@ def test_undecided_tables_are_told_by_the_operators_session_where_the_routers_ds
     facts = fleet(Reached(error="nobody answers"))
     (one,) = facts.databases
     facts = replace(facts, databases=(replace(one, operator=replace(HEALTHY, undecided=("public.t",))),))
-    assert "1 table is" in found(facts)["table-undecided"].problem
+    assert "1 table is" in found(facts)["tables-undecided"].problem

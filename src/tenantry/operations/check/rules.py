@@ -220,7 +220,7 @@ def _tables(one: DatabaseFacts) -> Iterator[CheckFinding]:
         what = "1 table is" if count == 1 else f"{count} tables are"
         problem = f"{what} not decided: nothing says whose rows {_listed(reached.undecided)} hold"
         fix = "`tenantry rls plan` lists the choices; most are an entry under tenancy.tables"
-        yield CheckFinding(one.database.name, WARNING, "table-undecided", problem, fix)
+        yield CheckFinding(one.database.name, WARNING, "tables-undecided", problem, fix)
     for key in reached.unmatched:
         problem = f"tenancy.tables has an entry for {key}, and there is no such table"
         fix = "correct or remove the entry; names are case-sensitive, as schema.table without quotes"
