@@ -217,6 +217,37 @@ async def test_a_scope_that_is_opened_again_elsewhere_has_its_claims_there(produ
             assert await router.fetchval(tenant, both, claims=claims) == f"{target} ada"
 
 
+async def test_a_scope_whose_connection_was_killed_before_its_first_statement_has_its_claims_on_another(
+    direct: Product,
+) -> None:
+    async with direct.open(pool={"max": 1}) as router:
+        [tenant] = await direct.signed_up(router)
+        backend = await router.fetchval(tenant, "SELECT pg_backend_pid()")
+        async with router.tenant(tenant, claims={"sub": "ada"}) as conn, direct.admin() as admin:
+            await admin.fetchval("SELECT pg_terminate_backend($1, 5000)", backend)
+            row = await conn.fetchrow(f"SELECT pg_backend_pid(), ({SUB})")
+            assert row[0] != backend
+            assert row[1] == "ada"
+
+
+async def test_scopes_that_are_cancelled_at_every_await_leave_no_claim_behind(direct: Product) -> None:
+    async with direct.open(pool={"max": 1}) as router:
+        mine, other = await direct.signed_up(router, 2)
+
+        async def staff() -> None:
+            async with router.tenant(mine, claims={"role": "staff"}) as conn:
+                await conn.fetchval(SUB)
+                await conn.fetchval("SELECT pg_sleep(0.001)")
+
+        for turns in range(40):
+            task = asyncio.create_task(staff())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert await router.fetchval(other, CLAIMS) is None
+
+
 async def test_a_scope_that_heals_keeps_its_claims(fresh: Product) -> None:
     """Its first statement failed because the schema had changed, and is sent once more."""
     async with fresh.open(pool={"max": 1}) as router:

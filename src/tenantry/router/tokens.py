@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from tenantry.directory import Store
@@ -261,15 +262,13 @@ class RouterTokens:
     async def _load(self) -> None:
         """Read what is asked for, a batch at a time. Who asks while a batch is read waits for the next one."""
         while self._asked:
-            asked = dict(list(self._asked.items())[:BATCH])
-            for name in asked:
-                del self._asked[name]
-            read_at, revoked = self._loop.time(), self._revoked
+            asked = {name: self._asked.pop(name) for name in list(islice(self._asked, BATCH))}
             try:
-                found = await self._store.tokens.find(list(asked))
-                if revoked != self._revoked:  # it may have been read before that
-                    read_at = self._loop.time()
+                while True:
+                    read_at, revoked = self._loop.time(), self._revoked
                     found = await self._store.tokens.find(list(asked))
+                    if revoked == self._revoked:
+                        break  # else it may have been read before something was revoked here
             except BaseException as error:
                 failure = error if isinstance(error, Exception) else DatabaseUnavailable("control", "closing")
                 for future in asked.values():
@@ -308,7 +307,8 @@ class RouterTokens:
         """Record what was used, and fail who waits. Before the store is closed; idempotent."""
         await self._uses.close()
         try:
-            await self._record_uses()
+            async with asyncio.timeout(PATIENCE):
+                await self._record_uses()
         except ANY_FAILURE as error:
             _not_recorded(error, 1)
         self._used.clear()

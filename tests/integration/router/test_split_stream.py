@@ -93,8 +93,11 @@ async def test_callers_get_their_own_answers_however_the_stream_is_cut(direct: P
                         await conn.copy_from_query("SELECT name FROM students WHERE id = 1", output=keep)
                     assert rows.decode().strip() == names[tenant]
                 else:
-                    async with router.tenant(tenant) as conn:
+                    claims = dice.choice((None, {"sub": names[tenant]}))
+                    claimed = "SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'"
+                    async with router.tenant(tenant, claims=claims) as conn:
                         assert await conn.fetchval("SELECT name FROM students WHERE id = 1") == names[tenant]
+                        assert await conn.fetchval(claimed) == (claims and claims["sub"])
                         assert len(await conn.fetch("SELECT repeat('x', 50) FROM generate_series(1, 40)")) == 40
 
         await asyncio.gather(*(caller() for _ in range(6)))
