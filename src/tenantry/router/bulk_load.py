@@ -7,7 +7,7 @@ partitions, triggers) and all of it is visible at the scope's COMMIT, as a whole
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from hashlib import sha256
 from typing import Any
 
@@ -26,7 +26,7 @@ async def load(
     method: str,
     table_name: str,
     *,
-    columns: Sequence[str] | None,
+    columns: Iterable[str] | None,
     schema_name: str | None,
     **options: Any,
 ) -> str:

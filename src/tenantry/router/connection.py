@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from inspect import iscoroutinefunction
-from typing import Any, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 import asyncpg
 from asyncpg.connection import _ConnectionProxy  # makes isinstance(conn, asyncpg.Connection) true
@@ -53,7 +53,14 @@ class Scope(Protocol):
         """
 
 
-class ScopedConnection(_ConnectionProxy):
+if TYPE_CHECKING:
+    #: For type checkers a scope's connection is what it behaves as: functions that take asyncpg's take it.
+    _AsyncpgConnection = asyncpg.Connection[asyncpg.Record]
+else:
+    _AsyncpgConnection = _ConnectionProxy
+
+
+class ScopedConnection(_AsyncpgConnection):
     """An `asyncpg.Connection` for the length of one scope.
 
     All of asyncpg's methods that make sense inside a transaction work as documented there;
@@ -181,7 +188,7 @@ class ScopedConnection(_ConnectionProxy):
         self,
         table_name: str,
         *,
-        columns: Sequence[str] | None = None,
+        columns: Iterable[str] | None = None,
         schema_name: str | None = None,
         **options: Any,
     ) -> str:
@@ -194,7 +201,7 @@ class ScopedConnection(_ConnectionProxy):
         self,
         table_name: str,
         *,
-        columns: Sequence[str] | None = None,
+        columns: Iterable[str] | None = None,
         schema_name: str | None = None,
         **options: Any,
     ) -> str:
@@ -216,8 +223,8 @@ class ScopedConnection(_ConnectionProxy):
                 raise
         return await getattr(self._live(), method)(*args, **options)
 
-    async def prepare(self, query: str, **options: Any) -> ScopedStatement:
-        """As `asyncpg.Connection.prepare`; the statement ends with the scope."""
+    async def prepare(self, query: str, **options: Any) -> Any:
+        """As `asyncpg.Connection.prepare`; the statement, a `ScopedStatement`, ends with the scope."""
         return ScopedStatement(self, await self._run("prepare", query, **options))
 
     def transaction(self, **options: Any) -> Any:
@@ -243,7 +250,8 @@ class ScopedConnection(_ConnectionProxy):
         """As `asyncpg.Connection.terminate`: cuts the connection, and the scope with it."""
         self._live().terminate()
 
-    def __getattr__(self, name: str) -> Any:
+    def _asyncpgs(self, name: str) -> Any:
+        """What asyncpg's connection has under a name that this class does not define."""
         if name in _NOT_HERE:
             return _refusal(name)
         if name.startswith("_"):
@@ -263,6 +271,9 @@ class ScopedConnection(_ConnectionProxy):
             return getattr(self._live(), name)(*args, **options)  # asked again: it may have been kept
 
         return method
+
+    if not TYPE_CHECKING:  # they know asyncpg's names, and shall find those that are none
+        __getattr__ = _asyncpgs
 
     def detach(self) -> None:
         """The scope is over. Idempotent."""
