@@ -33,6 +33,7 @@ SCRIPTS: Final = (
     "witness",
     "move",
     "move_data",
+    "tenant_data",
 )
 
 

@@ -258,6 +258,20 @@ class OperationRefused(TenantryError):
     """A check before the work refuses it; nothing was touched."""
 
 
+class ArchiveUnusable(OperationRefused):
+    """An archive of a tenant's data can't be written or read.
+
+    Attributes:
+        path: of the file.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
 class OperationsClosed(TenantryError):
     """The operations are closed, or were not entered: use `async with Operations.open(config) as ops`."""
 

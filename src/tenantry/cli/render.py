@@ -225,6 +225,16 @@ class Renderer:
             raise ConfigError(f"{question} There is no terminal to ask at: pass --yes")
         typer.confirm(self.scrubbed(question), abort=True, err=True)
 
+    def ask(self, question: str) -> str:
+        """What is typed at the terminal.
+
+        Raises:
+            ConfigError: there is nobody to ask.
+        """
+        if not sys.stdin.isatty():
+            raise ConfigError(f"{question}. There is no terminal to ask at: pass --confirm ID")
+        return str(typer.prompt(secrets.scrub(question, self.secrets), err=True))
+
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator[ProgressStep]:
         """A progress bar on stderr while the block runs; without a terminal one line at the end."""

@@ -194,6 +194,31 @@ async def add(
     )
 
 
+async def reserve(
+    control: Query, tenant: str, database: str, plan: str | None, weight: float, limits: dict[str, Any]
+) -> None:
+    """Take an id for a tenant whose rows are on their way, unless it is taken: as one that was removed, so nobody
+    is let in before `restore`."""
+    await control(
+        "INSERT INTO tenantry.tenant (id, database, plan, weight, limits, state) "
+        "VALUES ($1, $2, $3, $4, $5::jsonb, 'removed') ON CONFLICT (id) DO NOTHING",
+        tenant,
+        database,
+        plan,
+        weight,
+        json.dumps(limits),
+    )
+
+
+async def forget_terms(control: Query, tenant: str) -> None:
+    """Leave of a tenant that was removed no more than keeps its id from coming back by itself."""
+    await control(
+        "UPDATE tenantry.tenant SET plan = NULL, weight = 1, limits = '{}' WHERE id = $1 AND state = 'removed' "
+        "AND (plan IS NOT NULL OR weight <> 1 OR limits <> '{}')",
+        tenant,
+    )
+
+
 async def add_many(control: Query, tenants: Sequence[str], database: str, plan: str | None) -> int:
     """Add many tenants; returns how many are new. Those that are there stay as they are, removed ones included."""
     rows = await control(

@@ -184,6 +184,30 @@ class Store:
             raise TenantRemoved(tenant)
         return row
 
+    async def reserve_tenant(
+        self, tenant: str, database: str, *, plan: str | None, weight: float, limits: dict[str, Any]
+    ) -> TenantRow:
+        """Take an id for a tenant whose rows are on their way; it is "removed" until `restore`. One that is there
+        stays.
+
+        Raises:
+            LookupError: no such database.
+        """
+        try:
+            await placements.reserve(self._fetch, tenant, database, plan, weight, limits)
+        except asyncpg.ForeignKeyViolationError:
+            raise LookupError(f"no database {database} in the directory") from None
+        return (await self.tenants([tenant], removed=True))[tenant]
+
+    async def rehome(self, tenant: str, database: str, epoch: int) -> bool:
+        """Say that a tenant's home is another one, from this epoch on. False: the directory knows that, or a later
+        one."""
+        return await placements.point_directory(self._fetch, tenant, database, epoch)
+
+    async def forget_terms(self, tenant: str) -> None:
+        """Take plan, weight and limits of a removed tenant away."""
+        await placements.forget_terms(self._fetch, tenant)
+
     async def import_tenants(self, ids: Iterable[str], database: str, *, plan: str | None = None) -> int:
         """Add many tenants at once; those that are there stay as they are. Returns how many are new.
 

@@ -19,6 +19,7 @@ from tenantry.move.plan import MovePlan
 from tenantry.move.plan_format import Unreadable
 from tenantry.move.results import NOTHING, MoveResult
 from tenantry.move.states import FORCED, SUCCESSORS, State
+from tenantry.runtime import locks
 
 _COLUMNS: Final = "id, tenant, source, target, state, step, error, created_at, changed_at, flipped_at, ended_at"
 #: Why an interrupted move stopped; forgotten once its ending is complete.
@@ -137,17 +138,21 @@ class Journal:
         """Write a new move.
 
         The same statement holds the directory's row, so no move of the tenant can end between the look at it and
-        the new row: whoever overtakes this plan is either in the way or has made it outdated.
+        the new row: whoever overtakes this plan is either in the way or has made it outdated. It takes the lock
+        of those who import or erase the tenant's data for its moment, too: they take theirs first, and then look
+        for a move.
 
         Raises:
             MoveBusy: the tenant has a move that is not finished.
-            MoveRefused: the tenant has been moved since the plan was made.
+            MoveRefused: the tenant has been moved since the plan was made, or its data are being imported or
+                erased.
         """
         try:
             opened = await self._execute(
                 "INSERT INTO tenantry.move (id, tenant, source, target, plan) "
                 "SELECT $1, id, $3, $4, $5::jsonb FROM tenantry.tenant "
-                "WHERE id = $2 AND database = $3 AND epoch <= $6 FOR SHARE "
+                "WHERE id = $2 AND database = $3 AND epoch <= $6 "
+                "AND pg_try_advisory_xact_lock_shared($7, hashtext($2)) FOR SHARE "
                 "ON CONFLICT (id) DO NOTHING RETURNING 1",
                 plan.id,
                 plan.tenant,
@@ -155,6 +160,7 @@ class Journal:
                 plan.target,
                 plan.to_json(),
                 plan.epoch,
+                locks.TENANT_DATA,
             )
         except asyncpg.UniqueViolationError:
             other = await self.unfinished(plan.tenant)
@@ -165,6 +171,9 @@ class Journal:
 
     async def _outdated(self, plan: MovePlan) -> PreflightFinding:
         placed = await self.placement(plan.tenant)
+        if placed is not None and placed[0] == plan.source and placed[1] <= plan.epoch:
+            why = f"the data of tenant {plan.tenant} are being imported or erased"
+            return PreflightFinding("data-busy", why, "move it when that is over")
         now = "is in the directory no more" if placed is None else f"lives in {placed[0]} at epoch {placed[1]} now"
         then = f"the plan was made for {plan.source} at epoch {plan.epoch}"
         return PreflightFinding("plan-outdated", f"tenant {plan.tenant} {now}, and {then}", "plan the move anew")

@@ -91,6 +91,16 @@ class TablePlan:
         """The predicate of this tenant's rows. A bare literal takes the column's own type."""
         return f"({identifier(self.column)} = {literal(tenant)})" if self.column else "(true)"
 
+    def deletion(self, tenant: str, limit: int) -> str:
+        """The statement that deletes `limit` of this tenant's rows at most, in the key's order."""
+        order = ", ".join(f"t.{identifier(name)}" for name in self.key)
+        return (
+            f"DELETE FROM {self.quoted} AS gone USING ("  # noqa: S608  quoted
+            f"SELECT t.tableoid AS oid, t.ctid AS row FROM {self.quoted} AS t WHERE {self.where(tenant)} "
+            f"{f'ORDER BY {order} ' if order else ''}LIMIT {limit}"
+            ") AS old WHERE gone.tableoid = old.oid AND gone.ctid = old.row"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SequencePlan:

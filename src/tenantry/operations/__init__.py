@@ -6,6 +6,7 @@ Read `operations.py` first. `context.py` has what the parts share; `config.datab
 from tenantry.operations.apply_config import DatabaseChange
 from tenantry.operations.backups import BackupDone
 from tenantry.operations.check import CheckFinding, CheckReport
+from tenantry.operations.data import ArchiveWritten, DataProgress, ErasureReceipt, ImportDone
 from tenantry.operations.databases import DatabaseDetails
 from tenantry.operations.import_tenants import Imported
 from tenantry.operations.install import Installed
@@ -15,11 +16,15 @@ from tenantry.operations.usage import Load, Overview, TenantUsage
 
 __all__ = [
     "Added",
+    "ArchiveWritten",
     "BackupDone",
     "CheckFinding",
     "CheckReport",
+    "DataProgress",
     "DatabaseChange",
     "DatabaseDetails",
+    "ErasureReceipt",
+    "ImportDone",
     "Imported",
     "Installed",
     "Load",

@@ -13,6 +13,7 @@ from tenantry.operations.apply_config import DatabaseChange
 from tenantry.operations.backups import Backups
 from tenantry.operations.check import CheckReport, check
 from tenantry.operations.context import Context
+from tenantry.operations.data import TenantData
 from tenantry.operations.databases import Databases
 from tenantry.operations.install import Installed
 from tenantry.operations.moves import Moves
@@ -38,6 +39,7 @@ class Operations:
         """Use `open`."""
         self.context = Context(config, actor)
         self.tenants = Tenants(self.context)
+        self.data = TenantData(self.context)
         self.databases = Databases(self.context)
         self.tokens = Tokens(self.context)
         self.moves = Moves(self.context)

@@ -27,3 +27,6 @@ LOADING: Final = 1415071066
 VISITING: Final = 1415071067
 #: Flips hold it there, shared: one that is frozen keeps operators' scopes waiting, and no other flip.
 FLIPPING: Final = 1415071068
+#: One import or erasure of a tenant's data at a time, in the control database; the second key is the id's hash. A
+#: move that begins takes it too, shared, for the moment: it is refused meanwhile.
+TENANT_DATA: Final = 1415071069

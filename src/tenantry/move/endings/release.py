@@ -13,7 +13,6 @@ from tenantry.move.session import Connection, Endpoint, session
 from tenantry.move.steps import gate, kits
 from tenantry.move.steps.copy import deletion_allowed
 from tenantry.move.teardown import delete_markers, take_down_direction
-from tenantry.runtime.sqltext import identifier
 
 
 async def release(context: MoveContext) -> int:
@@ -57,15 +56,6 @@ async def delete_in_batches(context: MoveContext, place: Endpoint, tables: tuple
 
 
 async def _delete_batch(context: MoveContext, place: Endpoint, connection: Connection, table: TablePlan) -> int:
-    order = ", ".join(f"t.{identifier(name)}" for name in table.key)
-    batch = (
-        f"SELECT t.tableoid AS oid, t.ctid AS row FROM {table.quoted} AS t "  # noqa: S608  quoted
-        f"WHERE {table.where(context.plan.tenant)} "
-        f"{f'ORDER BY {order}' if order else ''} LIMIT {context.limits.delete_batch}"
-    )
     async with deletion_allowed(context, place, connection):
-        status = await connection.execute(
-            f"DELETE FROM {table.quoted} AS gone USING ({batch}) AS old "  # noqa: S608  quoted
-            "WHERE gone.tableoid = old.oid AND gone.ctid = old.row"
-        )
+        status = await connection.execute(table.deletion(context.plan.tenant, context.limits.delete_batch))
     return int(status.split()[-1])
