@@ -66,9 +66,12 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "promote": ("moves", "Move a tenant to a dedicated database while it works."),
     "demote": ("moves", "Move a tenant back to a shared database while it works."),
     "move": ("moves", "Move a tenant to any other database while it works."),
-    "export": ("data", "Write all rows of a tenant, as of one moment, into a file."),
-    "import": ("data", "Bring an exported tenant in: all of its rows, in one transaction, or none."),
-    "erase": ("data", "Delete a tenant's rows in every database."),
+    "export": ("data", "Write all rows of a tenant, as of one moment, into a file. The tenant works meanwhile."),
+    "import": ("data", "Bring an exported tenant in: all of its rows, in one transaction, or none. Repeatable."),
+    "erase": (
+        "data",
+        "Delete a tenant's rows in every database. It is removed first; there is no way back but an export.",
+    ),
     "backup": (
         "backup",
         "Run the configured command of every database whose last backup is older than its policy allows.",

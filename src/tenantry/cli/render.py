@@ -233,7 +233,7 @@ class Renderer:
         """
         if not sys.stdin.isatty():
             raise ConfigError(f"{question}. There is no terminal to ask at: pass --confirm ID")
-        return str(typer.prompt(secrets.scrub(question, self.secrets), err=True))
+        return str(typer.prompt(self.scrubbed(question), err=True))
 
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator[ProgressStep]:

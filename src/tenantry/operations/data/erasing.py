@@ -250,6 +250,19 @@ async def rename_in_ledger(context: Context, tenant: str, receipt: ErasureReceip
     failpoints.reach("erase.ledger")
 
 
+async def forget_tokens(context: Context, tenant: str, receipt: ErasureReceipt, reason: str | None) -> None:
+    """Revoke the tenant's sync tokens, which tells every router, and delete them: their labels name people."""
+    await context.store.tokens.revoke(None, tenant, actor=context.actor, reason=reason)
+    async with context.pool() as control:
+        status = await control.execute("DELETE FROM tenantry.sync_token WHERE tenant = $1", tenant)
+        receipt.tokens = int(status.split()[-1])
+        await control.execute(
+            "UPDATE tenantry.event SET detail = detail - 'label' WHERE tenant = $1 AND kind LIKE 'token.%' "
+            "AND detail ? 'label'",
+            tenant,
+        )
+
+
 async def finish(context: Context, tenant: TenantRow, receipt: ErasureReceipt, reason: str | None) -> None:
     """Leave of the directory's row what keeps the id from coming back, and write the end down."""
     await context.store.forget_terms(tenant.id)

@@ -55,6 +55,8 @@ class ErasureReceipt:
     databases: list[ErasedDatabase] = field(default_factory=list)
     ledger: dict[str, int] = field(default_factory=dict)
     """Rows of the ledger that have lost the id, by table: what was used, and when, stays."""
+    tokens: int = 0
+    """Sync tokens that were revoked and deleted, with their labels."""
     ended: str | None = None
     resumed: bool = False
     """True: an earlier run was broken off."""

@@ -179,6 +179,7 @@ class TenantData:
                     "a data database", f"{type(error).__name__}; erase again to go on"
                 ) from error
             await erasing.rename_in_ledger(context, row.id, receipt)
+            await erasing.forget_tokens(context, row.id, receipt, reason)
             await erasing.finish(context, row, receipt, reason)
         return receipt
 

@@ -26,6 +26,7 @@ async def test_an_erasure_says_what_was_where_and_leaves_nothing(world: World) -
             f"VALUES ('2026-01-01', 'shared', '{world.tenant}', 12.5)",
         )
     await world.ops.tenants.set(world.tenant, plan="gold")
+    await world.ops.tokens.issue(world.tenant, label="Jane's telephone")
     rows = sum(map(len, before.values()))
 
     looked = await world.ops.data.erase(world.tenant, dry_run=True)
@@ -44,6 +45,11 @@ async def test_an_erasure_says_what_was_where_and_leaves_nothing(world: World) -
     assert not any((await world.rows("shared")).values())
     assert not any((await world.rows("acme")).values())
     assert await world.others() == others
+    assert done.tokens == 1
+    for table in ("sync_token", "event"):
+        assert not await world.estate.fetch(
+            "control", f"SELECT FROM tenantry.{table} AS t WHERE t::text LIKE '%Jane%'"
+        )
     [kept] = await world.estate.fetch("control", "SELECT tenant, busy_seconds FROM tenantry.usage")
     assert kept["busy_seconds"] == 12.5
     assert kept["tenant"].startswith("erased-")
