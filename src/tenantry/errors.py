@@ -8,7 +8,7 @@ password or a query's arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -240,6 +240,25 @@ class UnknownDatabase(TenantryError, LookupError):
         self.database = database
         self.known = tuple(sorted(known))
         super().__init__(f"no database {database}; there are: {', '.join(self.known) or 'none'}. {hint}")
+
+
+class NoRoom(TenantryError):
+    """No shared database takes another tenant: `tenancy.placement` found none that has room.
+
+    Attributes:
+        capacities: by database how many tenants it may have; None: any number, but the directory doesn't have it.
+    """
+
+    status = 503
+    code = "no_room"
+
+    def __init__(self, capacities: Mapping[str, int | None]) -> None:
+        self.capacities = dict(capacities)
+        full = [name if most is None else f"{name} ({most})" for name, most in self.capacities.items()]
+        super().__init__(
+            f"no database has room for another tenant: {', '.join(full) or 'none accepts one'}. Add one, raise "
+            "databases.NAME.capacity, or move tenants away; `tenantry databases list` shows how many each has"
+        )
 
 
 class DatabaseExists(TenantryError):

@@ -128,6 +128,7 @@ class Router(TenantRouter):
             limits=limits,
             events=events,
             default_database=config.tenancy.default_database,
+            rooms=config.rooms(),
             pinned=pinned,
         )
 

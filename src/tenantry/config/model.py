@@ -30,6 +30,7 @@ from tenantry.config.wording import first_mistake, words
 from tenantry.errors import ConfigError, InvalidTenantId
 from tenantry.ids import Kind
 from tenantry.proof import SHORTEST, database_key
+from tenantry.rooms import FIRST, LEAST_LOADED, Room, Rooms
 
 
 class Config(ConfigSection):
@@ -166,12 +167,44 @@ class Config(ConfigSection):
             if name.lower() in (*_OURS, self.tenancy.setting) or name.lower().startswith("tenantry."):
                 raise ConfigError("tenantry sets this one itself; take it out", source=source, key=f"{key}.{name}")
 
+    def rooms(self) -> Rooms | None:
+        """The databases among which sign-ups choose, in the file's order; None: `tenancy.placement` is not set."""
+        policy = self.tenancy.placement
+        if policy is None:
+            return None
+        shared = {name: one for name, one in self.databases.items() if one.kind is Kind.SHARED}
+        chosen = [name for name, one in shared.items() if one.accepts] if policy in _POLICIES else [policy]
+        return Rooms([Room(name, shared[name].capacity) for name in chosen], policy == LEAST_LOADED)
+
+    def _check_placement(self, source: str | None) -> None:
+        policy, key = self.tenancy.placement, "tenancy.placement"
+        shared = [name for name, one in self.databases.items() if one.kind is Kind.SHARED]
+        if policy is not None and policy not in (*_POLICIES, *shared):
+            raise ConfigError(
+                f"{policy!r} is neither {', '.join(_POLICIES)} nor a shared database", source=source, key=key
+            )
+        if policy is not None and self.tenancy.default_database is not None:
+            raise ConfigError(
+                "tenancy.default_database says where unknown tenants are placed: say one of the two",
+                source=source,
+                key=key,
+            )
+        if policy in _POLICIES and not any(self.databases[name].accepts for name in shared):
+            raise ConfigError("no shared database accepts tenants", source=source, key=key)
+        for name, one in self.databases.items():
+            said = one.model_fields_set & {"capacity", "accepts"}
+            if one.kind is Kind.DEDICATED and said:
+                raise ConfigError(
+                    "only a shared database takes sign-ups", source=source, key=f"databases.{name}.{min(said)}"
+                )
+
     def _cross_check(self, source: str | None) -> None:
         default = self.tenancy.default_database
         if default is not None and default not in self.databases:
             raise ConfigError(
                 f"{default!r} is not among databases:", source=source, key="tenancy.default_database"
             )
+        self._check_placement(source)
         secret = self.tenancy.secret
         if self.tenancy.hardened and (secret is None or len(secret.get_secret_value().encode()) < SHORTEST):
             raise ConfigError(
@@ -196,6 +229,8 @@ class Config(ConfigSection):
                 except InvalidTenantId as error:
                     raise ConfigError(str(error), source=source, key=f"databases.{name}.tenant") from None
 
+
+_POLICIES: Final = (LEAST_LOADED, FIRST)
 
 #: What the router sets itself, or what would make another role of the scopes'.
 _OURS: Final = ("application_name", "role", "session_authorization")

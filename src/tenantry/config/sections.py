@@ -93,6 +93,8 @@ class TenancySection(ConfigSection):
     secret: SecretStr | None = None
     """Hardened mode's secret, the same for all routers: at least 32 random bytes."""
     default_database: str | None = None
+    placement: str | None = None
+    """Where tenants live that are signed up without a database: "least-loaded", "first", or a database's name."""
     tables: dict[str, str] = Field(default_factory=dict)
     """`schema.table` -> its tenant column, "reference", "once" or "ignore"."""
 
@@ -226,6 +228,10 @@ class DatabaseSection(Tuned):
     """The server that a move creates it on if it isn't there; its DSNs are the server's, unless given."""
     tenant: str | None = None
     """Stamps a dedicated database as this tenant's."""
+    capacity: Annotated[Whole | None, Field(ge=1)] = None
+    """Tenants that sign-ups may bring into a shared database."""
+    accepts: bool = True
+    """Whether sign-ups that name no database may choose it."""
     prepared_statements: bool | None = None
 
     @property

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
+from tenantry.rooms import Rooms
+from tenantry.runtime.locks import PLACING
 from tenantry.runtime.sqltext import literal
 
 if TYPE_CHECKING:
@@ -38,6 +40,25 @@ else:
 Query = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 #: Opens a session in the data database of that name, as its operator.
 Open = Callable[[str], AbstractAsyncContextManager[Connection]]
+
+#: $1 id, $2 plan, $3 weight, $4 limits, $5 names in their order, $6 capacities, $7 whether to spread. A database
+#: without a capacity is taken to be as large as the largest. Suspended tenants count, their rows are there.
+_ADD_TO_ROOM: Final = """
+WITH rooms AS (
+    SELECT r.name, r.capacity, r.place, coalesce(r.capacity, max(r.capacity) OVER (), 1) AS size,
+           (SELECT count(*) FROM tenantry.tenant AS t
+            WHERE t.database = r.name AND t.state <> 'removed') AS tenants
+    FROM unnest($5::text[], $6::bigint[]) WITH ORDINALITY AS r (name, capacity, place)
+    JOIN tenantry.database AS d ON d.name = r.name
+), home AS (
+    SELECT name FROM rooms WHERE capacity IS NULL OR tenants < capacity
+    ORDER BY CASE WHEN $7 THEN (tenants + 1)::float8 / size END, place LIMIT 1
+)
+INSERT INTO tenantry.tenant (id, database, plan, weight, limits)
+SELECT $1, home.name, $2, $3, $4::jsonb FROM home
+WHERE NOT EXISTS (SELECT FROM tenantry.tenant AS t WHERE t.id = $1)
+ON CONFLICT (id) DO NOTHING
+"""
 
 #: Times that a tenant which is being moved meanwhile is followed to its next home.
 _HOMES_FOLLOWED: Final = 5
@@ -192,6 +213,27 @@ async def add(
         weight,
         json.dumps(limits),
     )
+
+
+async def add_to_room(
+    control: Connection,
+    tenant: str,
+    rooms: Rooms,
+    plan: str | None,
+    weight: float,
+    limits: dict[str, Any],
+) -> None:
+    """The same where there is room; where there is none, nothing.
+
+    The control database decides, one sign-up after the other, from the rows of the directory: a hundred routers of
+    one configuration agree, and no database gets more tenants than it may have.
+    """
+    names, capacities = [one.database for one in rooms.rooms], [one.capacity for one in rooms.rooms]
+    async with control.transaction():
+        await control.execute("SELECT pg_advisory_xact_lock($1)", PLACING)
+        await control.execute(
+            _ADD_TO_ROOM, tenant, plan, weight, json.dumps(limits), names, capacities, rooms.spread
+        )
 
 
 async def reserve(

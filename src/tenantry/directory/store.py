@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -13,6 +14,7 @@ from tenantry.directory import placements
 from tenantry.directory.tokens import TokenRows
 from tenantry.errors import DatabaseUnavailable, TenantRemoved
 from tenantry.ids import Kind
+from tenantry.rooms import Rooms
 from tenantry.runtime.connection_errors import UNREACHABLE, unavailable
 from tenantry.runtime.durations import seconds
 from tenantry.runtime.fork_safety import ForkSafeConnection
@@ -48,6 +50,19 @@ class DatabaseRow(NamedTuple):
     dsn: str
     """A reference: "env:NAME", "file:PATH", "server:NAME" or "config"; `config.resolve` says where it leads."""
     settings: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What the driver says of the control database, in our words."""
+    try:
+        yield
+    except UNREACHABLE as error:
+        raise unavailable("control", error) from error
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+        raise DatabaseUnavailable(
+            "control", "the tenantry schema is not installed; run `tenantry init`"
+        ) from error
 
 
 class Changes(NamedTuple):
@@ -112,15 +127,9 @@ class Store:
                 pool.terminate()
 
     async def _fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        try:
+        with _told():
             pool = await self.pool()
             return await pool.fetch(query, *args)
-        except UNREACHABLE as error:
-            raise unavailable("control", error) from error
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
-            raise DatabaseUnavailable(
-                "control", "the tenantry schema is not installed; run `tenantry init`"
-            ) from error
 
     # -- tenants -----------------------------------------------------------------------------------
 
@@ -161,7 +170,7 @@ class Store:
     async def add_tenant(
         self,
         tenant: str,
-        database: str,
+        database: str | Rooms,
         *,
         plan: str | None = None,
         weight: float = 1.0,
@@ -171,15 +180,28 @@ class Store:
 
         Two callers at once get the same row.
 
+        Args:
+            database: its name, or those among which is to be chosen.
+
         Raises:
             LookupError: no such database.
+            NoRoom: none of them takes another tenant.
             TenantRemoved: the tenant was removed, and stays so.
         """
-        try:
-            await placements.add(self._fetch, tenant, database, plan, weight, limits or {})
-        except asyncpg.ForeignKeyViolationError:
-            raise LookupError(f"no database {database} in the directory") from None
-        row = (await self.tenants([tenant], removed=True))[tenant]
+        if isinstance(database, Rooms):
+            with _told():
+                async with (await self.pool()).acquire() as acquired:
+                    control: Any = acquired
+                    await placements.add_to_room(control, tenant, database, plan, weight, limits or {})
+        else:
+            try:
+                await placements.add(self._fetch, tenant, database, plan, weight, limits or {})
+            except asyncpg.ForeignKeyViolationError:
+                raise LookupError(f"no database {database} in the directory") from None
+        row = (await self.tenants([tenant], removed=True)).get(tenant)
+        if row is None:
+            assert isinstance(database, Rooms)
+            raise database.full()
         if row.state == "removed":
             raise TenantRemoved(tenant)
         return row

@@ -88,7 +88,8 @@ class Tenants:
         """Sign a tenant up as a service does: it can be served when this returns. Repeatable.
 
         Args:
-            database: where it shall live; None: `tenancy.default_database`, or the only shared database.
+            database: where it shall live; None: as `tenancy.placement` chooses, or `tenancy.default_database`, or
+                the only shared database.
             restore: bring it back if it was removed, where it lived and on its terms, save for those that are
                 given. That needs the operator's role.
             limits: "connections", "queue" (of one pool), "statement_timeout" (milliseconds).
@@ -105,7 +106,8 @@ class Tenants:
             if not restore:
                 raise TenantRemoved(text)
             return await self._restore(known[text], database, plan, weight, limits)
-        home = await self._home_for_new(database)
+        rooms = context.config.tenancy.placement
+        home = None if database is None and rooms is not None else await self._home_for_new(database)
         await context.router.add_tenant(
             context.config.tenancy.type.parse(text),
             plan=plan,
@@ -263,5 +265,8 @@ class Tenants:
             return self._context.config.tenancy.default_database
         shared = [d.name for d in (await self._context.databases()).values() if d.kind is Kind.SHARED]
         if len(shared) != 1:
-            raise ConfigError(f"{len(shared)} shared databases: say which, or set tenancy.default_database")
+            raise ConfigError(
+                f"{len(shared)} shared databases: say which, or set tenancy.default_database",
+                key="database",
+            )
         return shared[0]

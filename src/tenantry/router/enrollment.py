@@ -10,6 +10,7 @@ from tenantry.directory import Directory, Entry, placements
 from tenantry.errors import ConfigError, DatabaseUnavailable, TenantRemoved, UnknownTenant
 from tenantry.ids import Kind, TenantId
 from tenantry.proof import enroll_proof
+from tenantry.rooms import Rooms
 from tenantry.router import driver
 from tenantry.router.pools import Pools, ProcessLimits
 from tenantry.runtime.connection_errors import NOT_CONNECTED, unavailable
@@ -22,15 +23,22 @@ class Enrollment:
     # No mutable state.
 
     def __init__(
-        self, directory: Directory, pools: Pools, limits: ProcessLimits, default_database: str | None
+        self,
+        directory: Directory,
+        pools: Pools,
+        limits: ProcessLimits,
+        default_database: str | None,
+        rooms: Rooms | None,
     ) -> None:
         """Args:
         default_database: where tenants live that the directory doesn't know; None: they are refused.
+        rooms: among which a tenant's home is chosen that is signed up without one; None: nothing is said of that.
         """
         self._directory = directory
         self._pools = pools
         self._limits = limits
         self._default_database = default_database
+        self._rooms = rooms
 
     async def find(self, tenant: TenantId, deadline: float, *, refresh: bool = False) -> Entry:
         """The tenant's directory entry; placed in the default database if it is new and there is one.
@@ -63,7 +71,7 @@ class Enrollment:
         limits: dict[str, int] | None = None,
     ) -> Entry:
         """Write a new tenant down, in the directory and in its database. See `TenantRouter.add_tenant`."""
-        home = database or self.home_for_new()
+        home = database or self._rooms or self.home_for_new()
         try:
             row = await self._directory.store.add_tenant(
                 str(tenant), home, plan=plan, weight=weight, limits=limits

@@ -21,6 +21,7 @@ from tenantry.errors import (
 )
 from tenantry.events import Events
 from tenantry.ids import IdType, Kind, Placement, TenantId, check_terms
+from tenantry.rooms import Rooms
 from tenantry.router import driver, scope
 from tenantry.router.all_databases import AllDatabases, visit_all
 from tenantry.router.checkout import Checkout
@@ -69,6 +70,7 @@ class TenantRouter:
         limits: ProcessLimits,
         events: Events,
         default_database: str | None = None,
+        rooms: Rooms | None = None,
         pinned: TenantId | None = None,
         dice: random.Random | None = None,
     ) -> None:
@@ -80,7 +82,7 @@ class TenantRouter:
         self.pools = pools
         self.events = events
         self.fence_wait = FenceWait()
-        self._enrollment = Enrollment(directory, pools, limits, default_database)
+        self._enrollment = Enrollment(directory, pools, limits, default_database, rooms)
         self._operators = Operators(pools, directory.store, events, connect_timeout=limits.connect_timeout)
         self.loop = asyncio.get_running_loop()
         self._feed = feed
@@ -296,7 +298,8 @@ class TenantRouter:
 
         Args:
             plan: a word of the product's own.
-            database: where it shall live; None: tenancy.default_database, or else the only shared database.
+            database: where it shall live; None: as tenancy.placement chooses, or tenancy.default_database, or else
+                the only shared database.
             weight: its part of a busy pool relative to others; 0.01 to 100.
             limits: "connections", "queue" and "statement_timeout" (milliseconds), all optional.
         """
