@@ -23,7 +23,7 @@ BACKING_UP: Final = 1414414923
 #: Bulk loads of one tenant take turns, so that their rows never mix; the second key is the id's hash.
 LOADING: Final = 1415071066
 #: One sign-up at a time chooses among the shared databases.
-PLACING: Final = 1415071069
+PLACING: Final = 1415071072
 #: Operators' scopes over all databases hold it in the control database, shared; no flip begins meanwhile. So no
 #: tenant changes its home between the first database of such a scope and the last.
 VISITING: Final = 1415071067
