@@ -14,8 +14,7 @@ import pytest
 from tenantry import DatabaseUnavailable, Router, ScopeLost, TenantBusy, TenantSuspended
 from tenantry.events import ConnectionOpened, Event, ScopeEnded
 from tenantry.ids import TenantId
-from tenantry.router import openings, self_test
-from tenantry.router import pool as pools
+from tenantry.router import binding, openings, self_test
 from tenantry.router.messages import SYNC
 from tests.support.product import APP, Product
 from tests.support.proxy import Proxy, Verdict
@@ -439,8 +438,8 @@ async def test_a_caller_that_names_a_deadline_is_told_by_then_although_the_serve
 async def test_connections_that_a_firewall_has_forgotten_cost_one_caller_a_moment(
     direct: Product, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "QUIET", 0.0)
-    monkeypatch.setattr(pools, "ANSWER", 0.3)
+    monkeypatch.setattr(binding, "QUIET", 0.0)
+    monkeypatch.setattr(binding, "ANSWER", 0.3)
     async with Proxy(direct.server.host, direct.server.port) as proxy:
         product = direct.behind(proxy.dsn)
         async with product.open(pool={"max": 4}) as router:
