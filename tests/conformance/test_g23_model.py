@@ -311,10 +311,39 @@ class Cut:
         return self._verdict if self.fired else None
 
 
+#: How a connection is lost, for every way and end of the first caller: some fifty cuts each.
+LOSSES: Final = list(
+    itertools.product(
+        ("COMMIT succeeds", "COMMIT is refused by a deferred constraint"),
+        WAYS,
+        (("reset before", Verdict.RESET), ("ended after", Verdict.CUT_AFTER)),
+    )
+)
+#: In every run, any two of the three together; `make long` has all.
+PAIRS: Final = {
+    ("COMMIT succeeds", "direct", "ended after"),
+    ("COMMIT succeeds", "before PgBouncer", "ended after"),
+    ("COMMIT succeeds", "behind PgBouncer", "reset before"),
+    ("COMMIT is refused by a deferred constraint", "direct", "reset before"),
+    ("COMMIT is refused by a deferred constraint", "before PgBouncer", "reset before"),
+    ("COMMIT is refused by a deferred constraint", "behind PgBouncer", "ended after"),
+}
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("verdict", [Verdict.RESET, Verdict.CUT_AFTER], ids=["reset before", "ended after"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("first", ["COMMIT succeeds", "COMMIT is refused by a deferred constraint"])
+@pytest.mark.parametrize(
+    ("first", "way", "verdict"),
+    [
+        pytest.param(
+            first,
+            way,
+            verdict,
+            id=f"{first}-{way}-{name}",
+            marks=[] if (first, way, name) in PAIRS else [pytest.mark.long],
+        )
+        for first, way, (name, verdict) in LOSSES
+    ],
+)
 async def test_a_connection_lost_at_each_message_harms_one_caller_at_most_and_nobody_is_told_what_is_not_true(
     pg18: EmbeddedServer, way: str, verdict: Verdict, first: str
 ) -> None:
