@@ -14,7 +14,7 @@ OPTIONS ?=
 help:
 	@echo "make demo    the main job on an embedded PostgreSQL"
 	@echo "make test    the whole test suite"
-	@echo "make long    the tests that take their time: load over minutes, measured against independent tallies"
+	@echo "make long    the tests that take their time: load over minutes, and the other cells of matrices"
 	@echo "make check   format, lint, types, import rules, docs"
 	@echo "make bench   one figure per claim"
 	@echo "make faults  the long fault matrix of moves; refreshes docs/faults.md"
