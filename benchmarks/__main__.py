@@ -34,6 +34,7 @@ SCRIPTS: Final = (
     "move",
     "move_data",
     "tenant_data",
+    "migrate",
 )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 
+from tenantry.catalog.fingerprint import Fingerprint
 from tenantry.catalog.values import (
     Catalog,
     Column,
@@ -68,6 +69,22 @@ async def read_details(connection: asyncpg.Connection[Any]) -> TableDetails:
 async def read_tables(connection: asyncpg.Connection[Any]) -> Tables:
     """Read no more than it takes to place the tables: one flight, and no waiting for whoever has locked one."""
     return bare_tables(await connection.fetch(query("catalog/tables")))
+
+
+async def read_fingerprint(connection: asyncpg.Connection[Any], *, patience: float = 30.0) -> Fingerprint:
+    """Read what the product's schema is.
+
+    Args:
+        patience: seconds to wait for whoever has locked a table, whose expressions can't be printed meanwhile.
+
+    Raises:
+        asyncpg.LockNotAvailableError: it was not enough.
+    """
+    async with _snapshot(connection):
+        await connection.execute("SELECT set_config('lock_timeout', $1, true)", str(round(patience * 1000)))
+        rows = await connection.fetch(query("catalog/fingerprint"))
+    objects = {(row["kind"], row["name"]): row["hash"] for row in rows}
+    return Fingerprint(connection.get_server_version().major, objects)
 
 
 def bare_tables(rows: Iterable[Mapping[str, Any]]) -> Tables:

@@ -86,6 +86,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "rls": ("rls", "Row-level security: generated, audited and attacked."),
     "usage": ("usage", "Who uses how much: `usage`, or `usage TENANT`."),
     "moves": ("moves", "The journal of moves."),
+    "migrate": ("migrate", "A command on every database, such as `migrate -- alembic upgrade head`."),
 }
 
 

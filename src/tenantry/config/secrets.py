@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 HIDDEN: Final = "***"
 #: `scheme://user:password@` and `password=…`, wherever they stand: the net under the list of known secrets.
-_USERINFO: Final = re.compile(r"(\w+://[^\s:/@]*):[^\s/]*@")
+_USERINFO: Final = re.compile(r"\b(\w+://[^\s:/@]*):[^\s/]*@")
 _KEYWORD: Final = re.compile(r"(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)")
 #: A shorter word would be hidden inside other words; the patterns above find it where it matters.
 _SHORTEST: Final = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -332,6 +332,25 @@ class Journal:
             "  AND l.objid::bigint = hashtext(o.move)::bigint & 4294967295) ORDER BY 1, 3, 4, 5"
         )
         return [Leftover(r["move"], State(r["state"]), r["database"], r["kind"], r["name"]) for r in rows]
+
+    async def migrations(self, databases: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        """What `tenantry migrate` has to say of some databases; see sql/move/migrations.sql."""
+        rows = await self._execute(sql.query("move/migrations"), list(databases), locks.MIGRATED)
+        return [dict(row) for row in rows]
+
+    @contextlib.asynccontextmanager
+    async def unmigrated(self, databases: Collection[str]) -> AsyncIterator[str | None]:
+        """Keep migrations from databases while the body runs, inside `kept`; gives one that is migrated now.
+
+        The lease does it for the rest of the move. Here it is only for the moment in which the move is written.
+        """
+        rows = await self._execute(sql.query("move/unmigrated"), locks.MIGRATED, list(databases))
+        yield rows[0]["name"] if rows else None
+        await self._execute(
+            "SELECT pg_advisory_unlock_shared($1, hashtext(name)) FROM unnest($2::text[]) AS name",
+            locks.MIGRATED,
+            list(databases),
+        )
 
     async def has_leftovers(self, move: str) -> bool:
         """Whether anything of a move may still be somewhere."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Final
 
 import asyncpg
 
+from tenantry import sql
 from tenantry.move.errors import FenceMissed, LeaseLost, MoveBusy
 from tenantry.move.session import CLOSE_SECONDS, Connection, close, connect
 from tenantry.runtime.connection_errors import TRANSIENT
-from tenantry.runtime.locks import FLIPPING, VISITING
+from tenantry.runtime.locks import FLIPPING, MIGRATED, VISITING
 from tenantry.runtime.shielded import run_shielded
 
 _TAKE: Final = "SELECT pg_try_advisory_lock(tenantry.move_lock_space(), hashtext($1))"
@@ -26,13 +28,16 @@ _VISITED: Final = """
 
 
 @contextlib.asynccontextmanager
-async def lease(dsn: str, move: str) -> AsyncIterator[Lease]:
+async def lease(dsn: str, move: str, databases: Collection[str] = ()) -> AsyncIterator[Lease]:
     """Be the one who runs this move.
 
+    Args:
+        databases: the names of both ends: their schemas are not migrated meanwhile.
+
     Raises:
-        MoveBusy: another mover holds the lease.
+        MoveBusy: another mover holds the lease, or one of the databases is being migrated.
     """
-    held = Lease(dsn, move)
+    held = Lease(dsn, move, databases)
     try:
         if not await held.acquire():
             raise MoveBusy(move, "another mover is running it")
@@ -52,18 +57,25 @@ class Lease:
 
     # Mutable state: the session that holds the lock, and how the move stood when it was last asked.
 
-    def __init__(self, dsn: str, move: str) -> None:
+    def __init__(self, dsn: str, move: str, databases: Collection[str] = ()) -> None:
         self._dsn = dsn
         self._move = move
+        self._databases = list(databases)
         self._connection: Connection | None = None
         self._last_seen: asyncpg.Record | None = None
 
     async def acquire(self) -> bool:
-        """Take it in a new session; False: another session has it."""
+        """Take it in a new session; False: another session has it.
+
+        Raises:
+            MoveBusy: a database of the move is being migrated.
+        """
         await self.release()
         connection = await connect(self._dsn, f"lease {self._move}")
         try:
             taken = await connection.fetchval(_TAKE, self._move, timeout=_ANSWER_SECONDS)
+            if taken and (database := await _migrated(connection, self._databases)):
+                raise MoveBusy(self._move, f"`tenantry migrate` is at work in {database}; let it end first")
         except BaseException:  # it may have been taken: only the session's end says that it is not
             connection.terminate()
             raise
@@ -138,6 +150,20 @@ class Lease:
         if self._connection is None:
             raise ConnectionError(f"the session of the lease of move {self._move} is gone")
         return await self._connection.fetchrow(_STATE, self._move, timeout=_ANSWER_SECONDS)
+
+
+async def _migrated(connection: Connection, databases: Collection[str]) -> str | None:
+    """Keep migrations from these databases as long as the session lives; or the name of one that is migrated now.
+
+    A migration that is about to be refused, for it has seen our move in the journal, holds it for a moment.
+    """
+    loop, query = asyncio.get_running_loop(), sql.query("move/unmigrated")
+    deadline = loop.time() + _ANSWER_SECONDS
+    while True:
+        name: str | None = await connection.fetchval(query, MIGRATED, list(databases), timeout=_ANSWER_SECONDS)
+        if name is None or loop.time() > deadline:
+            return name
+        await asyncio.sleep(0.2)
 
 
 async def _unlock(connection: Connection) -> None:

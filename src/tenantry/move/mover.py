@@ -32,6 +32,7 @@ from tenantry.move.limits import Limits
 from tenantry.move.pg_dump import find_pg_dump
 from tenantry.move.plan import Mechanism, MovePlan, SequenceRule, in_block
 from tenantry.move.preflight.readiness import readiness
+from tenantry.move.preflight.rules_migrations import being_migrated
 from tenantry.move.preflight.rules_source import no_ids
 from tenantry.move.preflight.survey import MoveRequest, survey
 from tenantry.move.progress import Tell, silence
@@ -150,7 +151,11 @@ class Mover:
                 raise MoveBusy(other, f"tenant {plan.tenant} is being moved already")
             if plan.refusals:
                 raise MoveRefused(plan.tenant, plan.target, plan.refusals)
-            await self._journal.open(await self._with_ids(plan))
+            # Before the journal says that there is a move: a refused one is not to be resumed or aborted.
+            async with self._journal.unmigrated((plan.source, plan.target)) as in_the_way:
+                if in_the_way is not None:
+                    raise MoveRefused(plan.tenant, plan.target, [being_migrated(in_the_way)])
+                await self._journal.open(await self._with_ids(plan))
             return await self.resume(plan.id, progress)
 
     async def resume(self, move: str, progress: Tell = silence) -> MoveRecord:
@@ -253,7 +258,7 @@ class Mover:
     @contextlib.asynccontextmanager
     async def _context(self, move: str, progress: Tell) -> AsyncIterator[tuple[MoveContext, MoveRecord]]:
         record = await self.show(move)
-        async with lease(self._control_dsn, move) as held:
+        async with lease(self._control_dsn, move, (record.source, record.target)) as held:
             record = await self.show(move)
             plan = record.plan
             context = MoveContext(

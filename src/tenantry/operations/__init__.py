@@ -1,4 +1,5 @@
-"""What an operator may do, public, typed and async: tenants, databases, moves, row-level security, usage, check.
+"""What an operator may do, public, typed and async: tenants, databases, moves, migrations, row-level
+security, usage, check.
 
 Read `operations.py` first. `context.py` has what the parts share; `config.databases` answers where a DSN leads.
 """
@@ -10,6 +11,14 @@ from tenantry.operations.data import ArchiveWritten, DataProgress, ErasureReceip
 from tenantry.operations.databases import DatabaseDetails
 from tenantry.operations.import_tenants import Imported
 from tenantry.operations.install import Installed
+from tenantry.operations.migrate import (
+    DatabaseRun,
+    MigrateEvent,
+    MigrateOptions,
+    MigratePlan,
+    MigrateRun,
+    MigrationStopped,
+)
 from tenantry.operations.operations import Operations
 from tenantry.operations.tenants import Added, TenantDetails
 from tenantry.operations.usage import Load, Overview, TenantUsage
@@ -23,11 +32,17 @@ __all__ = [
     "DataProgress",
     "DatabaseChange",
     "DatabaseDetails",
+    "DatabaseRun",
     "ErasureReceipt",
     "ImportDone",
     "Imported",
     "Installed",
     "Load",
+    "MigrateEvent",
+    "MigrateOptions",
+    "MigratePlan",
+    "MigrateRun",
+    "MigrationStopped",
     "Operations",
     "Overview",
     "TenantDetails",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +16,7 @@ from tenantry.operations.context import Context
 from tenantry.operations.data import TenantData
 from tenantry.operations.databases import Databases
 from tenantry.operations.install import Installed
+from tenantry.operations.migrate import MigrateRun, Migrations
 from tenantry.operations.moves import Moves
 from tenantry.operations.rls import Rls
 from tenantry.operations.tenants import Tenants
@@ -46,6 +47,7 @@ class Operations:
         self.rls = Rls(self.context)
         self.usage = Usage(self.context)
         self.backups = Backups(self.context)
+        self.migrations = Migrations(self.context)
 
     @classmethod
     def open(cls, config: Config | str | Path, *, actor: str | None = None) -> Self:
@@ -102,6 +104,10 @@ class Operations:
             accepted: keys of findings that are no news: "CODE DATABASE", all of that code in that database.
         """
         return await check(self.context, processes, moves=moves, accepted=accepted)
+
+    async def migrate(self, command: Sequence[str]) -> MigrateRun:
+        """Run a command on every database, such as ["alembic", "upgrade", "head"]: `migrations.run`."""
+        return await self.migrations.run(command)
 
     async def candidates(self) -> tuple[Verdict, ...]:
         """What the rule says of everybody who is anywhere near it: `usage.candidates`."""

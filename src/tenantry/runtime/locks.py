@@ -32,3 +32,7 @@ FLIPPING: Final = 1415071068
 #: One import or erasure of a tenant's data at a time, in the control database; the second key is the id's hash. A
 #: move that begins takes it too, shared, for the moment: it is refused meanwhile.
 TENANT_DATA: Final = 1415071069
+#: One `tenantry migrate` at a time, in the control database.
+MIGRATING: Final = 1415071070
+#: A database that is migrated: the second key is the hash of its name. Moves from and to it hold it shared. 'TNMG'
+MIGRATED: Final = 1414417735

@@ -192,6 +192,18 @@ class Kits(NamedTuple):
     """Resources for which it has a limit of its own."""
 
 
+class MigrationState(NamedTuple):
+    """What `tenantry migrate` has to say of one end."""
+
+    database: str
+    run: str | None
+    """An unfinished run that has not been done there; None: there is none."""
+    state: str | None
+    """Where it stands in that run."""
+    locked: bool
+    """True while a command changes its schema."""
+
+
 class FailedLogin(NamedTuple):
     """A program of the move that can't log in."""
 
@@ -262,6 +274,8 @@ class PreflightFacts:
     """Those of the source that may bind tenants."""
     target_database: str = ""
     """What the target is called on its server."""
+    migrations: tuple[MigrationState, ...] = ()
+    """Of both ends."""
     source_kits: Kits = field(default_factory=Kits)
     target_kits: Kits = field(default_factory=Kits)
 

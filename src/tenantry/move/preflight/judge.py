@@ -31,6 +31,7 @@ from tenantry.move.preflight.rules_general import (
 from tenantry.move.preflight.rules_guard import guards
 from tenantry.move.preflight.rules_hardening import hardening
 from tenantry.move.preflight.rules_kits import kit_rules
+from tenantry.move.preflight.rules_migrations import migrations
 from tenantry.move.preflight.rules_privileges import privileges_of_tables
 from tenantry.move.preflight.rules_publications import foreign_publications
 from tenantry.move.preflight.rules_source import ids, stale_statistics, tables
@@ -58,6 +59,7 @@ RULES: Final[tuple[Check, ...]] = (
     pooler,
     standby,
     earlier_schema,
+    migrations,
     placement,
     target_identity,
     hardening,

@@ -39,7 +39,7 @@ from tenantry.move.preflight import (
     read_spelling,
     read_surroundings,
 )
-from tenantry.move.preflight.facts import Access, FailedLogin, Hardening, Kits, PreflightFacts
+from tenantry.move.preflight.facts import Access, FailedLogin, Hardening, Kits, MigrationState, PreflightFacts
 from tenantry.move.preflight.judge import judge
 from tenantry.move.preflight.read_side import read_side
 from tenantry.move.preflight.readiness import read_stale
@@ -206,6 +206,9 @@ async def _survey(request: MoveRequest, journal: Journal) -> MovePlan:
             application_roles=application,
             target_database=target.database,
             creation=creation,
+            migrations=tuple(
+                MigrationState(**row) for row in await journal.migrations([source.name, target.name])
+            ),
             source_kits=await read_kits.read(at_source, tenant),
             target_kits=await read_kits.read(at_target, tenant) if exists else Kits(),
             source_hardening=await read_hardening.read(at_source, source),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached, gather
 from tenantry.operations.check.rules import ERROR, CheckFinding, judge, of_moves
+from tenantry.operations.check.schemas import of_schemas
 from tenantry.operations.context import Context
 from tenantry.operations.moves import Moves
 
@@ -43,7 +44,7 @@ async def check(
         accepted: keys of findings that are no news: "CODE DATABASE".
     """
     facts = await gather(context)
-    found = judge(facts, context.config, processes)
+    found = [*judge(facts, context.config, processes), *of_schemas(facts)]
     if moves:
         found += of_moves(await Moves(context).readiness())
     found.sort(key=lambda one: (one.severity != ERROR, one))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from tenantry import sql
 from tenantry.catalog import guards
-from tenantry.catalog.read import read_tables
+from tenantry.catalog.fingerprint import Fingerprint
+from tenantry.catalog.read import read_fingerprint, read_tables
 from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.values import Way
 from tenantry.config import ResolvedDatabase
@@ -22,6 +23,8 @@ from tenantry.move import Leftover
 from tenantry.move.journal import Journal
 from tenantry.operations.backups import measure, policies
 from tenantry.operations.context import Context
+from tenantry.operations.migrate.journal import MigrationJournal
+from tenantry.operations.migrate.values import MigrateRun
 from tenantry.router import driver, self_test
 from tenantry.router.driver import Connection
 from tenantry.router.roles import control_access, problems
@@ -33,6 +36,8 @@ from tenantry.wiring import tenancy_of
 AT_ONCE: Final = 16
 #: Seconds for one connection, and for what is tried on it.
 CONNECT: Final = 5.0
+#: Seconds to wait for a table that somebody has locked.
+PATIENCE: Final = 1.0
 #: Since when servers count what subscriptions could not apply, as server_version_num.
 OLDEST_COUNTED: Final = 150000
 
@@ -82,6 +87,8 @@ class Reached:
     """Tables of which nothing says whose rows they hold, as `schema.name`."""
     unmatched: tuple[str, ...] = ()
     """Overrides of `tenancy.tables` whose table is not there, though other tables are."""
+    fingerprint: Fingerprint | None = None
+    """Of the product's schema; None: not asked, or a table was locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,8 @@ class FleetFacts:
     why_no_directory: str | None = field(default=None)
     backups: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By database with a policy: seconds since its last backup began (infinite: none), and seconds allowed."""
+    migration: MigrateRun | None = None
+    """The unfinished run of `tenantry migrate`, else the last one."""
 
 
 async def gather(context: Context) -> FleetFacts:
@@ -131,14 +140,17 @@ async def gather(context: Context) -> FleetFacts:
     found = await asyncio.gather(*(_ask(context, gate, database) for database in databases.values()))
     leftovers = await _leftovers(context) if directory is not None else ()
     backups = await _backups(context) if directory is not None else {}
-    return FleetFacts(first, listen, tuple(found), directory, leftovers, why, backups)
+    migration = await _migration(context) if directory is not None else None
+    return FleetFacts(first, listen, tuple(found), directory, leftovers, why, backups, migration)
 
 
 async def _ask(context: Context, gate: asyncio.Semaphore, database: ResolvedDatabase) -> DatabaseFacts:
     def by(role: str, dsn: str | None) -> Any:
         if role in database.unreadable:
             return _unreadable(database.unreadable[role])
-        return _nothing() if dsn is None else reach(context, gate, database.name, dsn, "data")
+        if dsn is None:
+            return _nothing()
+        return reach(context, gate, database.name, dsn, "data", fingerprint=role == "dsn")
 
     router, operator, direct = await asyncio.gather(
         by("dsn", database.dsn), by("operator", database.operator_dsn), by("direct", database.direct_dsn)
@@ -175,12 +187,15 @@ async def _unreadable(error: DsnUnreadable) -> Reached:
     return Reached(error=str(error))
 
 
-async def reach(context: Context, gate: asyncio.Semaphore, name: str, dsn: str, side: str) -> Reached:
-    """What one DSN leads to."""
+async def reach(
+    context: Context, gate: asyncio.Semaphore, name: str, dsn: str, side: str, *, fingerprint: bool = False
+) -> Reached:
+    """What one DSN leads to. `fingerprint`: read the product's schema too."""
     async with gate:
         try:
             async with context.connect(name, dsn) as connection:
-                return await _look(context, connection, side)
+                found = await _look(context, connection, side)
+                return replace(found, fingerprint=await _fingerprint(connection)) if fingerprint else found
         except DatabaseUnavailable as error:
             missing = isinstance(error.__context__, asyncpg.InvalidCatalogNameError)
             return Reached(error=str(error), missing=missing)
@@ -234,6 +249,13 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
         undecided=placed.undecided,
         unmatched=placed.unmatched,
     )
+
+
+async def _fingerprint(connection: Connection) -> Fingerprint | None:
+    try:
+        return await read_fingerprint(connection, patience=PATIENCE)
+    except asyncpg.LockNotAvailableError:
+        return None
 
 
 class _Tables(NamedTuple):
@@ -317,3 +339,12 @@ async def _backups(context: Context) -> dict[str, tuple[float, float]]:
 
 async def _nothing() -> None:
     return None
+
+
+async def _migration(context: Context) -> MigrateRun | None:
+    """None too where a schema of an earlier tenantry keeps no such journal, which has its own finding."""
+    try:
+        async with MigrationJournal.opened(context) as journal:
+            return await journal.last()
+    except (TenantryError, asyncpg.PostgresError, TimeoutError):
+        return None

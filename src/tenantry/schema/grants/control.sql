@@ -6,7 +6,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON
     tenantry.database, tenantry.tenant, tenantry.usage, tenantry.usage_day, tenantry.reporter, tenantry.reported,
     tenantry.database_usage, tenantry.database_usage_day, tenantry.database_reading, tenantry.sample,
     tenantry.sampled, tenantry.storage, tenantry.waiting, tenantry.move, tenantry.move_object,
-    tenantry.sync_token TO :role;
+    tenantry.sync_token, tenantry.migrate_run, tenantry.migrate_database TO :role;
 -- The record of who did what is written and amended, never taken away.
 GRANT SELECT, INSERT, UPDATE ON tenantry.event TO :role;
 GRANT SELECT ON tenantry.migration TO :role;

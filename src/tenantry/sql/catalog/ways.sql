@@ -40,7 +40,7 @@ WITH RECURSIVE who AS (
                             -- those of a control database: schema/grants/control.sql
                             'database', 'tenant', 'usage', 'usage_day', 'reporter', 'reported', 'database_usage',
                             'database_usage_day', 'database_reading', 'sample', 'sampled', 'storage', 'waiting', 'move',
-                            'move_object', 'event', 'sync_token')
+                            'move_object', 'event', 'sync_token', 'migrate_run', 'migrate_database')
        OR n.nspname = 'pg_catalog'
           AND c.relname IN ('pg_statistic', 'pg_statistic_ext_data', 'pg_authid', 'pg_largeobject', 'pg_user_mapping')
 ), relation_grant AS (

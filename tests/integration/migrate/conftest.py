@@ -1,0 +1,20 @@
+"""Fixtures of the tests of `tenantry migrate`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tenantry.embedded import EmbeddedServer
+from tests.support.herd import Herd
+
+
+@pytest.fixture
+def herd(pg18: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Herd]:
+    monkeypatch.setenv("PATH", f"{pg18.bin('psql').parent}{os.pathsep}{os.environ['PATH']}")
+    made = Herd(pg18, tmp_path, ["shared1", "tenant1", "tenant2", "tenant3"])
+    yield made
+    made.drop()
