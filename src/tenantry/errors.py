@@ -130,6 +130,24 @@ class UnknownToken(TenantryError, LookupError):
         super().__init__(f"there is no sync token {token}; `tenantry tokens list --past` has those of 90 days")
 
 
+class UnmatchedTenant(UnknownTenant):
+    """What was said for a tenant is no tenant's id, name or beginning of an id, or the beginning of several ids.
+
+    Attributes:
+        tenant: what was said.
+        matches: ids that begin so; there may be more.
+    """
+
+    def __init__(self, said: str, matches: Sequence[str] = ()) -> None:
+        self.tenant = said
+        self.matches = tuple(matches)
+        if matches:
+            why = f"{said!r} is the beginning of several tenants' ids: {', '.join(matches)}; write more of it"
+        else:
+            why = f"no tenant has {said!r} for its id, for its name, or for the beginning of its id"
+        LookupError.__init__(self, why)
+
+
 class TenantSuspended(TenantryError):
     """The tenant is suspended: nothing is served for it.
 

@@ -83,6 +83,24 @@ def check_terms(weight: float, limits: Mapping[str, int] | None) -> None:
             raise ValueError(f"limit {name} is a whole number from 1 to {LARGEST}, not {value!r}")
 
 
+def check_name(name: str, ids: IdType) -> str:
+    """A tenant's name, without blanks around it.
+
+    Raises:
+        ValueError: it is empty, longer than 100 characters, not printable, or reads as an id or a part of one.
+    """
+    name = name.strip()
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise ValueError("a name has 1 to 100 printable characters")
+    if ids is not IdType.TEXT:
+        try:
+            ids.parse(name)
+        except InvalidTenantId:
+            return name
+        raise ValueError(f"{name!r} is an id, so it can't be a name")
+    return name
+
+
 class IdType(StrEnum):
     """The configured type of tenant ids, and what follows from it."""
 

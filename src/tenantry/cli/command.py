@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG: Final = Path("config/tenantry.yaml")
 Work = TypeVar("Work", bound=Callable[..., Any])
 
+#: Marks an argument or option that says which tenant: the command gets the id of the one that is meant.
+MEANS_TENANT: Final = object()
 _PANEL: Final = "Global options"
 ConfigOption = Annotated[
     Path | None,
@@ -171,8 +173,9 @@ def _runner(work: Callable[..., Any]) -> Callable[..., None]:
             options[name] = kind(**{field.name: options.pop(field.name) for field in dataclasses.fields(kind)})
         out = Renderer(as_json=options.pop("json_here") or before.as_json)
         session = Session(options.pop("config_here") or before.config or DEFAULT_CONFIG, out)
-        _guarded(session, work, options, flags)
+        _guarded(session, work, options, flags, meant)
 
+    meant = [p.name for p in stated if MEANS_TENANT in getattr(p.annotation, "__metadata__", ())]
     flags = {parameter.name: flag for parameter in own if (flag := _flag(parameter.annotation)) is not None}
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
@@ -219,15 +222,24 @@ def _words(error: Exception, flags: Mapping[str, str]) -> str:
 
 
 def _guarded(
-    session: Session, work: Callable[..., Any], options: dict[str, Any], flags: Mapping[str, str]
+    session: Session,
+    work: Callable[..., Any],
+    options: dict[str, Any],
+    flags: Mapping[str, str],
+    meant: Sequence[str],
 ) -> None:
-    """Do the work; tell an error in words. Never a traceback, unless one is asked for."""
+    """Do the work; tell an error in words. Never a traceback, unless one is asked for.
+
+    Args:
+        meant: options and arguments that say which tenant.
+    """
     try:
-        done = work(session, **options)
-        if inspect.iscoroutine(done):
+        if inspect.iscoroutinefunction(work):
             import asyncio
 
-            asyncio.run(_to_the_end(session, done))
+            asyncio.run(_to_the_end(session, work, options, meant))
+        else:
+            work(session, **options)
     except (typer.Exit, typer.Abort, KeyboardInterrupt):
         raise
     except BrokenPipeError:  # the command's own output; a broken connection is translated where it breaks
@@ -241,6 +253,11 @@ def _guarded(
         raise typer.Exit(exit_codes.code_of(error)) from None
 
 
-async def _to_the_end(session: Session, work: Awaitable[Any]) -> None:
+async def _to_the_end(
+    session: Session, work: Callable[..., Awaitable[Any]], options: dict[str, Any], meant: Sequence[str]
+) -> None:
     async with session:
-        await work
+        for name in meant:
+            if options[name] is not None:
+                options[name] = await session.ops.tenants.find(options[name])
+        await work(session, **options)

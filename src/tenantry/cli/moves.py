@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from tenantry.cli import exit_codes, summary
-from tenantry.cli.command import command, group
+from tenantry.cli.command import MEANS_TENANT, command, group
 from tenantry.cli.options import TenantArgument, YesOption, seconds_of
 from tenantry.cli.plan_estimates import plan_estimates
 from tenantry.cli.render import OutputColumn
@@ -37,11 +37,11 @@ RateOption = Annotated[
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=32, help="Tables copied at once.")]
 MoveArgument = Annotated[str, typer.Argument(help="The move's id.")]
-OfOption = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
+OfOption = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's."), MEANS_TENANT]
 
 COLUMNS = (
-    OutputColumn("id", "MOVE"),
-    OutputColumn("tenant"),
+    OutputColumn("id", "MOVE", whole=True),
+    OutputColumn("tenant", whole=True),
     OutputColumn("source", "FROM"),
     OutputColumn("target", "TO"),
     OutputColumn("state", text=in_words),
@@ -65,7 +65,7 @@ TABLES = (
 #: Bytes a second, below which a copy would look as if it stood still.
 _SLOWEST: Final = size("100kB")
 LEFT = (
-    OutputColumn("move"),
+    OutputColumn("move", whole=True),
     OutputColumn("state", text=in_words),
     OutputColumn("database"),
     OutputColumn("kind"),
@@ -106,9 +106,8 @@ async def move(session: Session, tenant: TenantArgument, to: ToOption, how: Move
 @command(app, "list")
 async def list_moves(session: Session, tenant: OfOption = None) -> None:
     """All moves, the newest first."""
-    wanted = None if tenant is None else str(session.config.tenancy.type.parse(tenant))
     moves = await session.ops.moves.list(tenant)
-    empty = "no tenant was ever moved" if wanted is None else f"tenant {wanted} was never moved"
+    empty = "no tenant was ever moved" if tenant is None else f"tenant {tenant} was never moved"
     session.out.rows(COLUMNS, [summary.row(one) for one in moves], empty=empty)
 
 

@@ -6,11 +6,17 @@ from typing import Annotated
 
 import typer
 
+from tenantry.cli.command import MEANS_TENANT
 from tenantry.config import duration
 from tenantry.errors import ConfigError
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-TenantArgument = Annotated[str, typer.Argument(help="The tenant's id.")]
+TenantArgument = Annotated[
+    str,
+    typer.Argument(help="The tenant: its id, its name, or the beginning of its uuid that no other has."),
+    MEANS_TENANT,
+]
+NewTenantArgument = Annotated[str, typer.Argument(help="The tenant's id.")]
 DatabaseOption = Annotated[str | None, typer.Option("--database", "-d", help="Only this database.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why; kept with the record.")]
 

@@ -41,6 +41,8 @@ class OutputColumn(NamedTuple):
     """How a value is written for people; None: `plain`."""
     style: str = ""
     """rich's, on a terminal only."""
+    whole: bool = False
+    """Ids: never broken over lines, so that they can be read and copied."""
 
     @property
     def heading(self) -> str:
@@ -327,15 +329,22 @@ def _rich_table(console: Console, columns: Sequence[OutputColumn], nothing: Call
 
 def _fits(width: int, columns: Sequence[OutputColumn], page: Sequence[Row]) -> bool:
     """Whether a table leaves each column room in which it can be read."""
-    widest = [max(len(column.heading), *(len(column.cell(row)) for row in page)) for column in columns]
-    return sum(min(one, _READABLE) for one in widest) + 2 * (len(columns) - 1) <= width
+    least = (
+        min(_widest(column, page), _widest(column, page) if column.whole else _READABLE) for column in columns
+    )
+    return sum(least) + 2 * (len(columns) - 1) <= width
+
+
+def _widest(column: OutputColumn, page: Sequence[Row]) -> int:
+    return max(len(column.heading), *(len(column.cell(row)) for row in page))
 
 
 def _as_table(console: Console, columns: Sequence[OutputColumn], page: Sequence[Row], first: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=first)
     for column in columns:
         side: Any = "right" if column.right else "left"
-        table.add_column(column.heading, justify=side, style=column.style, overflow="fold")
+        least = _widest(column, page) if column.whole else None
+        table.add_column(column.heading, justify=side, style=column.style, overflow="fold", min_width=least)
     for row in page:
         table.add_row(*(Text(column.cell(row)) for column in columns))
     console.print(table)

@@ -34,7 +34,7 @@ def spark(shares: Sequence[float | None] | None) -> str:
 
 
 TENANT_COLUMNS: Final = (
-    OutputColumn("tenant", text=lambda tenant: "(nobody's)" if tenant is None else plain(tenant)),
+    OutputColumn("tenant", text=lambda tenant: "(nobody's)" if tenant is None else plain(tenant), whole=True),
     OutputColumn("database"),
     OutputColumn("share", "LAST DAY", right=True, text=format.share),
     OutputColumn("bar", "", text=str),
@@ -60,7 +60,7 @@ DAY_COLUMNS: Final = (
     OutputColumn("source"),
 )
 CANDIDATE_COLUMNS: Final = (
-    OutputColumn("tenant"),
+    OutputColumn("tenant", whole=True),
     OutputColumn("database"),
     OutputColumn("action"),
     OutputColumn("state"),
@@ -75,7 +75,7 @@ CANDIDATE_COLUMNS: Final = (
 )
 TOP_COLUMNS: Final = (
     OutputColumn("database"),
-    OutputColumn("tenant"),
+    OutputColumn("tenant", whole=True),
     OutputColumn("share", right=True, text=format.share),
     OutputColumn("bar", "", text=str),
     OutputColumn("active", right=True),

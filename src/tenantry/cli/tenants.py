@@ -10,7 +10,7 @@ import typer
 
 from tenantry.cli import exit_codes
 from tenantry.cli.command import command, group
-from tenantry.cli.options import DatabaseOption, ReasonOption, TenantArgument, YesOption
+from tenantry.cli.options import DatabaseOption, NewTenantArgument, ReasonOption, TenantArgument, YesOption
 from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 from tenantry.config import duration
@@ -19,7 +19,8 @@ from tenantry.directory.placements import Placed
 from tenantry.errors import ConfigError
 
 COLUMNS = (
-    OutputColumn("id", "TENANT"),
+    OutputColumn("id", "TENANT", whole=True),
+    OutputColumn("name"),
     OutputColumn("database"),
     OutputColumn("kind"),
     OutputColumn("epoch", right=True),
@@ -31,6 +32,10 @@ COLUMNS = (
 HomeOption = Annotated[
     str | None,
     typer.Option("--database", "-d", help="Where it shall live.", show_default="tenancy.default_database"),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", help="What people call it; commands take it for the id.", show_default=False),
 ]
 PlanOption = Annotated[str | None, typer.Option("--plan", help="A word of the product's own.")]
 WeightOption = Annotated[
@@ -125,24 +130,33 @@ async def show_tenant(session: Session, tenant: TenantArgument) -> None:
 @command(app, "add")
 async def add_tenant(
     session: Session,
-    tenant: TenantArgument,
+    tenant: NewTenantArgument,
     terms: TermsFlags,
     database: HomeOption = None,
+    name: NameOption = None,
     restore: RestoreOption = False,
 ) -> None:
     """Sign a tenant up: it can be served when this returns. Adding it again changes nothing."""
     limits = {k: v for k, v in terms.limits().items() if v}
     row, new = await session.ops.tenants.add(
-        tenant, database=database, plan=terms.plan, weight=terms.weight, limits=limits, restore=restore
+        tenant,
+        database=database,
+        plan=terms.plan,
+        weight=terms.weight,
+        limits=limits,
+        name=name,
+        restore=restore,
     )
     session.out.facts(row_of(row), titles={"id": "tenant"})
     session.out.say(f"tenant {row.id} lives in {row.database}" if new else f"tenant {row.id} was there already")
 
 
 @command(app, "set")
-async def set_tenant(session: Session, tenant: TenantArgument, terms: TermsFlags) -> None:
+async def set_tenant(session: Session, tenant: TenantArgument, terms: TermsFlags, name: NameOption = None) -> None:
     """Change the terms that are given, leave the rest. Routers follow within milliseconds."""
-    row = await session.ops.tenants.set(tenant, plan=terms.plan, weight=terms.weight, limits=terms.limits())
+    row = await session.ops.tenants.set(
+        tenant, plan=terms.plan, weight=terms.weight, limits=terms.limits(), name=name
+    )
     session.out.facts(row_of(row), titles={"id": "tenant"})
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tenantry.cli.command import command, group
+from tenantry.cli.command import MEANS_TENANT, command, group
 from tenantry.cli.options import ReasonOption, TenantArgument, YesOption, seconds_of
 from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
@@ -16,7 +16,7 @@ from tenantry.errors import ConfigError
 
 COLUMNS = (
     OutputColumn("id", "TOKEN"),
-    OutputColumn("tenant"),
+    OutputColumn("tenant", whole=True),
     OutputColumn("state"),
     OutputColumn("scopes"),
     OutputColumn("label"),
@@ -29,10 +29,10 @@ ScopeOption = Annotated[
 ]
 ExpiresOption = Annotated[str, typer.Option("--expires", help="It is good for so long: 30d, 12h; or never.")]
 LabelOption = Annotated[str | None, typer.Option("--label", help="Whose it is, for people.")]
-OfOption = Annotated[str | None, typer.Option("--tenant", "-t", help="Of this tenant only.")]
+OfOption = Annotated[str | None, typer.Option("--tenant", "-t", help="Of this tenant only."), MEANS_TENANT]
 PastOption = Annotated[bool, typer.Option("--past", help="Expired and revoked ones too, for 90 days.")]
 TokenArgument = Annotated[str | None, typer.Argument(help="The token's id; the token itself will do.")]
-AllOfOption = Annotated[str | None, typer.Option("--all-of", help="Every token of this tenant.")]
+AllOfOption = Annotated[str | None, typer.Option("--all-of", help="Every token of this tenant."), MEANS_TENANT]
 
 app = group("tokens", "Sync tokens of devices.")
 

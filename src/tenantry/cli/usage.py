@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tenantry.cli import format
-from tenantry.cli.command import command
+from tenantry.cli.command import MEANS_TENANT, command
 from tenantry.cli.options import seconds_of
 from tenantry.cli.render import OutputColumn
 from tenantry.cli.reports import (
@@ -34,7 +34,7 @@ from tenantry.usage import exchange
 
 _CSV_ROWS = 1000
 
-TenantArgument = Annotated[str | None, typer.Argument(help="Only this tenant, day by day.")]
+TenantArgument = Annotated[str | None, typer.Argument(help="Only this tenant, day by day."), MEANS_TENANT]
 WatchOption = Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")]
 EveryOption = Annotated[str, typer.Option("--every", help="How often, with --watch.")]
 LargestOption = Annotated[int, typer.Option("--top", min=1, max=1000, help="So many of each database.")]

@@ -23,6 +23,8 @@ from tenantry.runtime.fork_safety import ForkSafeConnection
 CHANNEL: Final = "tenantry_directory"
 
 _TENANT = "t.id, t.database, d.kind, t.epoch, t.state, t.plan, t.weight, t.limits, t.changed::text AS changed"
+#: Not `t.name`: a control database that `tenantry init` has not upgraded yet has no such column.
+_NAMED = f"{_TENANT}, to_jsonb(t) ->> 'name' AS name"
 _FROM = "FROM tenantry.tenant AS t JOIN tenantry.database AS d ON d.name = t.database"
 
 
@@ -40,6 +42,8 @@ class TenantRow(NamedTuple):
     limits: dict[str, Any]
     changed: int
     """The transaction that wrote this version of the row."""
+    name: str | None = None
+    """What people call it; None: it has no name."""
 
 
 class DatabaseRow(NamedTuple):
@@ -136,7 +140,7 @@ class Store:
     async def tenants(self, ids: Sequence[str], *, removed: bool = False) -> dict[str, TenantRow]:
         """The rows of those of `ids` that are there; of removed ones too if `removed`."""
         rows = await self._fetch(
-            f"SELECT {_TENANT} {_FROM} WHERE t.id = ANY($1::text[]) AND ($2 OR t.state <> 'removed')",
+            f"SELECT {_NAMED} {_FROM} WHERE t.id = ANY($1::text[]) AND ($2 OR t.state <> 'removed')",
             list(ids),
             removed,
         )
@@ -147,7 +151,7 @@ class Store:
         after = ""
         while True:
             rows = await self._fetch(
-                f"SELECT {_TENANT} {_FROM} WHERE t.id > $1 AND t.state <> 'removed' "
+                f"SELECT {_NAMED} {_FROM} WHERE t.id > $1 AND t.state <> 'removed' "
                 "AND ($2::text IS NULL OR t.database = $2) ORDER BY t.id LIMIT $3",
                 after,
                 database,
@@ -158,6 +162,45 @@ class Store:
             if len(rows) < page:
                 return
             after = rows[-1]["id"]
+
+    async def find(self, text: str, *, beginning: bool, limit: int = 6) -> list[str]:
+        """Ids of the tenants that a text means, removed ones left out: the one that has it for a name, or else, of
+        ids that begin so, `limit` at most.
+
+        Args:
+            beginning: whether beginnings of ids count.
+        """
+        named = await self._fetch(
+            "SELECT id FROM tenantry.tenant AS t "
+            "WHERE lower(to_jsonb(t) ->> 'name') = lower($1) AND state <> 'removed'",
+            text,
+        )
+        if named or not beginning:
+            return [row["id"] for row in named]
+        rows = await self._fetch(
+            "SELECT id FROM tenantry.tenant WHERE starts_with(id, $1) AND state <> 'removed' ORDER BY id LIMIT $2",
+            text.lower(),
+            limit,
+        )
+        return [row["id"] for row in rows]
+
+    async def name_tenant(self, tenant: str, name: str | None) -> bool:
+        """Call a tenant so; None: it has no name any more. False: no such tenant.
+
+        Raises:
+            ValueError: another tenant is called so.
+        """
+        try:
+            rows = await self._fetch(
+                "UPDATE tenantry.tenant SET name = $2 WHERE id = $1 AND state <> 'removed' RETURNING id",
+                tenant,
+                name,
+            )
+        except asyncpg.UniqueViolationError:
+            raise ValueError(f"another tenant is called {name!r}") from None
+        except asyncpg.UndefinedColumnError as error:
+            raise DatabaseUnavailable("control", "its schema is older than names; run `tenantry init`") from error
+        return bool(rows)
 
     async def count_tenants(self) -> dict[str, int]:
         """How many tenants live in each database."""
@@ -262,8 +305,15 @@ class Store:
         return await placements.set_state(self._fetch, data, tenant.id, tenant.database, tenant.epoch, state)
 
     async def restore(self, data: placements.Open, tenant: TenantRow) -> str:
-        """Let a tenant that was removed in again, where it lives. Arguments and result as of `set_state`."""
-        return await placements.restore(self._fetch, data, tenant.id, tenant.database, tenant.epoch)
+        """Let a tenant that was removed in again, where it lives. Arguments and result as of `set_state`.
+
+        Raises:
+            ValueError: another tenant is called as it was.
+        """
+        try:
+            return await placements.restore(self._fetch, data, tenant.id, tenant.database, tenant.epoch)
+        except asyncpg.UniqueViolationError:
+            raise ValueError(f"another tenant is called {tenant.name!r} meanwhile") from None
 
     # -- databases ---------------------------------------------------------------------------------
 
@@ -375,4 +425,5 @@ def _tenant(row: asyncpg.Record) -> TenantRow:
         row["weight"],
         json.loads(row["limits"]),
         int(row["changed"]),
+        row["name"],
     )

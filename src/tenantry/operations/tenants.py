@@ -5,17 +5,29 @@ In which order the two are written, and why, stands in `directory.placements`. E
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tenantry.directory import TenantRow, placements
 from tenantry.directory.placements import Placed
-from tenantry.errors import ConfigError, DatabaseUnavailable, TenantRemoved, UnknownTenant
-from tenantry.ids import Kind, check_terms
+from tenantry.errors import (
+    ConfigError,
+    DatabaseUnavailable,
+    InvalidTenantId,
+    OperationRefused,
+    TenantRemoved,
+    UnknownTenant,
+    UnmatchedTenant,
+)
+from tenantry.ids import IdType, Kind, check_name, check_terms
 from tenantry.operations import import_tenants
 from tenantry.operations.context import Context
 from tenantry.operations.import_tenants import Imported, Told, untold
+
+#: Characters of what somebody may have typed for a name.
+_LONGEST: Final = 100
 
 
 class TenantDetails(NamedTuple):
@@ -66,6 +78,33 @@ class Tenants:
         """
         return await self._context.tenant(tenant)
 
+    async def find(self, said: str) -> str:
+        """The id of the tenant that somebody means: by its id, its name or, of uuids, the beginning of its id.
+
+        An id goes before a name, and a name before a beginning, which has four characters at least and no other
+        tenant's id begins so. Numbers and texts are written out: a shorter one is another tenant's.
+
+        Raises:
+            UnmatchedTenant: nobody is meant, or several are. An id that is one, of a tenant that is not in the
+                directory, is given back: who works with it says so.
+        """
+        ids, text = self._context.config.tenancy.type, None
+        try:
+            text = self._context.id_of(said)
+        except InvalidTenantId:
+            if not said.isprintable() or len(said) > _LONGEST:
+                raise
+        else:
+            if text in await self._context.store.tenants([text], removed=True):
+                return text
+        beginning = ids is IdType.UUID and text is None and re.fullmatch(r"[0-9a-fA-F-]{4,35}", said) is not None
+        found = await self._context.store.find(said, beginning=beginning)
+        if len(found) == 1:
+            return found[0]
+        if text is not None and not found:
+            return text
+        raise UnmatchedTenant(said, found)
+
     async def show(self, tenant: object) -> TenantDetails:
         """One tenant: where it lives, on what terms, and what its database says of it. Raises as `get`."""
         row = await self.get(tenant)
@@ -83,6 +122,7 @@ class Tenants:
         plan: str | None = None,
         weight: float | None = None,
         limits: Mapping[str, int] | None = None,
+        name: str | None = None,
         restore: bool = False,
     ) -> Added:
         """Sign a tenant up as a service does: it can be served when this returns. Repeatable.
@@ -93,13 +133,18 @@ class Tenants:
             restore: bring it back if it was removed, where it lived and on its terms, save for those that are
                 given. That needs the operator's role.
             limits: "connections", "queue" (of one pool), "statement_timeout" (milliseconds).
+            name: what people call it; of a tenant that is there already it stays as it is.
 
         Raises:
             UnknownDatabase: there is no such database.
-            ConfigError: it can't be told where the tenant shall live, or it shall be restored elsewhere.
+            ConfigError: it can't be told where the tenant shall live, or it shall be restored elsewhere; or that
+                can't be a name.
             TenantRemoved: it was removed, and `restore` was not said.
+            OperationRefused: another tenant is called so; nothing was done.
         """
         context = self._context
+        if name is not None:
+            name = await self._free_name(name, context.id_of(tenant))
         text = context.id_of(tenant)
         known = await context.store.tenants([text], removed=True)
         if text in known and known[text].state == "removed":
@@ -118,6 +163,8 @@ class Tenants:
         row = await self.get(text)
         if not known:
             await context.store.record("tenant.added", context.actor, tenant=row.id, database=row.database)
+            if name is not None:
+                row = await self._call(row.id, name)
         return Added(row, not known)
 
     async def _restore(
@@ -135,7 +182,10 @@ class Tenants:
                 key="database",
             )
         (await context.database(row.database)).require_operator_dsn()  # before anything is written
-        home = await context.store.restore(context.operator, row)
+        try:
+            home = await context.store.restore(context.operator, row)
+        except ValueError as error:
+            raise OperationRefused(f"{error}: give that one another name, then restore this one") from None
         await context.store.set_tenant(row.id, plan=plan, weight=weight, limits=dict(limits) if limits else None)
         await context.store.record("tenant.restored", context.actor, tenant=row.id, database=home)
         return Added(await self.get(row.id), True)
@@ -147,15 +197,20 @@ class Tenants:
         plan: str | None = None,
         weight: float | None = None,
         limits: Mapping[str, int] | None = None,
+        name: str | None = None,
     ) -> TenantRow:
         """Change the terms that are given, leave the rest. Routers follow within milliseconds. Raises as `get`.
 
         Args:
             limits: as of `add`; 0 takes a limit away.
+            name: what people call it; "" takes its name away.
 
-        Raises ValueError too: the terms can't be kept.
+        Raises ValueError too: the terms can't be kept. ConfigError: that can't be a name. OperationRefused:
+        another tenant is called so. Nothing was changed then.
         """
         row = await self.get(tenant)
+        if name:
+            name = await self._free_name(name, row.id)
         kept = {name: value for name, value in {**row.limits, **(limits or {})}.items() if value}
         check_terms(1.0 if weight is None else weight, kept)
         changed = await self._context.store.set_tenant(
@@ -163,8 +218,8 @@ class Tenants:
         )
         if not changed:  # removed meanwhile
             raise UnknownTenant(row.id)
-        now = await self.get(row.id)
-        detail = {"plan": now.plan, "weight": now.weight, "limits": now.limits}
+        now = await self.get(row.id) if name is None else await self._call(row.id, name or None)
+        detail = {"plan": now.plan, "weight": now.weight, "limits": now.limits, "name": now.name}
         await self._context.store.record("tenant.changed", self._context.actor, tenant=row.id, detail=detail)
         return now
 
@@ -247,6 +302,25 @@ class Tenants:
         return await import_tenants.place(self._context, home, read, plan, batch, progress)
 
     # -- how ---------------------------------------------------------------------------------------
+
+    async def _free_name(self, name: str, tenant: str) -> str:
+        """The name, if the tenant can be called so. Raises OperationRefused, ConfigError."""
+        try:
+            checked = check_name(name, self._context.config.tenancy.type)
+        except ValueError as error:
+            raise ConfigError(str(error), key="name") from None
+        others = [one for one in await self._context.store.find(checked, beginning=False) if one != tenant]
+        if others:
+            raise OperationRefused(f"tenant {others[0]} is called {checked!r}: choose another name")
+        return checked
+
+    async def _call(self, tenant: str, name: str | None) -> TenantRow:
+        try:
+            if not await self._context.store.name_tenant(tenant, name):
+                raise UnknownTenant(tenant)
+        except ValueError as error:  # it was taken meanwhile
+            raise OperationRefused(f"{error}: choose another name") from None
+        return await self.get(tenant)
 
     async def _change(self, tenant: object, state: str, reason: str | None) -> TenantRow:
         """Suspend, resume or remove a tenant, in both databases."""
