@@ -23,7 +23,7 @@ from tenantry.errors import ArchiveUnusable
 from tenantry.operations.data.manifest import ArchivedPart, Manifest, ManifestUnusable
 
 _MANIFEST: Final = "manifest.json"
-_MEMBER: Final = re.compile(r"(tables|references)/\d{4}\.copy", re.ASCII)
+_MEMBER: Final = re.compile(r"(tables|references|kits)/\d{4}\.copy", re.ASCII)
 #: Bytes that are hashed, written or read at once, in a thread: what an archive costs in memory, twice.
 BLOCK: Final = 1024 * 1024
 _LARGEST_MANIFEST: Final = 64 * 1024 * 1024

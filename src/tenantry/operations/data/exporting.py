@@ -29,6 +29,7 @@ from tenantry.move.shape import digest, read_shape
 from tenantry.move.steps.digest import Digest, TableSide
 from tenantry.operations.data.archive import ArchiveWriter, writing
 from tenantry.operations.data.holdings import ForeignKey, Holdings, read_foreign_keys, read_holdings
+from tenantry.operations.data.kits_data import export_kits
 from tenantry.operations.data.manifest import (
     FORMAT,
     VERSION,
@@ -137,6 +138,7 @@ async def _write(
         definitions=tuple((one.kind, one.name, one.normal) for one in holdings.definitions),
         tables=tuple(replace(table, digest=str(sums[table.quoted].sum)) for table in tables),
         references=tuple([one async for one in _references(archive, snapshot, tenant.id, tell)]),
+        kits=await export_kits(archive, snapshot.copying, tenant.id),
         sequences=tuple(
             ArchivedSequence(one.quoted, one.last)
             for one in holdings.side.sequences

@@ -33,6 +33,7 @@ from tenantry.operations.data.exporting import digest_of
 from tenantry.operations.data.fitting import obstacles
 from tenantry.operations.data.foreign_keys import missing_keys, refuse_broken_keys, refuse_unmappable
 from tenantry.operations.data.holdings import Holdings, read_holdings
+from tenantry.operations.data.kits_data import import_kits, refuse_missing_kits
 from tenantry.operations.data.manifest import ArchivedTable
 from tenantry.operations.data.progress import DataProgress, TellData
 from tenantry.operations.data.sequences import advance
@@ -62,7 +63,7 @@ async def look(place: Endpoint, archive: ArchiveReader, tenant: str, tenancy: Te
     async with session(place, "import") as connection:
         with blaming(place), _told(place):
             holdings = await read_holdings(connection, place.name, tenant, tenancy)
-            await _fits(connection, holdings, archive, tenant)
+            await _fits(connection, place, holdings, archive, tenant)
             if await _occupied(connection, place, holdings, archive, tenant):
                 return holdings, True
             async with connection.transaction():  # for the temporary tables
@@ -74,13 +75,16 @@ async def look(place: Endpoint, archive: ArchiveReader, tenant: str, tenancy: Te
     return holdings, False
 
 
-async def _fits(connection: Connection, holdings: Holdings, archive: ArchiveReader, tenant: str) -> None:
+async def _fits(
+    connection: Connection, place: Endpoint, holdings: Holdings, archive: ArchiveReader, tenant: str
+) -> None:
     manifest = archive.manifest
     tables = {table.quoted: (table, column) for table, column in holdings.selection.tenant}
     if odd := list(obstacles(manifest, tables, holdings.definitions)):
         raise OperationRefused(f"the archive does not fit, and nothing was written: {'; '.join(odd[:10])}")
     if tenant != manifest.tenant:
         await refuse_unmappable(connection, holdings.tables)
+    await refuse_missing_kits(connection, place, manifest)
 
 
 async def _occupied(
@@ -139,6 +143,7 @@ async def load(
                     for table in manifest.tables:
                         if table.part.rows:
                             await _load_table(connection, archive, table, tenant, tell)
+                    await import_kits(connection, archive, tenant, _audit(archive, tenant))
                     failpoints.reach("import.loaded")
                     await _compare(connection, place, holdings, archive, tenant, tell)
                     await refuse_broken_keys(connection, holdings.tables, tenant)
@@ -237,6 +242,13 @@ async def _load_table(
             f"{table.quoted}: the archive has {status.split()[-1]} rows and says {table.part.rows}. "
             "Nothing was written"
         )
+
+
+def _audit(archive: ArchiveReader, tenant: str) -> AsyncIterator[bytes] | None:
+    audit = archive.manifest.kits.audit
+    if audit is None or tenant != archive.manifest.tenant:
+        return None
+    return with_tenant(archive.stream(audit.part), tenant, alone=False)
 
 
 async def with_tenant(stream: AsyncIterator[bytes], tenant: str, *, alone: bool) -> AsyncIterator[bytes]:

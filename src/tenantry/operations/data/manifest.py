@@ -80,6 +80,26 @@ class ArchivedSequence:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchivedAudit:
+    """The tenant's entries of the audit log."""
+
+    last: tuple[tuple[str, int], ...]
+    """The largest number of each database's entries."""
+    part: ArchivedPart
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedKits:
+    """What kits kept of the tenant."""
+
+    quota_plan: str | None
+    quota_exceptions: tuple[tuple[str, int | None], ...]
+    """Resource, and how many rows; None: no limit."""
+    audit: ArchivedAudit | None
+    """None: there was no such kit."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What stands in `manifest.json`."""
 
@@ -106,6 +126,7 @@ class Manifest:
     """Referenced ones before those that reference them."""
     references: tuple[ArchivedReference, ...]
     sequences: tuple[ArchivedSequence, ...]
+    kits: ArchivedKits
 
     @property
     def rows(self) -> int:
@@ -120,7 +141,8 @@ class Manifest:
     @property
     def parts(self) -> tuple[ArchivedPart, ...]:
         """Every stream of the file."""
-        return (*(one.part for one in self.tables), *(one.part for one in self.references))
+        audit = [] if self.kits.audit is None else [self.kits.audit.part]
+        return (*(one.part for one in self.tables), *(one.part for one in self.references), *audit)
 
     @property
     def defined(self) -> tuple[Definition, ...]:

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from tenantry import DatabaseUnavailable, OperationRefused, Router, TenantRemoved
+from tenantry import DatabaseUnavailable, OperationRefused, Router, TenantRemoved, kits
 from tenantry.operations import DataProgress
 from tests.integration.operations.data.conftest import World
 
@@ -270,3 +270,67 @@ async def test_tables_of_every_tenant_are_found_however_they_are_named(world: Wo
     assert (await world.ops.data.import_(world.file)).rows == done.rows
     [row] = await world.estate.fetch("shared", 'SELECT * FROM "we""ird Table"')
     assert dict(row) == {"tenantId": world.tenant, "a b": "x", "select": 1}
+
+
+async def test_what_kits_keep_of_a_tenant_goes_along_and_refuses_a_database_without_them(world: World) -> None:
+    log = "SELECT database, id, operation, key, old, new FROM tenantry.audit_log WHERE tenant = $1 ORDER BY 1, 2"
+    async with world.estate.admin("shared") as shared:
+        await kits.install(shared, kits.KITS, application_role="app")
+        await shared.execute("SELECT tenantry.audit_on('public.account')")
+        await shared.execute("INSERT INTO tenantry.quota_plan VALUES ($1, 'gold')", str(world.tenant))
+        await shared.execute(
+            "INSERT INTO tenantry.quota_exception VALUES ($1, 'seats', 7), ($1, 'files', NULL)", str(world.tenant)
+        )
+        await shared.execute("UPDATE account SET balance = id WHERE tenant_id = $1", world.tenant)
+        entries = await shared.fetch(log, str(world.tenant))
+        limits = await kits.limits_of(shared, world.tenant)
+        assert len(entries) == 10
+        await world.ops.data.export(world.tenant, world.file)
+        receipt = await world.ops.data.erase(world.tenant)
+        found = {t.table: t.found for one in receipt.databases for t in one.tables}
+        assert found['"tenantry"."audit_log"'] == 10
+        assert not await shared.fetch(log, str(world.tenant))
+        assert await kits.limits_of(shared, world.tenant) != limits
+        with pytest.raises(OperationRefused, match="init --with quotas,audit"):
+            await world.ops.data.import_(world.file, database="acme")
+        await world.ops.data.import_(world.file)
+        assert await shared.fetch(log, str(world.tenant)) == entries
+        assert await kits.limits_of(shared, world.tenant) == limits
+        # The next entry has a number of its own.
+        await shared.execute("UPDATE account SET balance = 0 WHERE tenant_id = $1", world.tenant)
+        assert len(await shared.fetch(log, str(world.tenant))) == 20
+
+
+async def test_neighbours_write_on_while_a_tenant_is_erased_and_imported(world: World) -> None:
+    other, stop, done = world.estate.tenants[1], asyncio.Event(), 0
+
+    async def write(router: Router) -> None:
+        nonlocal done
+        while not stop.is_set():
+            async with router.tenant(other) as conn:
+                await conn.execute(
+                    "INSERT INTO entry (tenant_id, op, account, amount, currency) "
+                    "VALUES ($1, gen_random_uuid(), 1, 0, 'EUR')",
+                    other,
+                )
+            done += 1
+
+    await world.ops.data.export(world.tenant, world.file)
+    before = len((await world.rows("shared", other))["entry"])
+    async with Router.open(world.estate.config()) as router:
+        writer = asyncio.create_task(write(router))
+        await world.ops.data.erase(world.tenant)
+        await world.ops.data.import_(world.file)
+        stop.set()
+        await writer
+    assert done
+    assert len((await world.rows("shared", other))["entry"]) == before + done
+
+
+async def test_two_erasures_at_once_delete_each_row_once(world: World) -> None:
+    before = await world.rows("shared")
+    done = await asyncio.gather(*(world.ops.data.erase(world.tenant) for _ in range(2)), return_exceptions=True)
+    receipts = [one for one in done if not isinstance(one, BaseException)]
+    assert sum(one.deleted for one in receipts) == sum(map(len, before.values()))
+    assert all(isinstance(one, OperationRefused) or not isinstance(one, BaseException) for one in done), done
+    assert not any((await world.rows("shared")).values())
