@@ -55,6 +55,7 @@ class ArchiveWriter:
             yield writer
             await writer.flush()
         finally:
+            writer.drop()
             with _writing_to(self._path):
                 stream.close()
 
@@ -76,28 +77,45 @@ class ArchiveWriter:
 class MemberWriter:
     """One stream of an archive."""
 
-    # Mutable state: _block, not written yet; _hash and _bytes, of what was.
+    # Mutable state: _block, not written yet; _under_way, a thread that writes the one before it; _hash and _bytes,
+    # of what was written.
 
     def __init__(self, path: Path, name: str, stream: IO[bytes]) -> None:
         self._path = path
         self._name = name
         self._stream = stream
         self._block = bytearray()
+        self._under_way: asyncio.Future[None] | None = None
         self._hash = hashlib.sha256()
         self._bytes = 0
 
     async def write(self, data: bytes) -> None:
-        """Take some bytes. Whoever brings them waits while a block is written, so no more than one is held."""
+        """Take some bytes. While a block is written the next one is filled; then whoever brings more waits."""
         self._block += data
         if len(self._block) >= BLOCK:
-            await self.flush()
+            await self._begin()
 
     async def flush(self) -> None:
         """Write what is held."""
+        await self._begin()
+        await self._written()
+
+    async def _begin(self) -> None:
+        await self._written()
         block, self._block = self._block, bytearray()
         if block:
+            self._under_way = asyncio.get_running_loop().run_in_executor(None, self._put, block)
+
+    async def _written(self) -> None:
+        future, self._under_way = self._under_way, None
+        if future is not None:
             with _writing_to(self._path):
-                await asyncio.to_thread(self._put, block)
+                await future
+
+    def drop(self) -> None:
+        """Nobody waits for what is still being written: the file is given up."""
+        if self._under_way is not None:
+            self._under_way.cancel()
 
     def _put(self, block: bytearray) -> None:
         self._hash.update(block)

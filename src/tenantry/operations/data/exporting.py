@@ -112,6 +112,8 @@ async def _write(
     hashing = asyncio.create_task(_hash(snapshot, tenant.id))
     try:
         tables = [await _copy(archive, snapshot, table, tenant.id, tell) for table in holdings.tables]
+        references = [one async for one in _references(archive, snapshot, tenant.id, tell)]
+        kept = await export_kits(archive, snapshot.copying, tenant.id)
         sums = await hashing
     finally:
         await stop(hashing)
@@ -137,8 +139,8 @@ async def _write(
         fingerprint=holdings.fingerprint,
         definitions=tuple((one.kind, one.name, one.normal) for one in holdings.definitions),
         tables=tuple(replace(table, digest=str(sums[table.quoted].sum)) for table in tables),
-        references=tuple([one async for one in _references(archive, snapshot, tenant.id, tell)]),
-        kits=await export_kits(archive, snapshot.copying, tenant.id),
+        references=tuple(references),
+        kits=kept,
         sequences=tuple(
             ArchivedSequence(one.quoted, one.last)
             for one in holdings.side.sequences
