@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from typing import Final
@@ -17,11 +16,8 @@ from typing import Final
 import pytest
 
 from tenantry.embedded import EmbeddedServer, versions
-from tests.support import databases, load, memory, pgbouncer
+from tests.support import databases, load, memory, pgbouncer, twins
 from tests.support.programs import missing
-
-#: The oldest and the newest PostgreSQL of the wheel.
-PG: Final = ("pg16", "pg18")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,28 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
         load.hurry()
 
 
-#: Folders of what hardly knows which PostgreSQL it talks to: each test has one of `pg`'s two servers, and the
-#: other one with `make long`. What makes tables and functions, moves rows or is the hot path runs on both.
-ONE_SERVER: Final = tuple(
-    f"tests/integration/{folder}/"
-    for folder in ("cli", "integrations", "isolation", "operations", "server", "testing", "usage")
-)
-
-
-def on_the_other_server(item: pytest.Item) -> bool:
-    """Whether every run has the test's twin on another server: half and half, by the test's name."""
-    callspec = getattr(item, "callspec", None)
-    if callspec is None or "pg" not in callspec.params or not item.nodeid.startswith(ONE_SERVER):
-        return False
-    server = str(callspec.params["pg"])
-    twins = zlib.crc32(item.nodeid.replace(server, "").encode())
-    return server != PG[twins % len(PG)]
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is only run when it is asked for: `-m faults`, `-m long`."""
     for item in items:
-        if on_the_other_server(item):
+        if twins.has_a_twin_in_every_run(item):
             item.add_marker("long")
     unasked = [mark for mark in ("faults", "long") if mark not in str(config.option.markexpr)]
     left = {item for item in items for mark in unasked if item.get_closest_marker(mark)}
@@ -120,7 +98,7 @@ def far18() -> Iterator[EmbeddedServer]:
     yield from running(18)
 
 
-@pytest.fixture(params=PG)
+@pytest.fixture(params=twins.PG)
 def pg(request: pytest.FixtureRequest) -> EmbeddedServer:
     """One after the other: the oldest and the newest PostgreSQL of the wheel."""
     server = request.getfixturevalue(request.param)

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -21,6 +23,7 @@ from tests.support.databases import drop_database, new_database
 from tests.support.pgbouncer import PgBouncer, PgBouncerDied, PoolMode
 from tests.support.programs import missing
 from tests.support.proxy import Proxy, Verdict
+from tests.support.twins import TWINS, has_a_twin_in_every_run
 
 ROOT = Path(__file__).parents[2]
 GONE = (asyncpg.ConnectionDoesNotExistError, asyncpg.InterfaceError, OSError)
@@ -228,3 +231,32 @@ def test_a_missing_program_skips_on_a_desk_and_fails_where_it_is_demanded(
     monkeypatch.setenv("TENANTRY_CI_REQUIRE", "pg15,nothing-of-that-name")
     with pytest.raises(pytest.fail.Exception, match="demands nothing-of-that-name"):
         missing("nothing-of-that-name", "not installed")
+
+
+def left_out(path: str, fixture: str, value: str, *marks: str) -> bool:
+    """Whether a test of that place, with that value of a fixture, runs with `make long` only."""
+    item = SimpleNamespace(
+        nodeid=f"{path}[{value}-x]",
+        callspec=SimpleNamespace(params={fixture: value, "other": "x"}),
+        get_closest_marker=lambda name: name if name in marks else None,
+    )
+    return has_a_twin_in_every_run(cast(Any, item))
+
+
+@pytest.mark.parametrize(("fixture", "where", "twins"), TWINS, ids=lambda value: "")
+def test_of_two_twins_every_run_has_one_and_over_all_tests_both(
+    fixture: str, where: tuple[str, ...], twins: tuple[str, str]
+) -> None:
+    for folder in where:
+        runs = [[left_out(f"{folder}::test_{n}", fixture, one) for one in twins] for n in range(50)]
+        assert {sum(run) for run in runs} == {1}
+        assert {run[0] for run in runs} == {True, False}
+
+
+def test_the_fault_matrix_and_what_is_no_twin_lose_no_cell() -> None:
+    for fixture, where, twins in TWINS:
+        for one in twins:
+            names = [f"{where[0]}::test_{n}" for n in range(50)]
+            assert not any(left_out(name, fixture, one, "faults") for name in names)
+            assert not any(left_out(name, fixture, "another") for name in names)
+    assert not left_out("tests/integration/move/test_move.py::test_x", "pg", "pg16")
