@@ -264,6 +264,8 @@ class _Telling:
         """For `Migrations.run`."""
         if event.kind == "plan" and event.text:
             self._out.say(f"goes on with run {event.text}, which has done {event.done} databases")
+        elif event.kind == "withheld":
+            self._out.say(f"not passed on, for they name databases: {event.text}; `--env` says what is")
         elif event.kind == "output" and self._output:
             self._out.say(f"[{event.database}] {event.text}")
         elif event.kind == "retry":

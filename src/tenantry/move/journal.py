@@ -335,7 +335,10 @@ class Journal:
 
     async def migrations(self, databases: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         """What `tenantry migrate` has to say of some databases; see sql/move/migrations.sql."""
-        rows = await self._execute(sql.query("move/migrations"), list(databases), locks.MIGRATED)
+        try:
+            rows = await self._execute(sql.query("move/migrations"), list(databases), locks.MIGRATED)
+        except asyncpg.UndefinedTableError:  # of an earlier tenantry, which has migrated nothing
+            return ()
         return [dict(row) for row in rows]
 
     @contextlib.asynccontextmanager

@@ -40,7 +40,7 @@ async def test_every_database_is_migrated_and_a_second_run_begins_anew(herd: Her
     assert done.behind == ()
     assert {one.database for one in done.databases} == ALL
     assert len({one.fingerprint for one in done.databases}) == 1
-    assert [(one.error, one.rls_steps) for one in done.databases] == [(None, 0)] * 4
+    assert [one.rls_steps for one in done.databases] == [0] * 4
     again = await herd.migrate(*command)
     assert again.id != done.id
     assert {herd.psql(name, "SELECT count(*) FROM t") for name in ALL} == {"2"}
@@ -243,6 +243,16 @@ async def test_the_command_finds_its_database_and_no_other_one(
     async with Operations.open(herd.config) as ops:
         plan = await ops.migrations.plan([script])
     assert plan.withheld == ("DATABASE_URL", "OTHER_SECRET")
+
+
+async def test_a_command_that_goes_to_an_address_of_its_own_is_told(
+    herd: Herd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "COUNTED", 1.0)
+    elsewhere = herd.server.dsn(herd.names["tenant1"])
+    done = await herd.migrate("psql", elsewhere, "-qc", "SELECT 1")
+    told = {one.database: one.error for one in done.databases}
+    assert told == {**dict.fromkeys(ALL, running.UNVISITED), "tenant1": None}
 
 
 async def test_a_lock_that_is_not_to_be_had_is_tried_again(herd: Herd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,8 @@ class Migrations:
             await journal.take(options.wait)
             plan, ground = await self._decide(journal, argv, databases, options)
             listener(MigrateEvent("plan", text=plan.resumes or "", done=len(plan.done), total=len(plan.todo)))
+            if plan.withheld:
+                listener(MigrateEvent("withheld", text=", ".join(plan.withheld)))
             run = plan.resumes
             if run is not None:
                 await journal.resume(run, plan.todo, whole=not databases)

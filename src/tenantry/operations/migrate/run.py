@@ -40,6 +40,10 @@ from tenantry.wiring import tenancy_of
 LOCK_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 #: Seconds for what the command of a killed process does at its end, before its sessions are ended.
 ORPHANS = command.GRACE + 2
+#: What is told of a command that may have gone elsewhere, to an address of its own.
+UNVISITED: Final = "the command ended well, and nobody has logged in to this database: does it find its address?"
+#: Seconds after which a session that has ended is surely counted.
+COUNTED = 1.0
 #: Seconds for the journal's last word.
 _LAST_WORD: Final = 30.0
 
@@ -107,7 +111,7 @@ class Runner:
         try:
             # After the lock: a move takes it before its journal says that it is there; one sees the other.
             await without_moves(self._journal, [name], self._order.options)
-            await self._without_orphans(database)
+            opened = await self._without_orphans(database)
             while True:
                 attempts += 1
                 await self._journal.start(self._order.run, name)
@@ -116,7 +120,7 @@ class Runner:
                 if ended.exit is None:
                     await self._end_left_sessions(database)
                 if ended.exit == 0:
-                    return await self._look(database, ended, attempts)
+                    return await self._look(database, ended, attempts, opened)
                 if not ended.locked or attempts > self._order.options.lock_retries:
                     why = ended.why + (f", {attempts} times, for want of a lock" if ended.locked else "")
                     return self._not_done(TurnState.FAILED, name, attempts, ended, why)
@@ -156,8 +160,10 @@ class Runner:
             tell=lambda line: self._tell(MigrateEvent("output", database.name, line)),
         )
 
-    async def _without_orphans(self, database: ResolvedDatabase) -> None:
+    async def _without_orphans(self, database: ResolvedDatabase) -> int:
         """See that no command of a process that was killed is still at work here. Waits for its end, a little.
+
+        Returns how many sessions the database has had.
 
         Raises:
             OperationRefused: one is, or the database can't be asked.
@@ -166,6 +172,7 @@ class Runner:
         try:
             async with self._context.connect(name, database.require_operator_dsn()) as connection:
                 await self._outlast(connection, name)
+                return await _opened(connection)
         except (DatabaseUnavailable, *ANY_FAILURE) as error:
             if isinstance(error, OperationRefused):
                 raise
@@ -200,12 +207,16 @@ class Runner:
     def _not_done(self, state: TurnState, name: str, attempts: int, ended: command.Ended, why: str) -> DatabaseRun:
         return DatabaseRun(name, state, attempts, ended.exit, ended.seconds, why, ended.output)
 
-    async def _look(self, database: ResolvedDatabase, ended: command.Ended, attempts: int) -> DatabaseRun:
+    async def _look(
+        self, database: ResolvedDatabase, ended: command.Ended, attempts: int, opened: int
+    ) -> DatabaseRun:
         """What is there now, and what `rls plan` would do. That it can't be seen does not undo what is done."""
         one = DatabaseRun(database.name, TurnState.DONE, attempts, ended.exit, ended.seconds)
         role = None if database.dsn is None else role_of(database.dsn)
         try:
             async with self._context.connect(database.name, database.require_operator_dsn()) as connection:
+                if not await _was_visited(connection, opened):
+                    one = one._replace(error=UNVISITED)
                 found = await read_fingerprint(connection)
                 planned = await applying.compute(
                     connection, tenancy_of(self._context.config), role=role, not_null=False
@@ -220,3 +231,19 @@ async def _end_sessions(connection: Connection, pattern: str) -> None:
     for row in await connection.fetch(sql.query("migrate/sessions"), pattern, timeout=30.0):
         with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
             await connection.fetchval("SELECT pg_terminate_backend($1)", row["pid"], timeout=30.0)
+
+
+async def _opened(connection: Connection) -> int:
+    """How many sessions the database has had, this one included."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    return int(await connection.fetchval(sql.query("migrate/opened"), timeout=30.0))
+
+
+async def _was_visited(connection: Connection, before: int) -> bool:
+    """Whether there were other sessions than this one since `before`. A session is counted when it has ended."""
+    deadline = asyncio.get_running_loop().time() + COUNTED
+    while await _opened(connection) <= before + 1:
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True

@@ -135,7 +135,7 @@ class MigrateEvent(NamedTuple):
     """Something happened."""
 
     kind: str
-    """"plan", "start", "output", "retry", "end"."""
+    """"plan", "withheld" (variables), "start", "output", "retry", "end"."""
     database: str = ""
     text: str = ""
     """A line of the command's output; why it is tried again."""
