@@ -1,4 +1,4 @@
-"""Finds class names that stand for more than one thing: `python -m tools.check_names`.
+"""Finds class names, and numbers of migrations, that stand for more than one thing: `python -m tools.check_names`.
 
 A reader who searches for a name finds one class. So no two modules of the package define a class of the same name,
 but for those in `ALLOWED`, each with its reason; one that is defined once only has no place there.
@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
+
+from tenantry.schema import migrations
 
 PACKAGE: Final = Path(__file__).parent.parent / "src" / "tenantry"
 #: Names that several classes may share -> why.
@@ -43,10 +45,19 @@ def problems(found: Mapping[str, list[str]], allowed: Mapping[str, str]) -> Iter
             yield f"class {name} is allowed to be defined twice and is not: remove it from ALLOWED"
 
 
+def misnumbered() -> Iterator[str]:
+    """Which migrations are not numbered 1, 2, 3: two branches have each made the next one."""
+    for side in ("control", "data"):
+        try:
+            migrations(side)
+        except ValueError as error:
+            yield f"{error}; the one that came to main last takes the next number"
+
+
 def main() -> int:
-    """0: every name stands for one class."""
+    """0: every name stands for one class, and every number for one migration."""
     found = classes(PACKAGE)
-    wrong = list(problems(found, ALLOWED))
+    wrong = [*problems(found, ALLOWED), *misnumbered()]
     for line in wrong:
         print(line)
     print(f"class names: {len(found)} looked at, {len(wrong)} wrong")

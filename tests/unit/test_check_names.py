@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import check_names
 from tools.check_names import ALLOWED, PACKAGE, classes, problems
 
 
@@ -34,3 +35,15 @@ def test_an_exception_that_is_no_longer_needed_is_found(tmp_path: Path) -> None:
 def test_a_folder_without_classes_has_failed(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         classes(tmp_path)
+
+
+def test_a_number_of_two_migrations_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(side: str) -> tuple[object, ...]:
+        raise ValueError(f"migrations of {side} are not numbered 1, 2, 3 …")
+
+    assert list(check_names.misnumbered()) == []
+    monkeypatch.setattr(check_names, "migrations", twice)
+    assert [line.split(";")[0] for line in check_names.misnumbered()] == [
+        "migrations of control are not numbered 1, 2, 3 …",
+        "migrations of data are not numbered 1, 2, 3 …",
+    ]

@@ -48,6 +48,7 @@ async def assert_work_survives_move(
     *,
     callers: int = 4,
     calls: int = 20,
+    patience: float = 60.0,
 ) -> WorkReport:
     """`work(tenant)` does not fail while its tenant is promoted and taken back; the tenant is really moved.
 
@@ -58,11 +59,13 @@ async def assert_work_survives_move(
     Args:
         callers: how many call at once.
         calls: that must have begun and ended before the first move, between the two, and after the second.
+        patience: seconds that those may take, each time.
 
     Raises:
-        MoveNoticed: an AssertionError: calls failed, or a scope that is held for long kept the tenant from moving.
+        MoveNoticed: an AssertionError: calls failed or did not end, or a scope that is held for long kept the
+            tenant from moving.
     """
-    crew = _Crew(tenant, work, callers)
+    crew = _Crew(tenant, work, callers, patience)
     try:
         await crew.more(calls)
         crew.phase = PROMOTING
@@ -92,25 +95,35 @@ class _Crew:
     """Callers of the work."""
 
     # Mutable state: phase; done (calls that were well, by the phase in which they began), errors, slowest; _ended
-    # (all calls) and _progress (set when one ends).
+    # (all calls), _progress (set when one ends) and _stopped.
 
-    def __init__(self, tenant: TenantId, work: Callable[[TenantId], Awaitable[object]], callers: int) -> None:
+    def __init__(
+        self, tenant: TenantId, work: Callable[[TenantId], Awaitable[object]], callers: int, patience: float
+    ) -> None:
+        self._patience = patience
         self.phase = BEFORE
         self.done: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.slowest = 0.0
         self._ended: Counter[str] = Counter()
         self._progress = asyncio.Event()
+        self._stopped = False
         self._tasks = [asyncio.create_task(self._call(tenant, work)) for _ in range(callers)]
 
     async def more(self, calls: int) -> None:
         """Wait until so many have begun and ended in this phase, well or not."""
-        while self._ended[self.phase] < calls:
-            self._progress.clear()
-            await self._progress.wait()
+        try:
+            async with asyncio.timeout(self._patience):
+                while self._ended[self.phase] < calls:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            why = f"{calls} calls did not end within {self._patience:g} s ({self.phase}):"
+            raise MoveNoticed(why, self.done, self.errors) from None
 
     async def stop(self) -> None:
         """Let nobody call any more."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -121,7 +134,9 @@ class _Crew:
             try:
                 await work(tenant)
                 self.done[phase] += 1
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and self._stopped:
+                    raise
                 self.errors[f"{phase}: {type(error).__name__}: {error}"] += 1
             self.slowest = max(self.slowest, perf_counter() - began)
             self._ended[phase] += 1

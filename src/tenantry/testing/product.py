@@ -39,7 +39,8 @@ class Product:
     tables tell tenants apart.
     """
 
-    # Mutable state: _away, the moves that are not taken back yet, by their databases.
+    # Mutable state: _away, the databases of promotions that are not taken back yet; watched, while
+    # `only_in_scopes` is entered.
 
     def __init__(
         self,
@@ -57,7 +58,8 @@ class Product:
         self._password = password
         self._on_connect = on_connect
         self._numbers = itertools.count(1)
-        self._away: dict[str, str] = {}
+        self._away: list[str] = []
+        self.watched = False
 
     @classmethod
     @asynccontextmanager
@@ -186,31 +188,35 @@ class Product:
             MoveStopped: the move could not be done while the product was at work; it is aborted.
         """
         name = f"{self.database}_own_{next(self._numbers)}"
+        self._away.append(name)  # from now on: whatever becomes of the move, `take_back` looks after it
         async with Operations.open(self.config(), actor="tenantry.testing") as operations:
             try:
-                record = await operations.moves.promote(tenant, name, limits=limits)
+                await operations.moves.promote(tenant, name, limits=limits)
             except MoveStopped as stopped:
                 with suppress(TenantryError):  # what stopped it is what the test must see
                     await operations.moves.abort(stopped.move, limits=limits)
-                await self.server.drop(name)
                 raise
-        self._away[name] = record.id
         return name
 
     async def take_back(self, *, limits: Limits = LIMITS) -> None:
         """Roll every promotion back, with what the tenants have written since, and drop their databases.
 
-        Raises:
+        Also of those that were broken off. Raises:
             MoveStopped: it could not be done.
         """
-        for name, move in list(self._away.items()):
-            async with Operations.open(self.config(), actor="tenantry.testing") as operations:
-                if (await operations.moves.show(move)).state is State.FLIPPED:
-                    await operations.moves.rollback(move, limits=limits)
+        if not self._away:
+            return
+        async with Operations.open(self.config(), actor="tenantry.testing") as operations:
+            moves = operations.moves
+            while left := [one for one in await moves.list() if not one.state.finished]:
+                for one in left:  # an abort that the flip came before goes forward: then it is rolled back
+                    undo = moves.rollback if one.state in (State.FLIPPED, State.ROLLING_BACK) else moves.abort
+                    await undo(one.id, limits=limits)
+            for name in self._away:
                 await self.server.drop(name)
                 with suppress(TenantryError):
                     await operations.databases.remove(name)
-            del self._away[name]
+        self._away.clear()
 
     # -- cleaning ----------------------------------------------------------------------------------
 
@@ -225,7 +231,9 @@ class Product:
         await self.take_back()
         async with self.server.connect(self.database) as owner:
             catalog = await read(owner)
-            tables = [catalog.relations[oid].sql for oid in tenant_tables(catalog, self.tenancy).tenants]
+            placed = tenant_tables(catalog, self.tenancy)  # what hangs there by a foreign key goes with it
+            oids = {*placed.tenants, *placed.dependent, *placed.waved_through}
+            tables = [catalog.relations[oid].sql for oid in sorted(oids)]
             kept = [name for name in _KEPT if await owner.fetchval("SELECT to_regclass($1) IS NOT NULL", name)]
             empty = f"TRUNCATE {', '.join((*tables, *kept))} RESTART IDENTITY;" if tables or kept else ""
             left = await run_alone(owner, self.role, empty + _FORGET)

@@ -21,6 +21,7 @@ _WATCH: Final = "tenantry_testing"
 # so empty tables are watched too. (As a condition of its own it is asked for each row that an index has found.)
 # The counter is a sequence because a sequence keeps what a transaction that is rolled back has counted.
 _FUNCTION: Final = """
+DROP SCHEMA IF EXISTS {watch} CASCADE;  -- of a test that was broken off
 CREATE SCHEMA {watch};
 GRANT USAGE ON SCHEMA {watch} TO {role};
 CREATE FUNCTION {watch}.tenant(relation text, counter regclass) RETURNS text LANGUAGE plpgsql STABLE
@@ -134,12 +135,19 @@ async def only_in_scopes(product: Product) -> AsyncIterator[None]:
     Raises:
         QueryOutsideScope: otherwise.
         ScopeLeftOpen: a transaction still held a table, and was cut off.
+        RuntimeError: it is entered on this product already.
     """
-    counters, left = await _watch(product)
+    if product.watched:
+        raise RuntimeError("only_in_scopes is entered on this product already; `tenantry_strict` enters it")
+    product.watched = True
     try:
-        yield
+        counters, left = await _watch(product)
+        try:
+            yield
+        finally:
+            found, still = await _unwatch(product, counters)
     finally:
-        found, still = await _unwatch(product, counters)
+        product.watched = False
     if found:
         raise QueryOutsideScope(found)
     if left or still:

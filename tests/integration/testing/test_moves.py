@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 
@@ -13,6 +14,7 @@ from tenantry.embedded import EmbeddedServer
 from tenantry.ids import TenantId
 from tenantry.testing import MoveNoticed, Product, ScopeLeftOpen, Server, assert_work_survives_move, two_tenants
 from tests.integration.testing.conftest import SCHEMA, TABLES, Stage, seed, stage_on
+from tests.support.until import until
 
 
 @pytest.fixture
@@ -75,6 +77,37 @@ async def test_work_with_a_connection_of_its_own_is_told_to_notice_the_move(stag
     assert told.value.calls["before"]
     assert told.value.calls["back"]
     assert (await homes(stage))[str(stage.a)] == "shared"
+
+
+async def test_work_that_cancels_itself_or_never_ends_is_told_instead_of_waited_for(stage: Stage) -> None:
+    async def cancelled(tenant: TenantId) -> None:
+        raise asyncio.CancelledError
+
+    async def stuck(tenant: TenantId) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(MoveNoticed, match=r"did not end within 0\.1 s"):
+        await assert_work_survives_move(stage.product, stage.a, stuck, calls=1, patience=0.1)
+    assert set(stage.product.databases) == {stage.product.database}
+    with pytest.raises(MoveNoticed, match="CancelledError"):
+        await assert_work_survives_move(stage.product, stage.a, cancelled, callers=1, calls=1)
+
+
+async def test_a_promotion_that_was_cancelled_is_taken_back_too(stage: Stage) -> None:
+    databases = (await stage.sql("SELECT count(*) FROM pg_database"))[0][0]
+    promotion = asyncio.create_task(stage.product.promote(stage.a))
+
+    async def running() -> bool:
+        return bool(await stage.sql("SELECT FROM tenantry.move WHERE state = 'running'"))
+
+    await until(running)
+    promotion.cancel()
+    await asyncio.gather(promotion, return_exceptions=True)
+    await stage.product.take_back()
+    assert (await homes(stage))[str(stage.a)] == "shared"
+    assert len(await stage.router.fetch(stage.a, "SELECT * FROM customers")) == 2
+    assert (await stage.sql("SELECT count(*) FROM pg_database"))[0][0] == databases
+    assert not await stage.sql("SELECT FROM pg_replication_slots WHERE database = current_database()")
 
 
 async def test_clean_up_takes_everything_of_tenants_and_nothing_else(pg18: EmbeddedServer) -> None:

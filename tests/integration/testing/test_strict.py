@@ -82,6 +82,29 @@ async def test_a_scope_that_another_task_is_ending_is_waited_for(stage: Stage) -
     await task
 
 
+async def test_the_watch_is_entered_once_and_what_a_broken_off_one_left_is_taken_away(stage: Stage) -> None:
+    async def nested() -> None:
+        async with only_in_scopes(stage.product):
+            pass
+
+    async with only_in_scopes(stage.product):
+        with pytest.raises(RuntimeError, match="already"):
+            await nested()
+        await stage.router.fetch(stage.a, READ)
+    await stage.script("CREATE SCHEMA tenantry_testing; CREATE TABLE tenantry_testing.left_over (id int)")
+    await nested()
+    assert not await stage.sql("SELECT FROM pg_namespace WHERE nspname = 'tenantry_testing'")
+
+
+async def test_a_tenant_is_promoted_and_taken_back_while_it_is_watched(stage: Stage) -> None:
+    async with only_in_scopes(stage.product):
+        home = await stage.product.promote(stage.a)
+        assert await stage.router.fetchval(stage.a, "SELECT current_database()::text") == home
+        assert len(await stage.router.fetch(stage.a, READ)) == 2
+        await stage.product.take_back()
+        assert len(await stage.router.fetch(stage.a, READ)) == 2
+
+
 async def test_queries_in_scopes_pass_the_watch_and_nothing_of_it_stays(stage: Stage) -> None:
     before = await stage.sql("SELECT polname, polrelid FROM pg_policy ORDER BY 2, 1")
     async with only_in_scopes(stage.product):

@@ -90,7 +90,7 @@ def write(quickstart: Quickstart, folder: Path, *, overwrite: bool = False) -> t
         OperationRefused: a file is there already, or can't be written.
     """
     paths = [folder / file.path for file in quickstart.files]
-    there = [str(path) for path in paths if path.exists() or path.is_symlink()]
+    there = [str(path) for path in paths if os.path.lexists(path)]
     if there and not overwrite:
         raise OperationRefused(
             f"nothing was written: {', '.join(there)} would be overwritten. Name another --folder, or pass --force"
@@ -107,8 +107,9 @@ def write(quickstart: Quickstart, folder: Path, *, overwrite: bool = False) -> t
 def _write(path: Path, file: File) -> None:
     """Beside it, then into its place: what is there is whole at every moment."""
     beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)  # of a run that was broken off; nobody else's file is written to
     mode = 0o600 if file.private else 0o666
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as out:
+    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as out:
         out.write(file.text)
     beside.replace(path)
 
