@@ -34,6 +34,12 @@ HomeOption = Annotated[
 AsOption = Annotated[
     str | None, typer.Option("--as", help="The id that the tenant shall have.", show_default="its own")
 ]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--replace", help="Delete the rows that the tenant has, in the same transaction; it has to be suspended."
+    ),
+]
 ImportDryOption = Annotated[bool, typer.Option("--dry-run", help="Read and check everything, write nothing.")]
 EraseDryOption = Annotated[bool, typer.Option("--dry-run", help="Count what there is, delete nothing.")]
 ConfirmOption = Annotated[
@@ -66,12 +72,13 @@ async def import_file(
     file: FileArgument,
     database: HomeOption = None,
     as_tenant: AsOption = None,
+    replace: ReplaceOption = False,
     dry_run: ImportDryOption = False,
 ) -> None:
     """Bring an exported tenant in: all of its rows, in one transaction, or none. Repeatable."""
     with _progress(session, "importing") as tell:
         done = await session.ops.data.import_(
-            file, database=database, as_tenant=as_tenant, dry_run=dry_run, progress=tell
+            file, database=database, as_tenant=as_tenant, replace=replace, dry_run=dry_run, progress=tell
         )
     session.out.facts(done._asdict())
     if done.already:

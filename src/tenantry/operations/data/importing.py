@@ -25,6 +25,7 @@ from tenantry.errors import OperationRefused
 from tenantry.ids import Kind
 from tenantry.move import Endpoint, failpoints
 from tenantry.move.plan import TablePlan
+from tenantry.move.preflight import read_foreign_keys
 from tenantry.move.session import Connection, blaming, session
 from tenantry.move.shape import digest as shape_digest
 from tenantry.move.shape import read_shape
@@ -53,7 +54,9 @@ class Placing:
     """True: the tenant is in no database yet, and is not let in before the rows are there."""
 
 
-async def look(place: Endpoint, archive: ArchiveReader, tenant: str, tenancy: Tenancy) -> tuple[Holdings, bool]:
+async def look(
+    place: Endpoint, archive: ArchiveReader, tenant: str, tenancy: Tenancy, *, replacing: bool
+) -> tuple[Holdings, bool]:
     """See that the archive can be imported: without writing. Returns what is there, and whether its rows are
     already.
 
@@ -64,7 +67,9 @@ async def look(place: Endpoint, archive: ArchiveReader, tenant: str, tenancy: Te
         with blaming(place), _told(place):
             holdings = await read_holdings(connection, place.name, tenant, tenancy)
             await _fits(connection, place, holdings, archive, tenant)
-            if await _occupied(connection, place, holdings, archive, tenant):
+            if replacing:
+                await _refuse_crossing(connection, place, holdings, tenant)
+            elif await _occupied(connection, place, holdings, archive, tenant):
                 return holdings, True
             async with connection.transaction():  # for the temporary tables
                 if missing := await missing_keys(connection, archive):
@@ -85,6 +90,15 @@ async def _fits(
     if tenant != manifest.tenant:
         await refuse_unmappable(connection, holdings.tables)
     await refuse_missing_kits(connection, place, manifest)
+
+
+async def _refuse_crossing(connection: Connection, place: Endpoint, holdings: Holdings, tenant: str) -> None:
+    """Rows that are replaced are gone for a moment, and some for good: nobody's foreign key may lean on them."""
+    found = await read_foreign_keys.read(connection, tenant, holdings.selection)
+    if odd := [f"{one.child} by {one.constraint}" for one in found if not one.outward]:
+        raise OperationRefused(
+            f"in {place.name} rows of other tenants reference this tenant's: {'; '.join(odd)}. Nothing was written"
+        )
 
 
 async def _occupied(
@@ -130,20 +144,32 @@ def _as_archived(table: TablePlan, wanted: ArchivedTable | None) -> TablePlan:
 
 
 async def load(
-    place: Endpoint, archive: ArchiveReader, holdings: Holdings, placing: Placing, tell: TellData
+    place: Endpoint,
+    archive: ArchiveReader,
+    holdings: Holdings,
+    placing: Placing,
+    tell: TellData,
+    *,
+    replacing: bool,
 ) -> None:
-    """Write the rows. Raises OperationRefused: they can't be; nothing was."""
+    """Write the rows; `replacing`: in the place of those that the tenant has.
+
+    Raises:
+        OperationRefused: they can't be written; nothing was.
+    """
     manifest, tenant = archive.manifest, placing.tenant
     # No triggers and no foreign keys while rows arrive: they are looked at afterwards.
     with _told(place):
         async with session(place, "import", session_replication_role="replica") as connection:
             with blaming(place):
                 async with connection.transaction():
-                    await _begin(connection, place, holdings, archive, tenant)
+                    await _begin(connection, place, holdings, archive, tenant, replacing=replacing)
                     for table in manifest.tables:
                         if table.part.rows:
                             await _load_table(connection, archive, table, tenant, tell)
-                    await import_kits(connection, archive, tenant, _audit(archive, tenant))
+                    # What was replaced has its log here, which goes on.
+                    log = None if replacing else _audit(archive, tenant)
+                    await import_kits(connection, archive, tenant, log)
                     failpoints.reach("import.loaded")
                     await _compare(connection, place, holdings, archive, tenant, tell)
                     await refuse_broken_keys(connection, holdings.tables, tenant)
@@ -200,9 +226,15 @@ async def close(place: Endpoint, placing: Placing) -> None:
 
 
 async def _begin(
-    connection: Connection, place: Endpoint, holdings: Holdings, archive: ArchiveReader, tenant: str
+    connection: Connection,
+    place: Endpoint,
+    holdings: Holdings,
+    archive: ArchiveReader,
+    tenant: str,
+    *,
+    replacing: bool,
 ) -> None:
-    """Take the tenant's lock, and see that nothing has come since `look`."""
+    """Take the tenant's lock, and see that nothing has come since `look`; `replacing`: delete what there is."""
     key = f"tenantry.lock_space(), tenantry.lock_key({literal(tenant)})"
     patience = await connection.fetchval("SHOW lock_timeout")
     try:
@@ -214,7 +246,10 @@ async def _begin(
     await connection.execute(f"LOCK TABLE {names} IN ROW EXCLUSIVE MODE")
     if shape_digest(await read_shape(connection, holdings.names)) != holdings.shape:
         raise OperationRefused(f"the schema of {place.name} is being changed: import when the migration is over")
-    if await _occupied(connection, place, holdings, archive, tenant):
+    if replacing:
+        for table in reversed(holdings.tables):
+            await connection.execute(f"DELETE FROM {table.quoted} WHERE {table.where(tenant)}")  # noqa: S608  quoted
+    elif await _occupied(connection, place, holdings, archive, tenant):
         raise OperationRefused(f"somebody else has imported tenant {tenant} meanwhile")
     if place.kind is Kind.DEDICATED:
         other = await connection.fetchval(

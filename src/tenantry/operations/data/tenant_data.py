@@ -85,6 +85,7 @@ class TenantData:
         *,
         database: str | None = None,
         as_tenant: object = None,
+        replace: bool = False,
         dry_run: bool = False,
         progress: TellData = untold,
     ) -> ImportDone:
@@ -95,8 +96,10 @@ class TenantData:
 
         Args:
             database: where it shall live; None: where it does, or did, or new ones do. Its tables have to be
-                there. as_tenant: another id for the tenant; None: its own. dry_run: read the whole file and look
-                at the database, and write nothing.
+                there.
+            as_tenant: another id for the tenant; None: its own.
+            replace: delete the rows that the tenant has, in the same transaction. It must be suspended or removed.
+            dry_run: read the whole file and look at the database, and write nothing.
 
         Raises:
             ArchiveUnusable: the file is damaged, or no archive that this release reads.
@@ -118,7 +121,11 @@ class TenantData:
                 row = (await context.store.tenants([tenant], removed=True)).get(tenant)
                 place = await self._home(row, tenant, database)
                 tenancy = tenancy_of(context.config)
-                holdings, there = await _reached(place, lambda: importing.look(place, archive, tenant, tenancy))
+                if replace:
+                    _check_replaced(row, tenant, place)
+                holdings, there = await _reached(
+                    place, lambda: importing.look(place, archive, tenant, tenancy, replacing=replace)
+                )
                 done = ImportDone(
                     tenant,
                     place.name,
@@ -134,7 +141,10 @@ class TenantData:
                 placing = Placing(tenant, row.epoch, row.state == "removed")
                 await held.check()
                 if not there:
-                    await _reached(place, lambda: importing.load(place, archive, holdings, placing, progress))
+                    await _reached(
+                        place,
+                        lambda: importing.load(place, archive, holdings, placing, progress, replacing=replace),
+                    )
                 if placing.closed:
                     await _reached(place, lambda: importing.close(place, placing))
                     await self._let_in(row, manifest)
@@ -256,6 +266,20 @@ class TenantData:
 
 def _endpoint(database: ResolvedDatabase) -> Endpoint:
     return Endpoint(database.name, database.kind, database.require_operator_dsn())
+
+
+def _check_replaced(row: TenantRow | None, tenant: str, place: Endpoint) -> None:
+    """Its clients would wait as long as the rows travel, and write to the new ones what they have read of the old.
+
+    Raises:
+        OperationRefused: the tenant is let in, or has nothing there to be replaced.
+    """
+    if row is None or row.database != place.name:
+        raise OperationRefused(f"tenant {tenant} has no rows to replace in {place.name}: it does not live there")
+    if row.state == "active":
+        raise OperationRefused(
+            f"tenant {tenant} works: `tenantry tenants suspend {tenant}` first, and resume it afterwards"
+        )
 
 
 def _check_terms(path: Path, manifest: Manifest) -> None:

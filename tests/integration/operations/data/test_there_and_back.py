@@ -334,3 +334,30 @@ async def test_two_erasures_at_once_delete_each_row_once(world: World) -> None:
     assert sum(one.deleted for one in receipts) == sum(map(len, before.values()))
     assert all(isinstance(one, OperationRefused) or not isinstance(one, BaseException) for one in done), done
     assert not any((await world.rows("shared")).values())
+
+
+async def test_a_restore_replaces_the_rows_of_one_tenant_or_leaves_them_as_they_are(world: World) -> None:
+    data, before, others = world.ops.data, await world.rows("shared"), await world.others()
+    await data.export(world.tenant, world.file)
+    async with world.estate.admin("shared") as shared:
+        await shared.execute("DELETE FROM node WHERE tenant_id = $1", world.tenant)
+        await shared.execute("UPDATE account SET balance = 5 WHERE tenant_id = $1", world.tenant)
+        await shared.execute("INSERT INTO account (tenant_id, id) VALUES ($1, 99)", world.tenant)
+    spoilt = await world.rows("shared")
+    with pytest.raises(OperationRefused, match="tenants suspend"):
+        await data.import_(world.file, replace=True)
+    await world.ops.tenants.suspend(world.tenant)
+    with pytest.raises(OperationRefused, match="no rows to replace in acme"):
+        await data.import_(world.file, replace=True, as_tenant=uuid.uuid4(), database="acme")
+    await world.estate.fetch("shared", "ALTER TABLE account ADD CONSTRAINT rich CHECK (balance > 0) NOT VALID")
+    with pytest.raises(OperationRefused, match="rich"):
+        await data.import_(world.file, replace=True)
+    assert await world.rows("shared") == spoilt
+    await world.estate.fetch("shared", "ALTER TABLE account DROP CONSTRAINT rich")
+    assert (await data.import_(world.file, replace=True)).written
+    assert await world.rows("shared") == before
+    assert await world.others() == others
+    assert (await world.ops.tenants.get(world.tenant)).state == "suspended"
+    await world.ops.tenants.resume(world.tenant)
+    async with Router.open(world.estate.config()) as router:
+        assert await router.fetchval(world.tenant, "SELECT sum(balance) FROM account") == 0
