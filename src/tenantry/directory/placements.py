@@ -255,8 +255,9 @@ async def reserve(
 async def forget_terms(control: Query, tenant: str) -> None:
     """Leave of a tenant that was removed no more than keeps its id from coming back by itself."""
     await control(
-        "UPDATE tenantry.tenant SET plan = NULL, weight = 1, limits = '{}' WHERE id = $1 AND state = 'removed' "
-        "AND (plan IS NOT NULL OR weight <> 1 OR limits <> '{}')",
+        "UPDATE tenantry.tenant SET plan = NULL, weight = 1, limits = '{}', name = NULL "
+        "WHERE id = $1 AND state = 'removed' "
+        "AND (plan IS NOT NULL OR weight <> 1 OR limits <> '{}' OR name IS NOT NULL)",
         tenant,
     )
 

@@ -270,7 +270,7 @@ class Store:
         return await placements.point_directory(self._fetch, tenant, database, epoch)
 
     async def forget_terms(self, tenant: str) -> None:
-        """Take plan, weight and limits of a removed tenant away."""
+        """Take name, plan, weight and limits of a removed tenant away."""
         await placements.forget_terms(self._fetch, tenant)
 
     async def import_tenants(self, ids: Iterable[str], database: str, *, plan: str | None = None) -> int:

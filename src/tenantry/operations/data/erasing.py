@@ -251,14 +251,15 @@ async def rename_in_ledger(context: Context, tenant: str, receipt: ErasureReceip
 
 
 async def forget_tokens(context: Context, tenant: str, receipt: ErasureReceipt, reason: str | None) -> None:
-    """Revoke the tenant's sync tokens, which tells every router, and delete them: their labels name people."""
+    """Revoke the tenant's sync tokens, which tells every router, and delete them: their labels name people, and so
+    do those in the record, and the tenant's own name."""
     await context.store.tokens.revoke(None, tenant, actor=context.actor, reason=reason)
     async with context.pool() as control:
         status = await control.execute("DELETE FROM tenantry.sync_token WHERE tenant = $1", tenant)
         receipt.tokens = int(status.split()[-1])
         await control.execute(
-            "UPDATE tenantry.event SET detail = detail - 'label' WHERE tenant = $1 AND kind LIKE 'token.%' "
-            "AND detail ? 'label'",
+            "UPDATE tenantry.event SET detail = detail - '{label,name}'::text[] WHERE tenant = $1 "
+            "AND detail ?| '{label,name}'",
             tenant,
         )
 

@@ -133,6 +133,7 @@ async def _write(
         tenant=tenant.id,
         id_type=id_type.value,
         database=tenant.database,
+        name=tenant.name,
         plan=tenant.plan,
         weight=tenant.weight,
         limits=tenant.limits,

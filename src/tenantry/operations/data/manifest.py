@@ -115,6 +115,8 @@ class Manifest:
     id_type: str
     database: str
     """Where the tenant lived."""
+    name: str | None
+    """What people called it."""
     plan: str | None
     weight: float
     limits: dict[str, int]
@@ -209,6 +211,8 @@ def _value(kind: Any, given: Any, where: str) -> Any:
         return float(given)
     if type(given) is not kind:
         raise ManifestUnusable(f"its {where} is no {kind.__name__}")
+    if kind is int and not -(2**63) <= given < 2**63:
+        raise ManifestUnusable(f"its {where} is too large")
     if kind is str and ("\0" in given or any("\ud800" <= c <= "\udfff" for c in given)):
         raise ManifestUnusable(f"its {where} has characters that PostgreSQL has not")
     return given

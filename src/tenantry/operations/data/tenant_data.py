@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -9,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from tenantry.config import ResolvedDatabase
 from tenantry.directory import TenantRow, placements
 from tenantry.errors import DatabaseUnavailable, OperationRefused, TenantryError, UnknownTenant
-from tenantry.ids import Kind, check_terms
+from tenantry.ids import IdType, Kind, check_name, check_terms
 from tenantry.move import Endpoint, failpoints
 from tenantry.operations.context import Context
 from tenantry.operations.data import erasing, exporting, importing
@@ -115,7 +116,7 @@ class TenantData:
                     f"{context.config.tenancy.type}"
                 )
             tenant = context.id_of(manifest.tenant if as_tenant is None else as_tenant)
-            _check_terms(path, manifest)
+            _check_terms(path, manifest, context.config.tenancy.type)
             await archive.check(lambda part, size: progress(DataProgress("checking", part.member, size)))
             async with alone(context, tenant) as held:
                 row = (await context.store.tenants([tenant], removed=True)).get(tenant)
@@ -250,13 +251,14 @@ class TenantData:
         return row._replace(database=place.name, kind=place.kind, epoch=epoch)
 
     async def _let_in(self, row: TenantRow, manifest: Manifest) -> None:
-        context = self._context
+        store = self._context.store
         failpoints.reach("import.letting_in")
-        await context.store.restore(context.operator, row)
+        await store.restore(self._context.operator, row)
         if row.plan is None and not row.limits:  # an erasure has left nothing of them
-            await context.store.set_tenant(
-                row.id, plan=manifest.plan, weight=manifest.weight, limits=manifest.limits
-            )
+            await store.set_tenant(row.id, plan=manifest.plan, weight=manifest.weight, limits=manifest.limits)
+        if row.name is None and manifest.name is not None and row.id == manifest.tenant:
+            with contextlib.suppress(ValueError):  # another one is called so by now: it stays without
+                await store.name_tenant(row.id, manifest.name)
 
     async def _record(self, kind: str, tenant: str, database: str, detail: dict[str, object]) -> None:
         await self._context.store.record(
@@ -282,9 +284,11 @@ def _check_replaced(row: TenantRow | None, tenant: str, place: Endpoint) -> None
         )
 
 
-def _check_terms(path: Path, manifest: Manifest) -> None:
+def _check_terms(path: Path, manifest: Manifest, ids: IdType) -> None:
     try:
         check_terms(manifest.weight, manifest.limits)
+        if manifest.name is not None:
+            check_name(manifest.name, ids)
     except ValueError as error:
         raise OperationRefused(f"{path}: its tenant's terms can't be kept: {error}") from None
 

@@ -25,7 +25,7 @@ async def test_an_erasure_says_what_was_where_and_leaves_nothing(world: World) -
             f"INSERT INTO tenantry.{table} ({when}, database, tenant, busy_seconds) "
             f"VALUES ('2026-01-01', 'shared', '{world.tenant}', 12.5)",
         )
-    await world.ops.tenants.set(world.tenant, plan="gold")
+    await world.ops.tenants.set(world.tenant, plan="gold", name="Jane Doe Ltd")
     await world.ops.tokens.issue(world.tenant, label="Jane's telephone")
     rows = sum(map(len, before.values()))
 
@@ -46,7 +46,7 @@ async def test_an_erasure_says_what_was_where_and_leaves_nothing(world: World) -
     assert not any((await world.rows("acme")).values())
     assert await world.others() == others
     assert done.tokens == 1
-    for table in ("sync_token", "event"):
+    for table in ("sync_token", "event", "tenant"):
         assert not await world.estate.fetch(
             "control", f"SELECT FROM tenantry.{table} AS t WHERE t::text LIKE '%Jane%'"
         )

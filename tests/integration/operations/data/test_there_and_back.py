@@ -16,6 +16,8 @@ from tests.integration.operations.data.conftest import World
 async def test_a_tenant_that_was_exported_and_erased_comes_back_with_every_row(world: World) -> None:
     before, others = await world.rows("shared"), await world.others()
     told: list[DataProgress] = []
+    await world.ops.tenants.set(world.tenant, name="Jane Doe Ltd", plan="gold", limits={"connections": 3})
+    terms = (await world.ops.tenants.get(world.tenant))._replace(changed=0)
     done = await world.ops.data.export(world.tenant, world.file, progress=told.append)
     assert all(before.values()), "each table has rows to lose"
     assert done.rows == sum(map(len, before.values()))
@@ -33,7 +35,7 @@ async def test_a_tenant_that_was_exported_and_erased_comes_back_with_every_row(w
     assert (back.database, back.rows, back.already, back.schema_differs) == ("shared", done.rows, False, False)
     assert await world.rows("shared") == before
     assert await world.others() == others
-    assert (await world.ops.tenants.get(world.tenant)).state == "active"
+    assert (await world.ops.tenants.get(world.tenant))._replace(changed=0) == terms
     async with Router.open(world.estate.config()) as router, router.tenant(world.tenant) as conn:
         assert await conn.fetchval("SELECT count(*) FROM entry") == len(before["entry"])
         new = await conn.fetchval(
