@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from tenantry.config import Config
@@ -14,6 +15,7 @@ from tenantry.errors import OperationRefused
 from tenantry.move import MoveBusy, MoveRefused, State
 from tenantry.operations import MigrateOptions, MigrateRun, MigrationStopped, Operations
 from tenantry.operations.migrate.values import RunState
+from tests.support.alembic_project import add_revision, make_project
 from tests.support.estate import Estate
 from tests.support.estate_fixtures import estate18
 from tests.support.herd import appears
@@ -54,7 +56,9 @@ def codes(refused: pytest.ExceptionInfo[MoveRefused]) -> set[str]:
     return {one.code for one in refused.value.findings}
 
 
-async def test_a_migration_is_refused_by_name_or_waits_while_a_tenant_moves(world: World) -> None:
+async def test_a_migration_is_refused_by_name_or_waits_while_a_tenant_moves_and_the_other_way_round(
+    world: World, tmp_path: Path
+) -> None:
     process = MoverProcess(world.estate, "move", str(world.estate.tenant), failpoints="copy.half=stop")
     try:
         await process.stopped()
@@ -71,6 +75,14 @@ async def test_a_migration_is_refused_by_name_or_waits_while_a_tenant_moves(worl
     with pytest.raises(OperationRefused, match="has its way back open"):
         await world.migrate("true", wait=90)
     (move,) = await world.ops.moves.list()
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    script = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done"
+    migrating = asyncio.create_task(world.migrate("sh", "-c", script, with_way_back=True))
+    await appears(begun)
+    with pytest.raises(MoveBusy, match="`tenantry migrate` is at work in"):
+        await world.ops.moves.release(move.id)
+    go.touch()
+    assert (await migrating).state is RunState.DONE
     assert (await world.ops.moves.release(move.id)).state is State.RELEASED
     assert (await world.migrate("true")).state is RunState.DONE
 
@@ -98,19 +110,6 @@ async def test_a_move_is_refused_while_a_database_of_it_is_migrated_and_leaves_n
     assert (await world.ops.moves.run(plan)).state is State.FLIPPED
 
 
-async def test_going_back_waits_for_no_migration_and_is_refused_under_one(world: World, tmp_path: Path) -> None:
-    record = await world.ops.moves.promote(world.estate.tenant, to="acme")
-    begun, go = tmp_path / "begun", tmp_path / "go"
-    script = f"touch {begun}; while [ ! -e {go} ]; do sleep 0.02; done"
-    migrating = asyncio.create_task(world.migrate("sh", "-c", script, with_way_back=True))
-    await appears(begun)
-    with pytest.raises(MoveBusy, match="`tenantry migrate` is at work in"):
-        await world.ops.moves.rollback(record.id)
-    go.touch()
-    assert (await migrating).state is RunState.DONE
-    assert (await world.ops.moves.rollback(record.id)).state is State.ROLLED_BACK
-
-
 async def test_a_move_to_or_from_a_database_that_is_behind_is_refused_by_name_until_it_is_not(
     world: World,
 ) -> None:
@@ -125,14 +124,23 @@ async def test_a_move_to_or_from_a_database_that_is_behind_is_refused_by_name_un
     assert (await world.ops.moves.promote(world.estate.tenant, to="acme")).state is State.FLIPPED
 
 
-async def test_a_promoted_tenants_database_migrates_with_the_others(world: World) -> None:
+async def test_a_promoted_tenants_database_goes_on_with_alembic_where_the_shared_one_stands(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    folder = tmp_path / "product"
+    command = make_project(folder)
+    await world.ops.migrations.run(command, ["shared"])
     record = await world.ops.moves.promote(world.estate.tenant, to="acme")
     await world.ops.moves.release(record.id)
-    psql = str(world.estate.near.bin("psql"))
-    done = await world.migrate(psql, "-v", "ON_ERROR_STOP=1", "-qc", "ALTER TABLE account ADD colour text")
-    assert {one.database for one in done.databases} == {"shared", "acme"}
+    add_revision(folder)
+    done = await world.migrate(*command)
+    assert [(one.database, one.state.value) for one in done.databases] == [("acme", "done"), ("shared", "done")]
     assert done.drifted == ()
-    connection = await asyncpg.connect(world.estate.far.dsn(world.estate.dedicated))
-    assert await connection.fetchval("SELECT count(colour) FROM account") == 0
-    await connection.close()
+    for server, database in (
+        (world.estate.near, world.estate.shared),
+        (world.estate.far, world.estate.dedicated),
+    ):
+        assert server.psql("TABLE alembic_version", database) == "r2"
+        assert server.psql("SELECT count(colour) FROM lessons", database) == "0"
     assert not [one for one in (await world.ops.check()).findings if one.code.startswith("schema-")]

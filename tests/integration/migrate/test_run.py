@@ -12,6 +12,7 @@ import pytest
 
 from tenantry.errors import ConfigError, DatabaseUnavailable, OperationRefused, UnknownDatabase
 from tenantry.operations import MigrationStopped, Operations
+from tenantry.operations.migrate import journal
 from tenantry.operations.migrate import run as running
 from tenantry.operations.migrate.values import MigrateOptions, RunState, TurnState
 from tests.support.herd import CANARY, Herd, appears
@@ -366,6 +367,15 @@ async def test_a_lost_control_session_lets_the_command_end_and_begins_no_other(h
     assert ended.exists()
     assert herd.visits() == ["shared1"]
     assert states(await herd.status())["shared1"] == TurnState.INTERRUPTED
+
+
+async def test_the_session_that_holds_the_locks_outlives_a_long_command(
+    herd: Herd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "HEARTBEAT", 0.01)
+    herd.psql("control", f'ALTER DATABASE "{herd.control}" SET idle_session_timeout = 100')
+    done = await herd.migrate("sleep", "0.5", databases=("tenant1",))
+    assert done.state is RunState.DONE
 
 
 async def test_a_listener_that_fails_harms_no_migration(herd: Herd) -> None:

@@ -16,7 +16,10 @@ from tenantry.operations.context import Context
 from tenantry.operations.migrate.values import DatabaseRun, MigrateRun, RunState, TurnState
 from tenantry.runtime.connection_errors import TRANSIENT
 from tenantry.runtime.locks import MIGRATED, MIGRATING
+from tenantry.runtime.shielded import stop
 
+#: Seconds between two words on the session.
+HEARTBEAT = 30.0
 #: Seconds between two looks at what is waited for.
 _AGAIN: Final = 0.25
 _DATABASE: Final = "database, state, attempts, exit, seconds, error, output, fingerprint, rls_steps"
@@ -38,9 +41,22 @@ class MigrationJournal:
     @classmethod
     @contextlib.asynccontextmanager
     async def opened(cls, context: Context) -> AsyncIterator[MigrationJournal]:
-        """One with a session of its own."""
+        """One with a session of its own, which lives through hours in which a command runs."""
         async with context.control() as connection:
-            yield cls(connection)
+            await connection.execute("SET idle_session_timeout = 0")
+            journal = cls(connection)
+            beating = asyncio.create_task(journal._beat(), name="heartbeat of the migration's session")
+            try:
+                yield journal
+            finally:
+                await stop(beating)
+
+    async def _beat(self) -> None:
+        """Let no firewall forget the session, and with it the locks."""
+        with contextlib.suppress(DatabaseUnavailable):  # whoever asks next is told
+            while True:
+                await asyncio.sleep(HEARTBEAT)
+                await self._fetch("SELECT 1")
 
     async def _fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         async with self._turn:
