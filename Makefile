@@ -32,7 +32,7 @@ long: $(READY)
 check: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy src tests benchmarks tools
+	@$(BIN)/mypy src tests benchmarks tools examples
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tools.check_docs
 	@$(BIN)/python -m tools.check_names
@@ -45,7 +45,7 @@ faults: $(READY)
 
 clean:
 	@rm -rf .venv .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis build
-	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made once and reused; brought up to date when what it is made from changes.
 $(READY): pyproject.toml constraints.txt

@@ -38,7 +38,7 @@ def test_the_source_distribution_has_what_the_two_commands_need(built: Built) ->
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"Makefile", "constraints.txt", "pyproject.toml", "LICENSE", "config/tenantry.yaml"} <= names
     assert {f"src/{name}" for name in shipped(ROOT / "src")} <= names
-    for folder in ("benchmarks", "docs", "tests", "tools"):
+    for folder in ("benchmarks", "docs", "examples", "tests", "tools"):
         here = {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()}
         assert {name for name in here if "__pycache__" not in name} <= names
 
