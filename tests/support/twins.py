@@ -20,7 +20,7 @@ _ONE_SERVER: Final = tuple(
 )
 #: Tests of moves that are less about replication than about what is counted and compared beside it.
 _ONE_ESTATE: Final = tuple(
-    f"tests/integration/move/test_{name}.py" for name in ("definitions", "identities", "ids", "operators")
+    f"tests/integration/move/test_{name}.py" for name in ("definitions", "guard", "identities", "ids", "operators")
 )
 #: A fixture, where its values are twins, and the twins.
 TWINS: Final = (

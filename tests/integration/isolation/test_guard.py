@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import asyncpg
@@ -376,22 +377,30 @@ async def test_the_probe_and_a_plain_audit_know_a_table_without_the_guard(
     assert (await probe(connection, await read(connection), tenancy, role)).passed
 
 
+@asynccontextmanager
+async def oldest(
+    pg15: EmbeddedServer, make_database: Callable[[EmbeddedServer], str]
+) -> AsyncIterator[tuple[Connection, str]]:
+    """An administrator's connection to a database on PostgreSQL 15, and a role that may log in."""
+    role = "oldest_guarded"
+    connection = await asyncpg.connect(pg15.dsn(make_database(pg15)))
+    try:
+        await connection.execute(f"CREATE ROLE {role} LOGIN")
+        yield connection, role
+    finally:
+        await connection.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+        await connection.close()
+
+
 async def test_a_guard_of_every_form_is_recognised_on_postgresql_15(
     pg15: EmbeddedServer, make_database: Callable[[EmbeddedServer], str]
 ) -> None:
-    connection = await asyncpg.connect(pg15.dsn(make_database(pg15)))
-    try:
-        await connection.execute("CREATE ROLE oldest_guarded")
+    async with oldest(pg15, make_database) as (connection, role):
         for hardened in (False, True):
             for kept, (policies, _) in KEPT.items():
-                tenancy = await made(
-                    connection, "oldest_guarded", hardened=hardened, sql=f"{KEPT_TABLE}{policies}"
-                )
-                assert [s for s in (await compute(connection, tenancy, role="oldest_guarded")).steps] == [], kept
+                tenancy = await made(connection, role, hardened=hardened, sql=f"{KEPT_TABLE}{policies}")
+                assert [s for s in (await compute(connection, tenancy, role=role)).steps] == [], kept
                 await connection.execute("DROP TABLE t; TRUNCATE tenantry.placement")
-    finally:
-        await connection.execute("DROP OWNED BY oldest_guarded CASCADE; DROP ROLE oldest_guarded")
-        await connection.close()
 
 
 @pytest.mark.parametrize("version", ["pg15", "pg16", "pg18"])
@@ -469,12 +478,9 @@ async def test_a_database_that_becomes_hardened_or_plain_again_gets_the_guards_o
 async def test_the_fence_holds_every_statement_past_the_router_on_postgresql_15(
     pg15: EmbeddedServer, make_database: Callable[[EmbeddedServer], str]
 ) -> None:
-    database = make_database(pg15)
-    admin = await asyncpg.connect(pg15.dsn(database))
-    await admin.execute("CREATE ROLE oldest_past LOGIN")
-    try:
-        await made(admin, "oldest_past")
-        session = await asyncpg.connect(pg15.dsn(database, "oldest_past"))
+    async with oldest(pg15, make_database) as (admin, role):
+        await made(admin, role)
+        session = await asyncpg.connect(pg15.dsn(await admin.fetchval("SELECT current_database()"), role))
         try:
             assert await session.fetchval("SELECT count(*) FROM person") == 0
             await session.execute("SET app.current_tenant = '1'")
@@ -486,6 +492,3 @@ async def test_the_fence_holds_every_statement_past_the_router_on_postgresql_15(
             assert await refusals(session) == {"TN001"}
         finally:
             await session.close()
-    finally:
-        await admin.execute("DROP OWNED BY oldest_past CASCADE; DROP ROLE oldest_past")
-        await admin.close()

@@ -71,37 +71,37 @@ async def behind_a_slow_commit(product: Product, router: Router, a: TenantId, ne
         assert counted == 1, "the COMMIT of the scope before was nobody else's business"
 
 
+@asynccontextmanager
+async def a_write_that_fails(product: Product, timeout: float | None = None) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that writes another row of a tenant's behind a slow COMMIT; the row must not be there in the end.
+
+    `timeout`: seconds, of the statement.
+    """
+    async with product.open(pool={"max": 1}) as router:
+        a, b = await product.signed_up(router, 2)
+        await router.execute(b, INSERT, 1)
+
+        async def second() -> None:
+            async with router.tenant(b) as conn:
+                await conn.execute(INSERT, 2, timeout=timeout)
+
+        async with behind_a_slow_commit(product, router, a, second) as task:
+            yield task
+        assert await students(router, b) == [1]
+        await nothing_leaked(router)
+
+
 async def test_a_callers_cancellation_never_reaches_the_commit_before_it(fresh: Product) -> None:
-    async with fresh.open(pool={"max": 1}) as router:
-        a, b = await fresh.signed_up(router, 2)
-        await router.execute(b, INSERT, 1)
-
-        async def second() -> None:
-            async with router.tenant(b) as conn:
-                await conn.execute(INSERT, 2)
-
-        async with behind_a_slow_commit(fresh, router, a, second) as task:
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        assert await students(router, b) == [1]
-        await nothing_leaked(router)
+    async with a_write_that_fails(fresh) as task:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
-async def test_a_statements_own_timeout_does_not_reach_it_either(fresh: Product) -> None:
-    async with fresh.open(pool={"max": 1}) as router:
-        a, b = await fresh.signed_up(router, 2)
-        await router.execute(b, INSERT, 1)
-
-        async def second() -> None:
-            async with router.tenant(b) as conn:
-                await conn.execute(INSERT, 2, timeout=0.05)
-
-        async with behind_a_slow_commit(fresh, router, a, second) as task:
-            with pytest.raises(TimeoutError):
-                await task
-        assert await students(router, b) == [1]
-        await nothing_leaked(router)
+async def test_a_statements_own_timeout_does_not_reach_the_commit_before_it(fresh: Product) -> None:
+    async with a_write_that_fails(fresh, timeout=0.05) as task:
+        with pytest.raises(TimeoutError):
+            await task
 
 
 async def test_a_deadline_that_passes_during_the_commit_before_it_is_told_at_once(fresh: Product) -> None:
