@@ -21,7 +21,7 @@ from tests.support.installing import SETTING, make_control, make_data
 
 SCHEMA = Path(__file__).with_name("estate.sql")
 #: Quick for tests: a missed fence is tried again soon.
-_END_SUBSCRIPTIONS = """
+END_SUBSCRIPTIONS = """
 SELECT format('ALTER SUBSCRIPTION %1$I DISABLE; ALTER SUBSCRIPTION %1$I SET (slot_name = NONE);'
               ' DROP SUBSCRIPTION %1$I;', subname)
 FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
@@ -70,7 +70,7 @@ class Estate:
         # Each database's subscriptions stream from the other's slots: all of them end before any slot goes.
         for server, name in ((self.far, self.dedicated), (self.near, self.shared)):
             if server.pid is not None:
-                server.psql(server.psql(_END_SUBSCRIPTIONS, name), name)
+                server.psql(server.psql(END_SUBSCRIPTIONS, name), name)
         for server, name in (
             (self.far, self.dedicated), (self.near, self.shared), (self.near, self.control)
         ):  # fmt: skip

@@ -58,6 +58,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "usage",
         "What the rule says of everybody who is anywhere near it, why, and what to do next.",
     ),
+    "balance": (
+        "balance",
+        "Move tenants so that no shared database carries much more than its part, as few as will do.",
+    ),
     "top": (
         "usage",
         "Who is loading the servers now: sessions by tenant, what they wait for, "

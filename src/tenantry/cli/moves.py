@@ -90,17 +90,17 @@ app = group("moves", "The journal of moves.")
 async def promote(session: Session, tenant: TenantArgument, to: ToOption, how: MoveFlags) -> None:
     """Move a tenant to a dedicated database while it works."""
     await session.ops.moves.check_promotion(to)
-    await _move(session, tenant, to, how)
+    await move_tenant(session, tenant, to, how)
 
 
 async def demote(session: Session, tenant: TenantArgument, how: MoveFlags, to: HomeOption = None) -> None:
     """Move a tenant back to a shared database while it works."""
-    await _move(session, tenant, await session.ops.moves.shared_home(to), how)
+    await move_tenant(session, tenant, await session.ops.moves.shared_home(to), how)
 
 
 async def move(session: Session, tenant: TenantArgument, to: ToOption, how: MoveFlags) -> None:
     """Move a tenant to any other database while it works."""
-    await _move(session, tenant, to, how)
+    await move_tenant(session, tenant, to, how)
 
 
 @command(app, "list")
@@ -198,7 +198,8 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app)
 
 
-async def _move(session: Session, tenant: str, to: str, how: MoveFlags) -> None:
+async def move_tenant(session: Session, tenant: str, to: str, how: MoveFlags) -> None:
+    """Plan a move, ask, and run it in sight of the user; or only show the plan."""
     interrupt, moves, limits = Interrupt(), session.ops.moves, _limits(how.rate, how.jobs)
     plan = await moves.plan(tenant, to, consent=seconds_of(how.pause, "--pause"), limits=limits)
     if not how.plan:

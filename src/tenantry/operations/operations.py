@@ -11,6 +11,7 @@ from tenantry.config import Config
 from tenantry.operations import apply_config, install
 from tenantry.operations.apply_config import DatabaseChange
 from tenantry.operations.backups import Backups
+from tenantry.operations.balance import balance
 from tenantry.operations.check import CheckReport, check
 from tenantry.operations.context import Context
 from tenantry.operations.data import TenantData
@@ -23,6 +24,7 @@ from tenantry.operations.tenants import Tenants
 from tenantry.operations.tokens import Tokens
 from tenantry.operations.usage import Usage
 from tenantry.promotion import Verdict
+from tenantry.promotion.balance import Balance, BalanceRule
 
 
 class Operations:
@@ -112,6 +114,14 @@ class Operations:
     async def candidates(self) -> tuple[Verdict, ...]:
         """What the rule says of everybody who is anywhere near it: `usage.candidates`."""
         return await self.usage.candidates()
+
+    async def balance(self, rule: BalanceRule | None = None) -> Balance:
+        """Which tenants the shared databases should exchange. Touches nothing; run each by `moves`.
+
+        Args:
+            rule: None: the usual numbers.
+        """
+        return await balance(self.context, rule or BalanceRule())
 
     async def close(self) -> None:
         """Close what was opened. Whatever is called after it raises OperationsClosed. Idempotent."""

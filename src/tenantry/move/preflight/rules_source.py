@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tenantry.catalog.tables import Undecided
+from tenantry.ids import Kind
 from tenantry.move.catalog import Table
 from tenantry.move.errors import PreflightFinding
 from tenantry.move.plan import Mechanism, fitting_identity
@@ -210,7 +211,16 @@ def ids(facts: PreflightFacts) -> Iterator[PreflightFinding]:
                 f"ALTER SEQUENCE {name} INCREMENT 1, with a range above all ids",
             )
             continue
-        yield no_ids(name)
+        yield ids_taken(name) if facts.target_kind is Kind.SHARED else no_ids(name)
+
+
+def ids_taken(table: str) -> PreflightFinding:
+    """The tenant's ids were given out elsewhere, and others may have the same ones in the target."""
+    return PreflightFinding(
+        "ids-would-collide",
+        f"ids of {table} are unique without the tenant, and may be others' in the target",
+        "put the tenant column into the table's keys, in both databases",
+    )
 
 
 def no_ids(sequence: str) -> PreflightFinding:

@@ -1,0 +1,87 @@
+"""Which tenants the shared databases should exchange: the ledger, the directory and the journal, judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date
+from typing import Final
+
+from tenantry.ids import Kind
+from tenantry.operations.context import Context
+from tenantry.promotion.balance import Balance, BalanceRule, Hosted, Hosting, propose, window
+from tenantry.usage import shares, upkeep
+from tenantry.usage.shares import Shares
+
+#: Tenants of each database that may be proposed: smaller ones would change nothing.
+LARGEST: Final = 100
+#: When a tenant last came or went by a move; a move that is under way counts as today's.
+_MOVED: Final = """
+SELECT name, max(on_day) AS day FROM (
+    SELECT unnest(ARRAY[source, target]) AS name,
+           CASE WHEN state IN ('released', 'rolled_back', 'aborted')
+                THEN (flipped_at AT TIME ZONE 'UTC')::date ELSE $1::date END AS on_day
+    FROM tenantry.move
+) AS moves WHERE on_day IS NOT NULL GROUP BY name
+"""
+
+
+async def balance(context: Context, rule: BalanceRule, clock: Callable[[], float] = time.time) -> Balance:
+    """What is worth moving now. Touches nothing. See `promotion.balance.propose`.
+
+    Raises:
+        DatabaseUnavailable: the control database doesn't answer.
+    """
+    async with context.pool() as control:
+        now = clock()
+        await upkeep.close_days(control, now)
+        today = upkeep.today(now)
+        days = window(rule, today)
+        ledger = await shares.load(control, days[0], today, near=1.0, top=LARGEST)
+        moved = {row["name"]: row["day"] for row in await control.fetch(_MOVED, today)}
+    counts = await context.store.count_tenants()
+    hosting = [
+        _hosting(context, name, days, ledger, counts.get(name, 0), moved.get(name), rule)
+        for name, kind in sorted(ledger.kinds.items())
+        if kind is Kind.SHARED
+    ]
+    sized = [one.size for one in hosting]
+    if not all(sized):  # not every database says how large it is: they count alike
+        hosting = [one._replace(size=1.0) for one in hosting]
+    hosted = [
+        _hosted(ledger, tenant, rule) for tenant, home in sorted(ledger.homes.items()) if home.kind is Kind.SHARED
+    ]
+    return propose(rule, hosting, hosted, today)
+
+
+def _hosting(
+    context: Context,
+    name: str,
+    days: list[date],
+    ledger: Shares,
+    tenants: int,
+    moved: date | None,
+    rule: BalanceRule,
+) -> Hosting:
+    section = context.config.databases.get(name)
+    capacity = None if section is None else section.capacity
+    known = {}
+    for day in days:
+        total = ledger.totals.get((name, day))
+        if total is not None and total.whole is not None and total.coverage >= rule.coverage:
+            known[day] = total.whole
+    return Hosting(
+        name,
+        known,
+        size=float(capacity or 0),
+        accepts=section is None or section.accepts,
+        room=None if capacity is None else max(0, capacity - tenants),
+        moved=moved,
+    )
+
+
+def _hosted(ledger: Shares, tenant: str, rule: BalanceRule) -> Hosted:
+    history = ledger.history(tenant)
+    assert history.since is not None  # it lives somewhere
+    known = {day: of.busy for day, of in history.days.items() if of.coverage >= rule.coverage}
+    return Hosted(tenant, history.database, known, history.since)

@@ -1,0 +1,224 @@
+"""Decides which tenants shared databases should exchange. Pure: loads in, a proposal out.
+
+A shared database is *over* when its load was above `peak` times its part of all shared databases' load, on each
+day of the window. For each such database at most one move is proposed: to one that stays at or under its own
+limit, and so that the fuller of the two ends up emptier than the source was. Among the moves that bring the source
+under its limit it is the one after which the fuller of the two is emptiest; where none does, the one that relieves
+it most.
+
+What is not known moves nobody: a day counts only where it is known of every shared database, and of the tenant.
+Who came a short while ago stays, and so do databases that had a move, in or out, until their new load has been
+seen for a window. So no tenant is sent to and fro.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, NamedTuple
+
+#: Loads are compared to this many decimals: the noise of adding floats moves nobody.
+_DECIMALS: Final = 9
+
+
+@dataclass(frozen=True)
+class BalanceRule:
+    """The rule's numbers."""
+
+    peak: float = 1.2
+    """A database's load over its fair part, above which it is over."""
+    window: int = 7
+    """Days."""
+    coverage: float = 0.95
+    """Least coverage of each day, 0 to 1."""
+    floor: float = 600.0
+    """Seconds of busy time a day, in the mean of the databases, below which nothing is worth a move."""
+    stay: int = 28
+    """Days that a tenant stays where it came."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't mean anything, as ValueError."""
+        if not self.peak > 1:
+            raise ValueError(f"balance.peak must be above 1, not {self.peak}")
+        if self.window < 1 or self.stay < 0 or self.floor < 0 or not 0 <= self.coverage <= 1:
+            raise ValueError("balance: window is from 1 day, stay and floor from 0, coverage from 0 to 1")
+
+
+class Hosting(NamedTuple):
+    """A shared database."""
+
+    name: str
+    days: Mapping[date, float]
+    """Busy seconds of each day that is known well enough; the others are left out."""
+    size: float = 1.0
+    """How large it is, next to the others."""
+    accepts: bool = True
+    """Whether tenants may be brought here."""
+    room: int | None = None
+    """How many more tenants it may have; None: any number."""
+    moved: date | None = None
+    """The last day on which a tenant came or went by a move."""
+
+
+class Hosted(NamedTuple):
+    """A tenant of a shared database."""
+
+    tenant: str
+    database: str
+    days: Mapping[date, float]
+    """Busy seconds, likewise; days on which it did nothing are there with 0."""
+    since: date
+    """When it came."""
+
+
+class Exchange(NamedTuple):
+    """One move that is proposed."""
+
+    tenant: str
+    source: str
+    target: str
+    share: float
+    """The tenant's part of the source's load, 0 to 1."""
+    source_load: tuple[float, float]
+    """Load of the source over its fair part, before and after."""
+    target_load: tuple[float, float]
+    """The same of the target."""
+
+
+class Over(NamedTuple):
+    """A database that is over and for which no move is proposed."""
+
+    database: str
+    load: float
+    """Over its fair part."""
+    why: str
+
+
+class Balance(NamedTuple):
+    """What to do about the shared databases."""
+
+    loads: Mapping[str, float]
+    """Mean load over the fair part, by database; empty where too little is known or done."""
+    moves: Sequence[Exchange]
+    over: Sequence[Over]
+    unknown: Sequence[date]
+    """Days of the window of which too little is known; while there are any, nothing is proposed."""
+
+
+def window(rule: BalanceRule, today: date) -> list[date]:
+    """The days that count: the last complete ones."""
+    return [today - timedelta(days=number) for number in range(rule.window, 0, -1)]
+
+
+def propose(rule: BalanceRule, databases: Sequence[Hosting], tenants: Sequence[Hosted], today: date) -> Balance:
+    """The moves that are worth it now, the fullest database first.
+
+    Args:
+        today: UTC; not complete, so it does not count.
+    """
+    days = window(rule, today)
+    unknown = [day for day in days if any(day not in one.days for one in databases)]
+    if len(databases) < 2:
+        return Balance({}, (), (), ())
+    if unknown:
+        return Balance({}, (), (), unknown)
+    whole, size = (
+        _mean(sum(one.days[day] for one in databases) for day in days),
+        sum(one.size for one in databases),
+    )
+    if whole <= 0 or whole < rule.floor * len(databases):
+        return Balance({}, (), (), ())
+    fair = {one.name: whole * one.size / size for one in databases}
+    load = {one.name: _mean(one.days[day] for day in days) for one in databases}
+    ratios = {name: round(load[name] / fair[name], _DECIMALS) for name in load}
+    busy = {one.name for one in databases if one.moved is not None and one.moved >= days[0]}
+    moves: list[Exchange] = []
+    over: list[Over] = []
+    for source in sorted(databases, key=lambda one: (-ratios[one.name], one.name)):
+        if not _is_over(rule, source, databases, days):
+            continue
+        if source.name in busy:
+            over.append(Over(source.name, ratios[source.name], "its last move has not been seen for a window"))
+            continue
+        targets = [
+            one for one in databases if one.accepts and one.room != 0 and one.name not in {source.name, *busy}
+        ]
+        best = _best(rule, source.name, targets, tenants, days, load, fair, today)
+        if best is None:
+            over.append(
+                Over(source.name, ratios[source.name], _why_not(rule, source.name, tenants, days, load, fair))
+            )
+            continue
+        moves.append(best)
+        busy |= {best.source, best.target}
+    return Balance(ratios, tuple(moves), tuple(over), ())
+
+
+def _is_over(rule: BalanceRule, one: Hosting, databases: Sequence[Hosting], days: Sequence[date]) -> bool:
+    size = sum(other.size for other in databases)
+    for day in days:
+        fair = sum(other.days[day] for other in databases) * one.size / size
+        if round(one.days[day] - rule.peak * fair, _DECIMALS) <= 0:
+            return False
+    return True
+
+
+def _best(
+    rule: BalanceRule,
+    source: str,
+    targets: Sequence[Hosting],
+    tenants: Sequence[Hosted],
+    days: Sequence[date],
+    load: Mapping[str, float],
+    fair: Mapping[str, float],
+    today: date,
+) -> Exchange | None:
+    """The best move out of this database; None: there is none that helps."""
+    found: list[tuple[tuple[bool, float, float, str, str], Exchange]] = []
+    for one in tenants:
+        if (
+            one.database != source
+            or (today - one.since).days < rule.stay
+            or any(day not in one.days for day in days)
+        ):
+            continue
+        weight = _mean(one.days[day] for day in days)
+        left = (load[source] - weight) / fair[source]
+        for target in targets:
+            name = target.name
+            full = (load[name] + weight) / fair[name]
+            before = load[source] / fair[source]
+            if round(full - rule.peak, _DECIMALS) > 0 or round(max(left, full) - before, _DECIMALS) >= 0:
+                continue
+            enough = round(left - rule.peak, _DECIMALS) <= 0
+            rank = (not enough, max(left, full) if enough else left, weight, one.tenant, name)
+            move = Exchange(
+                one.tenant, source, name, weight / load[source], (before, left), (load[name] / fair[name], full)
+            )
+            found.append((rank, move))
+    return min(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _why_not(
+    rule: BalanceRule,
+    source: str,
+    tenants: Sequence[Hosted],
+    days: Sequence[date],
+    load: Mapping[str, float],
+    fair: Mapping[str, float],
+) -> str:
+    largest = max(
+        (one for one in tenants if one.database == source and all(day in one.days for day in days)),
+        key=lambda one: (_mean(one.days[day] for day in days), one.tenant),
+        default=None,
+    )
+    if largest is not None and _mean(largest.days[day] for day in days) > rule.peak * min(fair.values()):
+        share = _mean(largest.days[day] for day in days) / load[source]
+        return f"tenant {largest.tenant} alone is {share:.0%} of it: a database of its own, not another shared one"
+    return "no other database has room for a tenant that would relieve it"
+
+
+def _mean(values: object) -> float:
+    found = [float(value) for value in values]  # type: ignore[attr-defined]
+    return sum(found) / len(found)
