@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from typing import Final
 
@@ -24,6 +24,10 @@ SELECT name, max(on_day) AS day FROM (
     FROM tenantry.move
 ) AS moves WHERE on_day IS NOT NULL GROUP BY name
 """
+#: Where moves have taken these tenants from, for good.
+_LEFT: Final = (
+    "SELECT DISTINCT tenant, source FROM tenantry.move WHERE state = 'released' AND tenant = ANY($1::text[])"
+)
 
 
 async def balance(context: Context, rule: BalanceRule, clock: Callable[[], float] = time.time) -> Balance:
@@ -38,6 +42,9 @@ async def balance(context: Context, rule: BalanceRule, clock: Callable[[], float
         today = upkeep.today(now)
         days = window(rule, today)
         ledger = await shares.load(control, days[0], today, near=1.0, top=LARGEST)
+        left: dict[str, list[str]] = {}
+        for row in await control.fetch(_LEFT, list(ledger.homes)):
+            left.setdefault(row["tenant"], []).append(row["source"])
         moved = {row["name"]: row["day"] for row in await control.fetch(_MOVED, today)}
     counts = await context.store.count_tenants()
     hosting = [
@@ -49,7 +56,9 @@ async def balance(context: Context, rule: BalanceRule, clock: Callable[[], float
     if not all(sized):  # not every database says how large it is: they count alike
         hosting = [one._replace(size=1.0) for one in hosting]
     hosted = [
-        _hosted(ledger, tenant, rule) for tenant, home in sorted(ledger.homes.items()) if home.kind is Kind.SHARED
+        _hosted(ledger, tenant, left.get(tenant, ()), rule)
+        for tenant, home in sorted(ledger.homes.items())
+        if home.kind is Kind.SHARED
     ]
     return propose(rule, hosting, hosted, today)
 
@@ -80,8 +89,8 @@ def _hosting(
     )
 
 
-def _hosted(ledger: Shares, tenant: str, rule: BalanceRule) -> Hosted:
+def _hosted(ledger: Shares, tenant: str, left: Collection[str], rule: BalanceRule) -> Hosted:
     history = ledger.history(tenant)
     assert history.since is not None  # it lives somewhere
     known = {day: of.busy for day, of in history.days.items() if of.coverage >= rule.coverage}
-    return Hosted(tenant, history.database, known, history.since)
+    return Hosted(tenant, history.database, known, history.since, left)

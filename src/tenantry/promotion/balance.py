@@ -7,13 +7,13 @@ under its limit it is the one after which the fuller of the two is emptiest; whe
 it most.
 
 What is not known moves nobody: a day counts only where it is known of every shared database, and of the tenant.
-Who came a short while ago stays, and so do databases that had a move, in or out, until their new load has been
-seen for a window. So no tenant is sent to and fro.
+Who came a short while ago stays, and nobody is sent back. Databases that had a move, in or out, are left alone
+until their new load has been seen for a window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final, NamedTuple
@@ -70,6 +70,8 @@ class Hosted(NamedTuple):
     """Busy seconds, likewise; days on which it did nothing are there with 0."""
     since: date
     """When it came."""
+    left: Collection[str] = ()
+    """Databases that moves have taken it away from: it is not sent back."""
 
 
 class Exchange(NamedTuple):
@@ -187,6 +189,8 @@ def _best(
         left = (load[source] - weight) / fair[source]
         for target in targets:
             name = target.name
+            if name in one.left:
+                continue
             full = (load[name] + weight) / fair[name]
             before = load[source] / fair[source]
             if round(full - rule.peak, _DECIMALS) > 0 or round(max(left, full) - before, _DECIMALS) >= 0:

@@ -39,7 +39,7 @@ def used(fleet: Fleet, folder: Path, *, days: int = 7, capacities: str = "") -> 
             for ago in range(1, days + 1):
                 lines.append(f"{TODAY - timedelta(days=ago)},{name},{tenant},{busy},{sum(tenants.values())}\n")
     fleet.server.psql(
-        "UPDATE tenantry.tenant SET created_at = now() - interval '9 weeks', placed_at = now() - interval '9 weeks'",
+        "UPDATE tenantry.tenant SET (created_at, placed_at) = (now() - interval '60 d', now() - interval '60 d')",
         fleet.control,
     )
     file = folder / "history.csv"
@@ -83,6 +83,16 @@ def test_a_tenant_that_came_lately_stays_and_the_reason_is_told(fleet: Fleet, tm
     fleet.server.psql("UPDATE tenantry.tenant SET placed_at = now() WHERE id = 'mid'", fleet.control)
     told = fleet.ok("balance", "--plan", "--json").json
     assert "mid" not in [move["tenant"] for move in told["moves"]]
+
+
+def test_a_tenant_is_not_sent_back_where_it_came_from(fleet: Fleet, tmp_path: Path) -> None:
+    used(fleet, tmp_path)
+    fleet.server.psql(
+        "INSERT INTO tenantry.move (id, tenant, source, target, state, plan, flipped_at) "
+        "VALUES ('m0123456789', 'mid', 'acme', 'shared', 'released', '{}', now() - interval '60 d')",
+        fleet.control,
+    )
+    assert "mid" not in [one["tenant"] for one in fleet.ok("balance", "--plan", "--json").json["moves"]]
 
 
 def test_sizes_are_the_capacities_where_all_databases_have_one(fleet: Fleet, tmp_path: Path) -> None:
