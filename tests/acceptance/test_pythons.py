@@ -61,7 +61,7 @@ def test_the_wheel_with_all_its_extras_installs_and_serves_tenants(
 ) -> None:
     python = pythons()[minor]
     subprocess.run([python, "-m", "venv", tmp_path / "env"], check=True)
-    extras = "cli,server,embedded,fastapi,jwt,sqlalchemy,alembic"
+    extras = "cli,server,embedded,fastapi,jwt,sqlalchemy,alembic,otel"
     run = [tmp_path / "env" / "bin" / "python", "-m"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
 
@@ -77,7 +77,7 @@ def test_the_wheel_with_all_its_extras_installs_and_serves_tenants(
     )
     assert f"(python 3.{minor})" in done(*run, "pip", "--version")
     done(*run, "tenantry", "--help")
-    for module in ("starlette", "fastapi", "sqlalchemy", "alembic"):
+    for module in ("starlette", "fastapi", "sqlalchemy", "alembic", "otel"):
         done(tmp_path / "env" / "bin" / "python", "-W", "error", "-c", f"import tenantry.integrations.{module}")
     (tmp_path / "test_it.py").write_text(TEST)
     told = done(

@@ -36,10 +36,11 @@ async def test_the_page_s_code_runs_as_it_stands(
     (tmp_path / "config" / "tenantry.yaml").write_text(yaml.safe_dump(written))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JWT_KEY", KEY)
-    app, orm, jobs, tasks = blocks()
+    app, orm, otel, jobs, tasks = blocks()
     names: dict[str, Any] = {"__name__": "page"}
-    for code in (app, orm, jobs, tasks):
+    for code in (app, orm, otel, jobs, tasks):
         exec(compile(code, str(PAGE), "exec", dont_inherit=True), names)
+    await names["served"](uuid.uuid4())
     async with fresh.open() as router:
         tenant, other = await fresh.signed_up(router, 2)
         headers = {"Authorization": f"Bearer {_token(tenant)}"}
