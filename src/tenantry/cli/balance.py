@@ -21,7 +21,7 @@ LOADS: Final = (
     OutputColumn("state"),
 )
 MOVES: Final = (
-    OutputColumn("tenant"),
+    OutputColumn("tenant", whole=True),
     OutputColumn("source", "FROM"),
     OutputColumn("target", "TO"),
     OutputColumn("share", "OF ITS LOAD", right=True, text=share),

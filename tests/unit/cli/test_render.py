@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import pkgutil
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 
+from tenantry import cli
 from tenantry.cli.render import PAGE, OutputColumn, Renderer
 from tenantry.errors import ConfigError
 
@@ -131,3 +134,14 @@ def test_progress_without_a_terminal_is_one_line_at_the_end() -> None:
         step(3)
         step(4)
     assert screen.err.getvalue() == "importing: 7\n"
+
+
+def test_every_column_of_ids_keeps_them_in_one_piece() -> None:
+    modules = [
+        importlib.import_module(f"tenantry.cli.{module.name}") for module in pkgutil.iter_modules(cli.__path__)
+    ]
+    tables = [value for module in modules for value in vars(module).values() if isinstance(value, tuple)]
+    columns = {one for table in tables for one in table if isinstance(one, OutputColumn)}
+    ids = {one for one in columns if one.key in ("tenant", "move") or one.title in ("TENANT", "MOVE")}
+    assert len(ids) > 3
+    assert {one for one in ids if not one.whole} == set()
