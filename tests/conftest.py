@@ -65,8 +65,9 @@ def pg15() -> Iterator[EmbeddedServer]:
     yield from running(15)
 
 
-#: A link that broke is tried again soon: PostgreSQL leaves 5 s between two attempts.
-SETTINGS: Final = {"wal_retrieve_retry_interval": "100ms"}
+#: A link that broke is tried again soon: PostgreSQL leaves 5 s between two attempts. No test waits for autovacuum,
+#: which would look into each of some twenty databases every minute.
+SETTINGS: Final = {"wal_retrieve_retry_interval": "100ms", "autovacuum_naptime": "10min"}
 
 
 def running(version: int) -> Iterator[EmbeddedServer]:

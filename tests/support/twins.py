@@ -20,7 +20,15 @@ _ONE_SERVER: Final = tuple(
 )
 #: Tests of moves that are less about replication than about what is counted and compared beside it.
 _ONE_ESTATE: Final = tuple(
-    f"tests/integration/move/test_{name}.py" for name in ("definitions", "guard", "identities", "ids", "operators")
+    f"tests/{name}.py"
+    for name in (
+        "faults/test_switch",
+        "integration/move/test_definitions",
+        "integration/move/test_guard",
+        "integration/move/test_identities",
+        "integration/move/test_ids",
+        "integration/move/test_operators",
+    )
 )
 #: A fixture, where its values are twins, and the twins.
 TWINS: Final = (

@@ -45,7 +45,7 @@ LONG = pytest.mark.faults
         "--json | head -n 1",
         pytest.param("2>&1 >/dev/null | head -n 1", marks=LONG),
         pytest.param("--json >&-", marks=LONG),
-        "2>&-",
+        pytest.param("2>&-", marks=LONG),
         "--json 2>&1 | true",
         pytest.param("| true", marks=LONG),
     ],
@@ -61,7 +61,7 @@ async def test_a_move_that_nobody_listens_to_is_done_all_the_same(
 
 @pytest.mark.parametrize(
     "ending",
-    [pytest.param("--json | true", marks=LONG), "2>&1 | true", ">&- 2>&-"],
+    [pytest.param("--json | true", marks=LONG), pytest.param("2>&1 | true", marks=LONG), ">&- 2>&-"],
 )
 async def test_a_move_that_is_refused_says_so_by_its_code_though_nobody_listens(
     estate18: Estate, tmp_path: Path, ending: str
