@@ -264,6 +264,10 @@ class _Telling:
         """For `Migrations.run`."""
         if event.kind == "plan" and event.text:
             self._out.say(f"goes on with run {event.text}, which has done {event.done} databases")
+        elif event.kind == "absent":
+            self._out.say(f"not made yet, so left out: {event.text}; a move brings the schema")
+        elif event.kind == "wait":
+            self._out.say(f"a migration has died at work in {event.text}: its commands have some seconds to end")
         elif event.kind == "withheld":
             self._out.say(f"not passed on, for they name databases: {event.text}; `--env` says what is")
         elif event.kind == "output" and self._output:

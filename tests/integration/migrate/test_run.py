@@ -347,6 +347,7 @@ async def test_a_database_that_a_move_has_yet_to_make_is_left_out(herd: Herd) ->
         plan = await ops.migrations.plan(["true"])
     assert (plan.absent, set(plan.todo)) == (("later",), ALL)
     assert (await herd.migrate("true")).state is RunState.DONE
+    assert [event.text for event in herd.events if event.kind == "absent"] == ["later"]
 
 
 async def test_a_lost_control_session_lets_the_command_end_and_begins_no_other(herd: Herd) -> None:
@@ -367,6 +368,12 @@ async def test_a_lost_control_session_lets_the_command_end_and_begins_no_other(h
     assert ended.exists()
     assert herd.visits() == ["shared1"]
     assert states(await herd.status())["shared1"] == TurnState.INTERRUPTED
+
+
+async def test_a_command_that_the_system_does_not_begin_is_a_failure_by_name(herd: Herd) -> None:
+    with pytest.raises(MigrationStopped, match=r"can't be begun: Argument list too long.*Behind: shared1"):
+        await herd.migrate("true", variables={"A": "x" * 3_000_000})
+    assert (await herd.status()).databases[0].state is TurnState.FAILED
 
 
 async def test_the_session_that_holds_the_locks_outlives_a_long_command(

@@ -70,8 +70,8 @@ class MigrationJournal:
 
     # -- who may -----------------------------------------------------------------------------------
 
-    async def take(self, wait: float) -> None:
-        """Be the one who migrates.
+    async def take(self, wait: float) -> Sequence[str]:
+        """Be the one who migrates; the databases in which a process that has died since had a command at work.
 
         Args:
             wait: seconds to wait for another one.
@@ -80,8 +80,7 @@ class MigrationJournal:
             OperationRefused: another one is at it.
         """
         if await self._within(wait, "SELECT pg_try_advisory_lock($1) AS taken", MIGRATING):
-            await self._fetch(sql.query("migrate/bury"))
-            return
+            return [row["database"] for row in await self._fetch(sql.query("migrate/bury"))]
         run = await self.last()
         what = "another" if run is None else f"run {run.id} of {run.actor} (`{run.command}`)"
         raise OperationRefused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Collection, Sequence
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.operations.context import Context
 from tenantry.operations.migrate import command
+from tenantry.operations.migrate import run as running
 from tenantry.operations.migrate.journal import MigrationJournal
 from tenantry.operations.migrate.run import Order, Runner
 from tenantry.operations.migrate.survey import Ground, survey, without_moves
@@ -85,9 +87,14 @@ class Migrations:
         self._check(argv, options)
         listener = Listener(tell)
         async with MigrationJournal.opened(self._context) as journal:
-            await journal.take(options.wait)
+            if died := await journal.take(options.wait):
+                # Its commands have that long to end, and may be the kind whose sessions nobody can tell.
+                listener(MigrateEvent("wait", text=", ".join(died)))
+                await asyncio.sleep(running.ORPHANS)
             plan, ground = await self._decide(journal, argv, databases, options)
             listener(MigrateEvent("plan", text=plan.resumes or "", done=len(plan.done), total=len(plan.todo)))
+            if plan.absent:
+                listener(MigrateEvent("absent", text=", ".join(plan.absent)))
             if plan.withheld:
                 listener(MigrateEvent("withheld", text=", ".join(plan.withheld)))
             run = plan.resumes

@@ -128,6 +128,9 @@ class Runner:
                 await asyncio.sleep(min(LOCK_PAUSE * 2 ** (attempts - 1), LONGEST_PAUSE))
         except OperationRefused as error:
             return DatabaseRun(name, TurnState.FAILED, attempts, error=str(error))
+        except OSError as error:  # by the system: no memory, no processes, more words than it takes
+            why = f"the command can't be begun: {error.strerror or error}"
+            return DatabaseRun(name, TurnState.FAILED, attempts, error=why)
         except asyncio.CancelledError:
             await self._last_word(self._end_left_sessions(database), name)
             why = "it was interrupted; the command was ended"

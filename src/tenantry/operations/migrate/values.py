@@ -135,7 +135,8 @@ class MigrateEvent(NamedTuple):
     """Something happened."""
 
     kind: str
-    """"plan", "withheld" (variables), "start", "output", "retry", "end"."""
+    """"wait" (for the commands of a process that has died), "plan", "absent" (databases), "withheld" (variables);
+    of a database "start", "output", "retry", "end"."""
     database: str = ""
     text: str = ""
     """A line of the command's output; why it is tried again."""
