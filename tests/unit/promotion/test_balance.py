@@ -153,10 +153,10 @@ def test_losing_knowledge_never_makes_a_move(homes: list[list[float]], data: st.
 
 @pytest.mark.parametrize("seed", range(3))
 def test_twelve_databases_with_zipf_load_even_out_and_stay_so(seed: int) -> None:
-    """Ninety days: peak at most 1.3 times the mean, at most a move a week per database, nobody to and fro."""
+    """Ninety days, from twice the mean: 1.3 times it at most, a move a week per database, nobody to and fro."""
     dice = random.Random(seed)
     base = {f"t{n}": 60_000 / (n + 10) for n in range(1, 600)}
-    homes = {tenant: f"d{int(12 * dice.random() ** 1.3)}" for tenant in base}
+    homes = {tenant: f"d{int(12 * dice.random() ** 1.15)}" for tenant in base}
     since = dict.fromkeys(base, date(2025, 1, 1))
     left: dict[str, set[str]] = {tenant: set() for tenant in base}
     came: dict[str, date] = {}
@@ -192,5 +192,7 @@ def test_twelve_databases_with_zipf_load_even_out_and_stay_so(seed: int) -> None
     for name in last:
         days = [day for day, _, *names in log if name in names]
         assert all((later - earlier).days >= 7 for earlier, later in pairwise(days))
-    gone = {(tenant, source) for _, tenant, source, _ in log}
-    assert not [tenant for _, tenant, _, target in log if (tenant, target) in gone], "nobody goes to and fro"
+    gone: set[tuple[str, str]] = set()
+    for _, tenant, source, target in log:
+        assert (tenant, target) not in gone, "nobody goes to and fro"
+        gone.add((tenant, source))
