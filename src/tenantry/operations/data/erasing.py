@@ -53,6 +53,8 @@ SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.rel
 #: Kinds of the events that an erasure leaves.
 BEGUN: Final = "data.erasing"
 DONE: Final = "data.erased"
+#: Kinds of events after which an erasure that was broken off is not gone on with: the next one is another.
+_CAME_BACK: Final = ("data.imported", "tenant.restored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +149,11 @@ async def begin(context: Context, tenant: TenantRow, receipt: ErasureReceipt, re
     async with context.pool() as control:
         earlier = await control.fetchrow(
             "SELECT b.id, b.detail FROM tenantry.event AS b WHERE b.kind = $2 AND b.tenant = $1 AND NOT EXISTS ("
-            "SELECT FROM tenantry.event AS d WHERE d.kind = $3 AND d.tenant = $1 AND d.id > b.id) "
+            "SELECT FROM tenantry.event AS d WHERE d.kind = ANY($3::text[]) AND d.tenant = $1 AND d.id > b.id) "
             "ORDER BY b.id LIMIT 1",
             tenant.id,
             BEGUN,
-            DONE,
+            [DONE, *_CAME_BACK],
         )
     if earlier is not None:
         detail = json.loads(earlier["detail"])

@@ -144,3 +144,18 @@ async def test_rows_of_others_that_reference_the_tenants_refuse_an_erasure(world
         await world.ops.data.erase(world.tenant)
     assert await world.rows("shared") == before
     assert (await world.ops.tenants.get(world.tenant)).state == "active"
+
+
+async def test_a_tenant_that_came_back_is_erased_anew_and_not_as_it_was_before(world: World) -> None:
+    await world.ops.data.export(world.tenant, world.file)
+    given = sections(world.estate)
+    given["databases"]["acme"]["operator_dsn"] = world.estate.far.dsn("no_such_database")
+    async with Operations.open(Config.parse(given)) as ops:
+        assert not (await ops.data.erase(world.tenant)).complete
+    await world.ops.data.import_(world.file)
+    await world.estate.fetch("shared", f"DELETE FROM event WHERE tenant_id = '{world.tenant}'")
+    rows = sum(map(len, (await world.rows("shared")).values()))
+    done = await world.ops.data.erase(world.tenant)
+    assert done.complete
+    assert not done.resumed
+    assert done.found == rows
