@@ -140,12 +140,12 @@ async def run(
         with _cancelled_by_signals(session.out):
             done = await migrations.run(argv, database or (), options, tell=telling)
     except MigrationStopped as stopped:
-        session.out.rows(COLUMNS, _rows(stopped.run))
+        _show(session.out, stopped.run)
         raise
     except asyncio.CancelledError:
         await _say_where(session)
         raise typer.Exit(exit_codes.INTERRUPTED) from None
-    session.out.rows(COLUMNS, _rows(done))
+    _show(session.out, done)
     if _tell_findings(session.out, done):
         raise typer.Exit(exit_codes.FINDINGS)
 
@@ -194,6 +194,12 @@ def _variable(text: str) -> tuple[str, str]:
     if not given:
         raise ConfigError(f"write NAME=TEMPLATE, such as DATABASE_URL={{url}}; got {name!r}", key="env")
     return name, template
+
+
+def _show(out: Renderer, run: MigrateRun) -> None:
+    """How a run has ended. That nobody reads it changes no exit code."""
+    with out.unless_unread():
+        out.rows(COLUMNS, _rows(run))
 
 
 def _rows(run: MigrateRun, *, output: bool = False) -> Iterator[dict[str, Any]]:
@@ -306,7 +312,7 @@ def _cancelled_by_signals(out: Renderer) -> Iterator[None]:
 async def _say_where(session: Session) -> None:
     found = await session.ops.migrations.status()
     if found is not None and found.behind:
-        session.out.rows(COLUMNS, _rows(found))
+        _show(session.out, found)
         session.out.say(
             f"run {found.id} was interrupted. Behind: {', '.join(found.behind)}; the same command goes on"
         )

@@ -117,3 +117,16 @@ async def test_ctrl_c_ends_the_commands_and_says_where_it_was(herd: Herd) -> Non
     assert b"Behind: tenant1, tenant2, tenant3" in err
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+async def test_a_failure_is_an_exit_code_whether_or_not_anybody_reads_its_table(herd: Herd) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tenantry", "-c", str(herd.path), "migrate", "--", "false",
+        stdout=writing, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writing)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1, err
+    assert b"Behind: shared1, tenant1" in err
