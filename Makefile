@@ -6,13 +6,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 # One for each of two cores. A worker that is done early takes tests of the others.
 WORKERS ?= 2
+# Of the example's page; 0: one that is free.
+PORT ?= 8000
 # More of pytest's options: make test OPTIONS=--durations=25
 OPTIONS ?=
 
-.PHONY: help demo test long check bench faults clean
+.PHONY: help demo example test long check bench faults clean
 
 help:
 	@echo "make demo    the main job on an embedded PostgreSQL"
+	@echo "make example a product at work, and a page in the browser on PORT (8000) to promote its tenants"
 	@echo "make test    the whole test suite"
 	@echo "make long    the tests that take their time: load over minutes, and the other cells of matrices"
 	@echo "make check   format, lint, types, import rules, docs"
@@ -22,6 +25,9 @@ help:
 
 demo: $(READY)
 	@$(BIN)/tenantry demo
+
+example: $(READY)
+	@$(BIN)/python -m examples.school.live --port $(PORT)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q $(OPTIONS)
