@@ -13,7 +13,7 @@ from tenantry.cli.command import command
 from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 from tenantry.operations.check import FleetFacts, Reached
-from tenantry.operations.check.rules import CheckFinding
+from tenantry.operations.check.findings import CheckFinding
 
 DATABASES = (
     OutputColumn("database"),

@@ -13,7 +13,8 @@ from tenantry.directory import DatabaseRow
 from tenantry.ids import Kind
 from tenantry.move import Leftover, State
 from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached
-from tenantry.operations.check.rules import CheckFinding, judge
+from tenantry.operations.check.findings import CheckFinding
+from tenantry.operations.check.rules import judge
 
 HEALTHY = Reached(
     version=180_099,

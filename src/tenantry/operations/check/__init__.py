@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached, gather
-from tenantry.operations.check.rules import ERROR, CheckFinding, judge, of_moves
+from tenantry.operations.check.findings import ERROR, CheckFinding
+from tenantry.operations.check.rules import judge, of_moves
 from tenantry.operations.check.schemas import of_schemas
 from tenantry.operations.context import Context
 from tenantry.operations.moves import Moves

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tenantry.catalog.fingerprint import drifts
 from tenantry.ids import Kind
 from tenantry.operations.check.facts import FleetFacts
-from tenantry.operations.check.rules import NAMED, WARNING, CheckFinding
+from tenantry.operations.check.findings import NAMED, WARNING, CheckFinding
 from tenantry.operations.migrate.values import DatabaseRun, MigrateRun, RunState
 
 
