@@ -112,4 +112,5 @@ def test_the_printed_steps_lead_from_an_empty_folder_to_the_first_request_and_a_
     assert len(rows) == 20
     assert pg18.psql(f"SELECT count(*) FROM tenantry.tenant WHERE id = '{asked}'", database) == "1"
     assert time.monotonic() - began < 900, "fifteen minutes"
+    assert pg18.psql("SELECT count(*) FROM students", database, owner) == "60", "the product's own code goes on"
     assert os.stat(tmp_path / "tenantry.env").st_mode & 0o077 == 0

@@ -179,6 +179,36 @@ def test_a_role_that_does_not_own_the_tables_is_refused(start: Starts, role: str
     assert "does not own the tables (postgres does)" in found.err
 
 
+def test_an_owner_that_policies_would_hold_is_made_to_bypass_them_by_a_superuser(
+    pg18: EmbeddedServer, start: Starts, database: str, role: str, tmp_path: Path
+) -> None:
+    pg18.psql(
+        PLAIN
+        + "".join(f"ALTER TABLE {name} OWNER TO {role};" for name in ("organizations", "students", "lessons")),
+        database,
+    )
+    found = start("", "--json", user=role)
+    assert found.code == 0, found.err
+    step = next(one for one in found.json["steps"] if "psql" in one["command"])
+    assert "${SUPERUSER_DSN:?}" in step["command"]
+    assert f"{role} may not make roles" in step["why"]
+    environment = {"APP_PASSWORD": "a", "CONTROL_PASSWORD": "b"}
+
+    def run(user: str) -> int:
+        psql, where = str(pg18.bin("psql")), pg18.dsn(database, user)
+        command = [psql, "-X", "-v", "ON_ERROR_STOP=1", "-f", "roles.sql", where]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False).returncode
+
+    assert run(role) != 0
+    assert pg18.psql(f"SELECT count(*) FROM pg_roles WHERE rolname = '{database}_app'") == "0"
+    try:
+        assert run("postgres") == 0
+        assert pg18.psql(f"SELECT rolbypassrls FROM pg_roles WHERE rolname = '{role}'") == "t"
+    finally:
+        for name in ("app", "control"):
+            pg18.psql(f"DROP OWNED BY {database}_{name}; DROP ROLE {database}_{name}", database)
+
+
 @pytest.mark.parametrize("dsn", ["nonsense", "postgresql://nobody@127.0.0.1:1/nothing"])
 def test_an_address_that_leads_nowhere_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], dsn: str

@@ -19,6 +19,9 @@ from tenantry.runtime.sqltext import identifier, literal
 ENVIRONMENT: Final = "tenantry.env"
 ROLES: Final = "roles.sql"
 CONFIG: Final = "config/tenantry.yaml"
+#: Where roles.sql is run: by the owner, or by somebody who may do more. Unset, psql would run it somewhere else.
+ADDRESS: Final = "${TENANTRY_SHARED_OPERATOR_DSN:?}"
+OTHER_ADDRESS: Final = "${SUPERUSER_DSN:?}"
 ENDPOINT: Final = "app.py"
 TEST: Final = "test_tenants.py"
 
@@ -26,6 +29,10 @@ TEST: Final = "test_tenants.py"
 _NAME_BYTES: Final = 63
 #: What YAML takes for something else than text.
 _NO_NAMES: Final = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})
+_BYPASS: Final = (
+    "-- Once the tables are protected, their owner sees rows only because it bypasses row-level security: your\n"
+    "-- migrations, and code that is not on the router yet.\nALTER ROLE {owner} BYPASSRLS;\n"
+)
 _CLOSED: Final = (
     "-- Names in public could shadow your tables' and functions'.\n"
     "GRANT CREATE ON SCHEMA public TO {owner};\nREVOKE CREATE ON SCHEMA public FROM PUBLIC;\n"
@@ -59,6 +66,21 @@ class Roles(NamedTuple):
     control: str
 
 
+class Owner(NamedTuple):
+    """The role that owns the tables, which becomes the operators'."""
+
+    name: str
+    bypasses: bool
+    """Row-level security does not hold it. Else it would see no rows of tenant tables once they are protected."""
+    makes_roles: bool
+    """It may run roles.sql itself."""
+
+    @property
+    def able(self) -> bool:
+        """Nobody else is needed."""
+        return self.bypasses and self.makes_roles
+
+
 def roles_named(prefix: str) -> Roles:
     """The names of a product's roles.
 
@@ -72,26 +94,28 @@ def roles_named(prefix: str) -> Roles:
 
 
 def files_of(
-    proposal: Proposal, *, database: str, dsn: str, owner: str, roles: Roles, open_schema: bool
+    proposal: Proposal, *, database: str, dsn: str, owner: Owner, roles: Roles, open_schema: bool
 ) -> tuple[File, ...]:
     """Every file.
 
     Args:
         database: its name on the server.
-        dsn: of the role that owns the tables, `owner`.
+        dsn: of the owner.
         open_schema: everybody may make tables in the schema public.
     """
     words = {
         "database": "".join(c if c.isprintable() else "?" for c in database),
         "database_sql": identifier(database),
-        "owner_sql": identifier(owner),
+        "owner_sql": identifier(owner.name),
+        "by": ADDRESS if owner.able else OTHER_ADDRESS,
+        "bypass_sql": "" if owner.bypasses else _BYPASS.format(owner=identifier(owner.name)),
         "app_sql": identifier(roles.app),
         "app_text": literal(roles.app),
         "create_app": literal(f"CREATE ROLE {identifier(roles.app)} LOGIN"),
         "control_sql": identifier(roles.control),
         "control_text": literal(roles.control),
         "create_control": literal(f"CREATE ROLE {identifier(roles.control)} LOGIN"),
-        "schema_sql": (_CLOSED.format(owner=identifier(owner)) if open_schema else "")
+        "schema_sql": (_CLOSED.format(owner=identifier(owner.name)) if open_schema else "")
         + "".join(
             f"GRANT SELECT ON {one.sql} TO {identifier(roles.app)};  -- every tenant reads it\n"
             for one in proposal.reference
@@ -120,7 +144,7 @@ def files_of(
     )
 
 
-def steps_of(proposal: Proposal) -> tuple[NextStep, ...]:
+def steps_of(proposal: Proposal, owner: Owner) -> tuple[NextStep, ...]:
     """What to do next, in order."""
     pending = ", ".join(item.object for item in proposal.pending)
     plan = "look at what will be changed in your schema (it exits with 1: there is something to do)"
@@ -129,8 +153,11 @@ def steps_of(proposal: Proposal) -> tuple[NextStep, ...]:
     return (
         NextStep(f"set -a; . ./{ENVIRONMENT}; set +a", "the files read the environment"),
         NextStep(
-            f'psql "$TENANTRY_SHARED_OPERATOR_DSN" -v ON_ERROR_STOP=1 -f {ROLES}',
-            "make the roles; as a role that may make roles",
+            f'psql "{ADDRESS if owner.able else OTHER_ADDRESS}" -v ON_ERROR_STOP=1 -f {ROLES}',
+            "make the roles; as a role that may make roles"
+            if owner.able
+            else f"make the roles; SUPERUSER_DSN is this database's address as a superuser, because {owner.name} "
+            "may not make roles that bypass row-level security",
         ),
         NextStep("tenantry init", "install the schema tenantry"),
         NextStep("tenantry rls plan --foreign-keys", plan),

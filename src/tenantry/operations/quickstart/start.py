@@ -15,12 +15,15 @@ from tenantry.catalog.values import PUBLIC, Catalog
 from tenantry.config import check_dsn
 from tenantry.errors import DatabaseUnavailable, OperationRefused
 from tenantry.operations.context import connected, why
-from tenantry.operations.quickstart.files import File, NextStep, Roles, files_of, roles_named, steps_of
+from tenantry.operations.quickstart.files import File, NextStep, Owner, Roles, files_of, roles_named, steps_of
 from tenantry.operations.quickstart.proposal import Proposal, propose
 from tenantry.runtime.connection_errors import BROKEN
 
 _FREE = "SELECT rolname FROM pg_roles WHERE rolname = ANY($1)"
-_OWNER = "SELECT current_user::text, current_database()::text, pg_is_in_recovery()"
+_OWNER = (
+    "SELECT rolname::text, rolsuper OR rolbypassrls, rolsuper OR rolcreaterole, current_database()::text, "
+    "pg_is_in_recovery() FROM pg_roles WHERE rolname = current_user"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ async def look(
     checked = check_dsn(dsn, key="dsn")
     async with connected("the database", checked, timeout) as connection:
         try:
-            [(role, database, standby)] = await connection.fetch(_OWNER)
+            [(role, bypasses, makes_roles, database, standby)] = await connection.fetch(_OWNER)
+            owner = Owner(role, bypasses, makes_roles)
             if standby:
                 raise OperationRefused("this is a standby: name the primary")
             catalog = await read(connection)
@@ -75,9 +79,9 @@ async def look(
         except (asyncpg.PostgresError, *BROKEN) as error:
             raise DatabaseUnavailable("the database", why(error, ())) from error
     made = files_of(
-        proposal, database=database, dsn=dsn.strip(" "), owner=role, roles=roles, open_schema=open_schema
+        proposal, database=database, dsn=dsn.strip(" "), owner=owner, roles=roles, open_schema=open_schema
     )
-    return Quickstart(database, proposal, roles, made, steps_of(proposal))
+    return Quickstart(database, proposal, roles, made, steps_of(proposal, owner))
 
 
 def write(quickstart: Quickstart, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:

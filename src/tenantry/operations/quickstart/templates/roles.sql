@@ -1,6 +1,6 @@
 -- Roles for @database@: run once by a role that may make roles (and again to change the passwords). With psql 14 or newer:
 --
---     psql "$TENANTRY_SHARED_OPERATOR_DSN" -v ON_ERROR_STOP=1 -f roles.sql
+--     psql "@by@" -v ON_ERROR_STOP=1 -f roles.sql
 --
 -- The passwords are read from the environment: tenantry.env has them.
 \getenv app_password APP_PASSWORD
@@ -17,4 +17,4 @@ ALTER ROLE @control_sql@ PASSWORD :'control_password';
 GRANT CONNECT ON DATABASE @database_sql@ TO @app_sql@, @control_sql@;
 -- The operators' role is the one that owns your tables. It becomes the scopes' for probes and reports.
 GRANT @app_sql@ TO @owner_sql@;
-@schema_sql@
+@bypass_sql@@schema_sql@
