@@ -76,10 +76,15 @@ async def read_side(connection: Connection) -> Side:
         server=server,
         pooled=server["backend"] != connection.get_server_pid(),
         tables=tables,
-        sequences=tuple(_generator(row) for row in await connection.fetch(sql.query("move/sequences"))),
+        sequences=await read_sequences(connection),
         local=local,
         details=details,
     )
+
+
+async def read_sequences(connection: Connection) -> tuple[Generator, ...]:
+    """Every sequence of the application."""
+    return tuple(_generator(row) for row in await connection.fetch(sql.query("move/sequences")))
 
 
 def _generator(row: Any) -> Generator:

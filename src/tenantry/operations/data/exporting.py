@@ -144,7 +144,7 @@ async def _write(
         kits=kept,
         sequences=tuple(
             ArchivedSequence(one.quoted, one.last)
-            for one in holdings.side.sequences
+            for one in holdings.sequences
             if any(oid in mine for oid, _ in one.feeds)
         ),
     )

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from tenantry import sql
 from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import OperationRefused
 from tenantry.ids import IdType
-from tenantry.move.catalog import Side, Table
+from tenantry.move.catalog import Generator, Table
 from tenantry.move.definitions import Definition
 from tenantry.move.plan import Selection, TablePlan, select, table_plan
 from tenantry.move.preflight import read_distribution, read_spelling
-from tenantry.move.preflight.read_side import read_side
+from tenantry.move.preflight.read_side import read_sequences
+from tenantry.move.preflight.read_tables import read_tables
 from tenantry.move.session import Connection
 from tenantry.move.shape import digest, read_definitions, read_shape
+
+#: Whether row-level security holds nothing back from this role.
+_SEES_ROWS: Final = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,8 @@ class ForeignKey:
 class Holdings:
     """One tenant's part of a database."""
 
-    side: Side
+    sequences: tuple[Generator, ...]
+    """Of the whole database."""
     selection: Selection
     tables: tuple[TablePlan, ...]
     """Referenced ones first. Their `columns` are without the tenant column."""
@@ -69,19 +75,21 @@ async def read_holdings(connection: Connection, name: str, tenant: str, tenancy:
     Raises:
         OperationRefused: what is the tenant's can't be told, or not be taken whole; says what to do.
     """
-    side = await read_side(connection)
-    if side.local is None:
+    if not await connection.fetchval("SELECT to_regclass('tenantry.database_identity') IS NOT NULL"):
         raise OperationRefused(f"{name} is not tenantry's: run `tenantry init`")
-    if side.local.name != name:
-        raise OperationRefused(f"the database behind the DSN of {name} is called {side.local.name}; check the DSN")
-    if not (side.server["superuser"] or side.server["bypasses"]):
+    local = await connection.fetchrow("SELECT name, id_type FROM tenantry.database_identity")
+    if local is None:
+        raise OperationRefused(f"{name} has no name yet: run `tenantry init`")
+    if local["name"] != name:
+        raise OperationRefused(f"the database behind the DSN of {name} is called {local['name']}; check the DSN")
+    if not await connection.fetchval(_SEES_ROWS):
         raise OperationRefused(
             f"the operator's role of {name} does not bypass row-level security: it would see no row. "
             f"ALTER ROLE … BYPASSRLS"
         )
-    assert side.details is not None  # it was read
-    tenancy = replace(tenancy, id_type=IdType(side.local.id_type))
-    selection = select(side.tables, tenant_tables(side.details, tenancy))
+    tenancy = replace(tenancy, id_type=IdType(local["id_type"]))
+    details, found = await read_tables(connection)
+    selection = select(found, tenant_tables(details, tenancy))
     # Object ids differ between databases, and so would an order by them.
     selection = selection._replace(tenant=tuple(in_order(selection.tenant)))
     tables = tuple(_plan(table, column) for table, column in selection.tenant)
@@ -98,7 +106,7 @@ async def read_holdings(connection: Connection, name: str, tenant: str, tenancy:
     if odd:
         raise OperationRefused(f"{name} can't be taken as it is: {'; '.join(odd)}")
     shape, definitions = await read_shape(connection, names), await read_definitions(connection, names)
-    return Holdings(side, selection, tables, digest(shape), definitions)
+    return Holdings(await read_sequences(connection), selection, tables, digest(shape), definitions)
 
 
 def _plan(table: Table, column: str) -> TablePlan:

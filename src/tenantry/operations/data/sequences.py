@@ -35,7 +35,7 @@ async def advance(connection: Connection, kind: Kind, holdings: Holdings, manife
     types = {table.oid: {one.name: one.type for one in table.columns} for table, _ in holdings.selection.tenant}
     tables = {table.oid: table.quoted for table, _ in holdings.selection.tenant}
     where = {table.quoted: table.where(tenant) for table in holdings.tables}
-    for sequence in holdings.side.sequences:
+    for sequence in holdings.sequences:
         fed = [(oid, name) for oid, name in sequence.feeds if oid in tables]
         if not fed:
             continue
