@@ -18,6 +18,7 @@ from benchmarks.fresh import in_fresh_process
 SCRIPTS: Final = (
     "flights",
     "checkout",
+    "latency",
     "network",
     "metering",
     "rls_cost",
