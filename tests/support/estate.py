@@ -28,6 +28,9 @@ FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname =
 """
 LIMITS = Limits(backoff=0.1, patience=30.0, catch_up=60.0)
 
+# Mutable state of this module: the tenants of the estates on a server that are alike, by their number and rows.
+_tenants: dict[tuple[EmbeddedServer, int, int], list[uuid.UUID]] = {}
+
 
 @dataclass
 class Estate:
@@ -44,33 +47,25 @@ class Estate:
 
     @classmethod
     async def make(cls, near: EmbeddedServer, far: EmbeddedServer, *, tenants: int = 3, rows: int = 200) -> Estate:
+        """With `tenants` of so many `rows` each. All that are alike on a server are copies, with equal ids."""
         for server in {near, far}:
             server.psql("DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
-        estate = cls(
+        ids = _tenants.setdefault((near, tenants, rows), [uuid.uuid4() for _ in range(tenants)])
+        kind = f"estate, {tenants} tenants, {rows} rows"
+        return cls(
             near,
             far,
-            new_database_like(near, "estate: shared", partial(_shared, near), "shared"),
+            new_database_like(near, f"{kind}: shared", partial(_shared, near, ids, rows), "shared"),
             new_database(far, "acme"),
-            new_database_like(near, "estate: control", partial(_control, near), "control"),
+            new_database_like(near, f"{kind}: control", partial(_control, near, ids), "control"),
+            [*ids],
         )
-        control = await asyncpg.connect(estate.control_dsn)
-        shared = await asyncpg.connect(near.dsn(estate.shared))
-        for _ in range(tenants):
-            tenant = uuid.uuid4()
-            estate.tenants.append(tenant)
-            await control.execute("INSERT INTO tenantry.tenant (id, database) VALUES ($1, 'shared')", str(tenant))
-            await shared.execute("SELECT tenantry.enroll($1, 1)", str(tenant))
-            await fill(shared, tenant, rows)
-        await shared.execute("ANALYZE")
-        await shared.close()
-        await control.close()
-        return estate
 
     def drop(self) -> None:
         # Each database's subscriptions stream from the other's slots: all of them end before any slot goes.
         for server, name in ((self.far, self.dedicated), (self.near, self.shared)):
-            if server.pid is not None:
-                server.psql(server.psql(END_SUBSCRIPTIONS, name), name)
+            if server.pid is not None and (statements := server.psql(END_SUBSCRIPTIONS, name)):
+                server.psql(statements, name)
         for server, name in (
             (self.far, self.dedicated), (self.near, self.shared), (self.near, self.control)
         ):  # fmt: skip
@@ -176,16 +171,22 @@ class Estate:
         return said
 
 
-async def _shared(server: EmbeddedServer, database: str) -> None:
+async def _shared(server: EmbeddedServer, tenants: Sequence[uuid.UUID], rows: int, database: str) -> None:
     connection = await asyncpg.connect(server.dsn(database))
     await make_data(connection, "app")
     await connection.execute(SCHEMA.read_text())
+    for tenant in tenants:
+        await connection.execute("SELECT tenantry.enroll($1, 1)", str(tenant))
+        await fill(connection, tenant, rows)
+    await connection.execute("ANALYZE")
     await connection.close()
 
 
-async def _control(server: EmbeddedServer, database: str) -> None:
+async def _control(server: EmbeddedServer, tenants: Sequence[uuid.UUID], database: str) -> None:
     connection = await asyncpg.connect(server.dsn(database))
     await make_control(connection, shared=Kind.SHARED, acme=Kind.DEDICATED)
+    for tenant in tenants:
+        await connection.execute("INSERT INTO tenantry.tenant (id, database) VALUES ($1, 'shared')", str(tenant))
     await connection.close()
 
 
