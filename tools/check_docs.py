@@ -36,7 +36,7 @@ _CODE: Final = re.compile(r"`([^`\n]+)`")
 _LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _METRIC: Final = re.compile(r"(?<![:\w.])tenantry_[a-z0-9_]+")
 _SUFFIX: Final = re.compile(r"_(total|bucket|sum|count|created)$")
-_PATH: Final = re.compile(r"(?:tests|tools|src|config|docs|benchmarks)/[\w./-]+\.\w+(?:::\w+)?")
+_PATH: Final = re.compile(r"(?:tests|tools|src|config|docs|benchmarks|examples)/[\w./-]+\.\w+(?:::\w+)?")
 _NO_METRICS: Final = {"tenantry_directory", "tenantry_health", "tenantry_load"}  # channels, a temporary table
 
 
@@ -53,7 +53,12 @@ Check = Callable[[], Iterator[Finding | None]]
 
 def texts() -> dict[str, str]:
     """The documentation, by path."""
-    paths = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("tests/*.md")]
+    paths = [
+        *sorted(ROOT.glob("*.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *ROOT.glob("tests/*.md"),
+        *ROOT.glob("examples/*/*.md"),
+    ]
     return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
 
 

@@ -8,4 +8,6 @@ from pydantic import Field
 
 Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
+#: Of a sync token, which is not the token.
+TokenId = Annotated[str, Field(pattern="^[0-9a-f]{20}$")]
 Cents = Annotated[int, Field(ge=0, lt=2**31)]

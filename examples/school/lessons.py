@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from examples.school.access import people_only
-from examples.school.fields import Cents, Line, Number
+from examples.school.fields import Cents, Line, Number, TokenId
 from examples.school.models import Invoice, Lesson, Student
 from tenantry.integrations.fastapi import CurrentTenant, TenantSession, scope
 from tenantry.integrations.starlette import current_router
@@ -81,7 +81,7 @@ async def let_in(device: NewDevice, request: Request, tenant: CurrentTenant) -> 
 
 
 @routes.delete("/devices/{token}", status_code=204)
-async def lost(token: str, request: Request, tenant: CurrentTenant) -> None:
+async def lost(token: TokenId, request: Request, tenant: CurrentTenant) -> None:
     """A tablet is lost: its token is refused by every process within a second."""
     if not await current_router(request).tokens.revoke(tenant, token, reason="lost"):
         raise HTTPException(404, "there is no such device")

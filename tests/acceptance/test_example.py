@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -109,3 +110,17 @@ def test_a_signal_while_it_starts_leaves_nothing_behind(example: Example, number
     code, rest = example.end(number, times=2)
     assert (code, rest.strip().splitlines()[-1]) == (0, "Stopped. Nothing is left behind.")
     assert list(example.folder.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_started() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for wrong in (port, "70000"):
+            command = [sys.executable, "-m", "examples.school.live", "--port", wrong]
+            environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith(f"port {wrong} can't be used"), done.stderr
+            assert len(done.stderr.splitlines()) == 1

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 import uvicorn
@@ -14,7 +15,7 @@ import uvicorn
 from examples.school.app import CONFIG, create_app
 from examples.school.live.page import Shown, with_page
 from examples.school.live.visitors import Centre, Visitors
-from examples.school.live.world import furnish
+from examples.school.live.world import CanNotStart, furnish
 from tenantry import Operations
 from tenantry.testing import Server
 
@@ -54,8 +55,9 @@ async def _run(port: int, students: int) -> None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", port))
+            listening.listen()  # so that a second example is refused while the first one starts
         except (OSError, OverflowError) as error:
-            raise SystemExit(f"port {port} can't be used ({error}); try: make example PORT=0") from None
+            raise CanNotStart(f"port {port} can't be used ({error}); try: make example PORT=0") from None
         address = f"http://127.0.0.1:{listening.getsockname()[1]}"
         print("Starting a PostgreSQL of our own ...", flush=True)
         with Server() as server:
@@ -74,7 +76,7 @@ async def _serve(listening: socket.socket, address: str, operations: Operations,
         while not server.started and not serving.done():  # noqa: ASYNC110  uvicorn tells nobody
             await asyncio.sleep(0.01)
         if serving.done():
-            raise SystemExit("the app has not started; why, uvicorn has said above")
+            raise CanNotStart("the app has not started; why, uvicorn has said above")
         print(f"Open {address}/ in a browser. Ctrl-C ends it.", flush=True)
         await Visitors(address, centres).run(students)
     finally:
@@ -88,4 +90,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8000, help="0: one that is free")
     parser.add_argument("--students", type=int, default=2000, help="of each centre on the plan pro, at the start")
     chosen = parser.parse_args()
-    asyncio.run(main(chosen.port, chosen.students))
+    try:
+        asyncio.run(main(chosen.port, chosen.students))
+    except CanNotStart as error:
+        sys.exit(str(error))

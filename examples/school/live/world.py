@@ -18,6 +18,10 @@ from tenantry.testing import Server
 _INI = Path(__file__).parent.parent / "alembic.ini"
 
 
+class CanNotStart(Exception):
+    """The example can't start; the text says why."""
+
+
 async def furnish(server: Server) -> None:
     """Role, database, tenantry's schema, the product's, and its rights; and the environment that names them."""
     await _run(server.dsn(), "CREATE ROLE school LOGIN", "CREATE DATABASE school")
@@ -27,7 +31,7 @@ async def furnish(server: Server) -> None:
     async with Operations.open(CONFIG, actor="make example") as operations:
         for done in await operations.init(["quotas"]):
             if done.error is not None:
-                raise SystemExit(f"{done.database}: {done.error}")
+                raise CanNotStart(f"{done.database}: {done.error}")
         await operations.apply()
         await asyncio.to_thread(command.upgrade, Migrations(_INI), "head")
         await operations.rls.apply(foreign_keys=True)

@@ -13,7 +13,7 @@ from alembic.config import Config as Migrations
 from examples.school import access
 from examples.school.nightly import write_invoices
 from examples.school.tests.conftest import INI, School
-from tenantry import Router, ScopedConnection, TenantId
+from tenantry import Operations, Router, ScopedConnection, TenantId
 from tenantry.testing import Product, assert_isolated, assert_work_survives_move, two_tenants
 
 DAY = "2026-11-27"
@@ -109,7 +109,9 @@ async def test_a_tablet_says_who_came_and_may_do_nothing_else(school: School) ->
     for method, path in (("GET", "/students"), ("GET", "/students/export"), ("POST", "/devices")):
         assert (await school.ask(device["token"], method, path)).status_code == 403
     _, other = await school.centre("South")
-    assert (await school.ask(other, "DELETE", f"/devices/{device['id']}")).status_code == 404
+    assert (await school.ask(other, "POST", f"/lessons/{lesson}/attended")).status_code == 404
+    for name, status in ((device["id"], 404), ("nonsense", 422)):
+        assert (await school.ask(other, "DELETE", f"/devices/{name}")).status_code == status
     assert (await school.ask(token, "DELETE", f"/devices/{device['id']}")).status_code == 204
     assert (await school.ask(device["token"], "POST", f"/lessons/{lesson}/attended")).status_code == 401
 
@@ -137,6 +139,18 @@ async def test_staff_counts_over_all_centres_and_a_centre_s_token_is_no_staff_s(
             assert (await school.ask(wrong, "GET", path)).status_code == 401
     assert (await school.ask(token, "GET", "/admin/report")).status_code == 401
     assert (await school.ask(access.staff_token("sue"), "GET", "/students")).status_code == 401
+
+
+async def test_a_suspended_centre_gets_an_answer_that_says_so_and_no_export_that_is_cut_off(
+    school: School, tenantry_product: Product
+) -> None:
+    tenant, token = await school.centre("Late with the fee")
+    assert (await school.ask(token, "GET", "/students/export")).text.splitlines() == ["name,email"]
+    async with Operations.open(tenantry_product.config()) as operations:
+        await operations.tenants.suspend(tenant, reason="unpaid")
+    for path in ("/students/export", "/students", f"/lessons?day={DAY}"):
+        answer = await school.ask(token, "GET", path)
+        assert (answer.status_code, answer.json()["code"]) == (403, "tenant_suspended")
 
 
 def test_the_migrations_make_what_the_models_say(
