@@ -34,6 +34,7 @@ _ONE_ESTATE: Final = tuple(
 TWINS: Final = (
     ("pg", _ONE_SERVER, PG),
     ("estate", _ONE_ESTATE, ("16", "18")),
+    ("direct", ("tests/",), ("pg16-direct-bigint", "pg18-direct-uuid")),
     ("product", ("tests/",), ("pg15-direct-uuid", "pg16-direct-uuid")),
     ("product", ("tests/",), ("pg18-pgbouncer-bigint", "pg16-pgbouncer-uuid")),
 )
