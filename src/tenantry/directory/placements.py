@@ -290,6 +290,14 @@ async def set_terms(
     return bool(rows)
 
 
+async def set_name(control: Query, tenant: str, name: str | None) -> bool:
+    """Call a tenant so; None: it has no name any more. False: no such tenant, or removed."""
+    rows = await control(
+        "UPDATE tenantry.tenant SET name = $2 WHERE id = $1 AND state <> 'removed' RETURNING 1", tenant, name
+    )
+    return bool(rows)
+
+
 async def mark(control: Query, tenant: str, state: str) -> bool:
     """Change a tenant's state in the directory. False: no such tenant, or removed: `restore` brings that back."""
     rows = await control(

@@ -191,16 +191,11 @@ class Store:
             ValueError: another tenant is called so.
         """
         try:
-            rows = await self._fetch(
-                "UPDATE tenantry.tenant SET name = $2 WHERE id = $1 AND state <> 'removed' RETURNING id",
-                tenant,
-                name,
-            )
+            return await placements.set_name(self._fetch, tenant, name)
         except asyncpg.UniqueViolationError:
             raise ValueError(f"another tenant is called {name!r}") from None
         except asyncpg.UndefinedColumnError as error:
             raise DatabaseUnavailable("control", "its schema is older than names; run `tenantry init`") from error
-        return bool(rows)
 
     async def count_tenants(self) -> dict[str, int]:
         """How many tenants live in each database."""

@@ -41,8 +41,8 @@ class BalanceRule:
         """Refuse numbers that can't mean anything, as ValueError."""
         if not self.peak > 1:
             raise ValueError(f"balance.peak must be above 1, not {self.peak}")
-        if self.window < 1 or self.stay < 0 or self.floor < 0 or not 0 <= self.coverage <= 1:
-            raise ValueError("balance: window is from 1 day, stay and floor from 0, coverage from 0 to 1")
+        if self.window < 1 or self.stay < 0 or self.floor < 1 or not 0 <= self.coverage <= 1:
+            raise ValueError("balance: window is from 1 day, stay from 0, floor from 1 s, coverage from 0 to 1")
 
 
 class Hosting(NamedTuple):
@@ -129,7 +129,7 @@ def propose(rule: BalanceRule, databases: Sequence[Hosting], tenants: Sequence[H
         _mean(sum(one.days[day] for one in databases) for day in days),
         sum(one.size for one in databases),
     )
-    if whole <= 0 or whole < rule.floor * len(databases):
+    if whole < rule.floor * len(databases):
         return Balance({}, (), (), ())
     fair = {one.name: whole * one.size / size for one in databases}
     load = {one.name: _mean(one.days[day] for day in days) for one in databases}

@@ -115,7 +115,9 @@ def test_little_load_is_worth_no_move() -> None:
     assert propose(RULE, *fleet({"a": {"x": 900.0, "y": 500.0}, "b": {}, "c": {}}), TODAY).moves == ()
 
 
-@pytest.mark.parametrize("numbers", [{"peak": 1.0}, {"window": 0}, {"coverage": 1.1}, {"stay": -1}])
+@pytest.mark.parametrize(
+    "numbers", [{"peak": 1.0}, {"window": 0}, {"coverage": 1.1}, {"stay": -1}, {"floor": 0.0}]
+)
 def test_numbers_that_mean_nothing_are_refused(numbers: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="balance"):
         BalanceRule(**numbers)
@@ -129,7 +131,7 @@ fleets = st.lists(loads, min_size=2, max_size=6)
 def test_no_proposal_harms(homes: list[list[float]], peak: float) -> None:
     """No target above its limit, a database in one move at most, the fuller of the two less full than before."""
     named = {f"d{n}": {f"t{n}.{m}": load for m, load in enumerate(one)} for n, one in enumerate(homes)}
-    found = propose(BalanceRule(peak=peak, floor=0.0), *fleet(named), TODAY)
+    found = propose(BalanceRule(peak=peak, floor=1.0), *fleet(named), TODAY)
     touched = [name for _, *names in moves(found) for name in names]
     assert len(touched) == len(set(touched))
     for move in found.moves:
