@@ -334,6 +334,7 @@ class _Stream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
         async with asyncio.timeout(self._seconds), self._opening as connection:
+            await connection.opened()  # a refusal is an error answer, whatever the first chunk is made of
             chunks = self._produce(connection)
             try:
                 async for chunk in chunks:

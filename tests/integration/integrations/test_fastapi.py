@@ -78,6 +78,7 @@ class School:
         self.app.get("/claims")(self.claims)
         self.app.get("/export")(self.export)
         self.app.get("/broken-export")(self.broken_export)
+        self.app.get("/headed-export")(self.headed_export)
         self.app.websocket("/ws")(self.chat)
         self.app.websocket("/ws-scope")(self.chat_in_a_scope)
 
@@ -136,6 +137,14 @@ class School:
                 (await session.execute(text(claims))).scalar_one(),
                 await without.fetchval(claims),
             ]
+
+    async def headed_export(self, request: Request) -> Any:
+        async def produce(conn: Any) -> AsyncIterator[str]:
+            yield "name\n"
+            for row in await conn.fetch("SELECT name FROM students"):
+                yield f"{row['name']}\n"
+
+        return stream(request, produce)
 
     async def export(self, request: Request) -> Response:
         async def rows(conn: Any) -> AsyncIterator[str]:
@@ -332,6 +341,15 @@ async def test_a_stream_has_a_scope_of_its_own_and_an_early_error_is_an_error_an
         with pytest.raises(httpx.RemoteProtocolError):  # cut off: not to be taken for the whole
             await http.get("/broken-export", params={"after": 3}, headers=token(a))
         assert (await http.get("/students", headers=token(a))).status_code == 200
+
+
+async def test_a_stream_that_begins_with_words_of_its_own_is_refused_before_them(school: School) -> None:
+    """The scope is open before the first chunk, whatever that is made of."""
+    a, _ = await two(school)
+    async with client(school.app) as http, school.product.admin() as admin:
+        assert (await http.get("/headed-export", headers=token(a))).text == "name\n"
+        await admin.execute("UPDATE tenantry.placement SET suspended = true WHERE tenant = $1", str(a))
+        assert (await http.get("/headed-export", headers=token(a))).status_code == 403
 
 
 async def test_readiness_needs_no_tenant_and_names_no_database(school: School) -> None:
