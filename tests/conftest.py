@@ -8,6 +8,7 @@ a second server; for `make_database` to get databases of its own on any of them;
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -23,6 +24,9 @@ from tests.support.programs import missing
 def pytest_configure(config: pytest.Config) -> None:
     """Before any server is started."""
     memory.use()
+    # A shell starts what it runs in the background with Ctrl-C ignored, and so would the programs of the tests be.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Programs that tests start find their modules compiled: compiling all of tenantry takes each of them 0.3 s.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
