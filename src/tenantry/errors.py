@@ -332,8 +332,30 @@ class ScopeLost(TenantryError):
         super().__init__(f"scope of tenant {tenant} lost: {message}")
 
 
+class OperatorScopeLost(TenantryError):
+    """The transaction of an operator's scope did not live to the scope's end, so the scope commits nothing.
+
+    Attributes:
+        database: where it was.
+        reason: "ended" (COMMIT or ROLLBACK was sent inside it; what that has committed is committed, and what came
+            after ran outside of a transaction) or "failed" (a statement failed, and the error was swallowed).
+    """
+
+    def __init__(self, database: str, reason: str) -> None:
+        self.database = database
+        self.reason = reason
+        why = {
+            "ended": "COMMIT or ROLLBACK was sent inside it; leave the scope to end it",
+            "failed": "a statement in it had failed, so PostgreSQL rolls it back; let the error leave the scope, "
+            "or wrap the statement in conn.transaction()",
+        }[reason]
+        super().__init__(f"operator's scope on {database} lost: {why}")
+
+
 class CommitUnknown(TenantryError):
     """The connection went away before PostgreSQL had answered the COMMIT: it is committed, or it is not.
+
+    A one-shot's COMMIT is sent right behind its statement, so this may be told before that is answered.
 
     The cause (`__cause__`) is what became of the connection.
 

@@ -22,7 +22,7 @@ class ScopeEnded(NamedTuple):
     tenant: TenantId
     database: str
     outcome: str
-    """"commit", "rollback" or "error" (the commit failed, or the scope was lost)."""
+    """"commit", "rollback" or "error" (the commit failed or is unknown, or the scope was lost)."""
     busy: float
     """Seconds that statements of this scope were running, as the router saw them."""
     held: float
@@ -93,6 +93,7 @@ class OperatorScopeEnded(NamedTuple):
     reason: str
     seconds: float
     outcome: str
+    """"commit", "rollback" or "unknown" (its COMMIT was not answered)."""
 
 
 Event = (

@@ -229,7 +229,7 @@ async def add_to_room(
     one configuration agree, and no database gets more tenants than it may have.
     """
     names, capacities = [one.database for one in rooms.rooms], [one.capacity for one in rooms.rooms]
-    async with control.transaction():
+    async with control.transaction(isolation="read_committed"):  # sees what was committed until the lock was got
         await control.execute("SELECT pg_advisory_xact_lock($1)", PLACING)
         await control.execute(
             _ADD_TO_ROOM, tenant, plan, weight, json.dumps(limits), names, capacities, rooms.spread

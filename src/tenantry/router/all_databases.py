@@ -125,6 +125,7 @@ class AllDatabases:
                 if self._readonly:
                     await connection.execute("SET TRANSACTION READ ONLY")
                 yield
+                await still_holds(self._control)
                 if self._readonly:
                     raise _Discard  # nothing was written but the views
                 if guests:
@@ -136,7 +137,6 @@ class AllDatabases:
                         f"a move has begun to bring tenant {min(new)} here meanwhile, and its rows may have been "
                         "counted or changed; nothing was committed here, repeat the work",
                     )
-        await still_holds(self._control)
 
     async def _guests(self, database: str) -> set[str]:
         """Tenants of whom there may be rows although they live elsewhere. Asked after the snapshot."""

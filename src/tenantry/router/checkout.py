@@ -13,6 +13,7 @@ import asyncpg
 
 from tenantry.directory import Entry
 from tenantry.errors import (
+    CommitUnknown,
     DatabaseUnavailable,
     ScopeLost,
     TenantBusy,
@@ -122,6 +123,10 @@ class Checkout:
         """The opening that travelled with the first statement was refused. See `connection.Scope`."""
         parts, pooled, entry = self._parts, self._held, self._entry
         assert pooled is not None
+        if driver.ended(pooled.connection) is not None and _is_silent(refusal):  # its COMMIT may have arrived
+            self._held = None
+            self._pool.release_broken(pooled, self._waiter)
+            raise CommitUnknown(self._tenant) from refusal.error
         driver.end_scope(pooled.connection)
         self._held = None
         arrived = perf_counter()
@@ -240,7 +245,7 @@ class Checkout:
         first = first and driver.ended(pooled.connection) is None
         if driver.is_outdated(error, cached=cached):
             pool.connections.learned(pooled)
-            self.worth_repeating = True
+            self.worth_repeating = driver.ended(pooled.connection) is None or _is_servers(error)
             return first and await binding.bind_again(pooled, self._waiter)
         if first and cached and driver.is_unsuitable(error):
             pooled.outdated()  # it may have been prepared where the names meant other tables: by this session only
@@ -284,8 +289,7 @@ class Checkout:
                 await self._commit(connection, pooled)
                 outcome = "commit"
             else:
-                await self._roll_back(pooled)
-                outcome = "rollback"
+                outcome = await self._roll_back(pooled, error)
         finally:
             ended = perf_counter()
             self._parts.events.emit(
@@ -374,18 +378,36 @@ class Checkout:
             raise
         return bool(bound == str(self._tenant))
 
-    async def _roll_back(self, pooled: PooledConnection) -> None:
-        """The block failed: its error is what the caller must see, so nothing here may hide it."""
+    async def _roll_back(self, pooled: PooledConnection, error: BaseException | None) -> str:
+        """The block failed: its error is what the caller must see, so nothing here may hide it.
+
+        Returns:
+            "rollback"; "commit" where a one-shot was committed, and only its answer could not be read.
+
+        Raises:
+            CommitUnknown: a one-shot's COMMIT was sent behind its statement, and the connection broke before
+                either was answered.
+        """
+        sent = driver.ended(pooled.connection) is not None
         if pooled.connection.is_closed():
-            self.worth_repeating = True
             self._pool.release_broken(pooled, self._waiter)
-            return
+            if not sent or _is_servers(error):
+                self.worth_repeating = True
+            elif isinstance(error, Exception) and not isinstance(error, CommitUnknown):
+                raise CommitUnknown(self._tenant) from error
+            return "rollback"
+        outcome = None
         # On an error the connection is cut by then, and PostgreSQL has rolled back.
         with contextlib.suppress(*DATABASE_ERRORS):
-            await self._recover(pooled)
+            outcome = await self._recover(pooled)
+        if sent and outcome is scope.ScopeOutcome.COMMITTED:
+            if error is not None:
+                error.add_note("The statement was done and is committed: only its answer could not be read.")
+            return "commit"
+        return "rollback"
 
-    async def _recover(self, pooled: PooledConnection) -> None:
-        await run_shielded(
+    async def _recover(self, pooled: PooledConnection) -> scope.ScopeOutcome:
+        return await run_shielded(
             self._pool.finish(pooled, self._waiter, "ROLLBACK"),
             seconds=CLEANUP,
             name="tenantry rollback",
@@ -396,6 +418,16 @@ def _said(refusal: asyncpg.PostgresError) -> dict[str, Any]:
     """Where the tenant lives, as far as the database that refused it knows: "home" and "epoch", or None both."""
     said: dict[str, Any] = json.loads(refusal.detail or "{}")
     return said
+
+
+def _is_servers(error: BaseException | None) -> bool:
+    """The server has said so itself: the statement has failed there."""
+    return getattr(error, "severity", None) is not None
+
+
+def _is_silent(refusal: Answer) -> bool:
+    """The connection broke, and the server has not said that the session ends before the opening was through."""
+    return refusal.lost and not (refusal.error is not None and _is_servers(refusal.error.__cause__))
 
 
 def _is_behind(refusal: asyncpg.PostgresError, placement: Placement) -> bool:

@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
+import asyncpg
+
 from tenantry import sql
 from tenantry.directory import Store
-from tenantry.errors import ConfigError, TenantryError
+from tenantry.errors import ConfigError, OperatorScopeLost, TenantryError
 from tenantry.events import Events, OperatorScopeEnded
 from tenantry.router import disconnect, driver
 from tenantry.router.connections import CLEANUP
@@ -64,7 +66,12 @@ class Operators:
             async with self._connection(spec.name, spec.operator_dsn) as connection:
                 async with begin(connection, spec.name):
                     yield connection
+                    outcome = "unknown"  # from here on its COMMIT may be on its way
                 outcome = "commit"
+        except (asyncpg.PostgresError, TenantryError) as error:
+            if not isinstance(error, asyncpg.PostgresError) or error.severity is not None:
+                outcome = "rollback"  # the server has said so, or we have before the COMMIT
+            raise
         finally:
             seconds = loop.time() - started
             self._events.emit(OperatorScopeEnded(spec.name, reason, seconds, outcome))
@@ -106,7 +113,23 @@ async def transaction(
     """A transaction of an operator's role that sees every tenant's rows."""
     async with connection.transaction(readonly=readonly, isolation=isolation):
         await _refuse_filtered(connection, database)
+        await connection.execute("SET LOCAL tenantry.operator = 'open'")  # as local as the transaction
         yield
+        await _be_open(connection, database)
+
+
+async def _be_open(connection: Connection, database: str) -> None:
+    """Make sure that the COMMIT will commit what was done since the scope began.
+
+    Raises:
+        OperatorScopeLost: it will not. PostgreSQL calls a COMMIT after a failed statement no error.
+    """
+    try:
+        state = await connection.fetchval("SELECT pg_catalog.current_setting('tenantry.operator', true)")
+    except asyncpg.InFailedSQLTransactionError as error:
+        raise OperatorScopeLost(database, "failed") from error
+    if state != "open":
+        raise OperatorScopeLost(database, "ended")
 
 
 @asynccontextmanager

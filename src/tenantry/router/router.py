@@ -14,6 +14,7 @@ import asyncpg
 
 from tenantry.directory import Directory, Feed
 from tenantry.errors import (
+    CommitUnknown,
     ConfigError,
     RouterClosed,
     RouterPinned,
@@ -161,8 +162,9 @@ class TenantRouter:
     ) -> list[asyncpg.Record]:
         """One query in a scope of its own: its rows. `timeout` and `claims` as in `tenant`.
 
-        This and its kin send the query once more where it failed because the schema had changed, the connection
-        broke or its server had become read-only: nothing is committed then.
+        This and its kin send the query once more where it failed because the schema had changed, the server ended
+        the session or had become read-only: nothing is committed then. Where the connection broke before the
+        COMMIT was answered they raise CommitUnknown.
         """
         rows: list[asyncpg.Record] = await self._once("fetch", tenant_id, query, args, timeout, claims)
         return rows
@@ -201,8 +203,8 @@ class TenantRouter:
         try:
             async with checkout as connection:
                 return await getattr(connection, method)(query, *args)
-        except Exception:
-            if not checkout.worth_repeating or _may_commit(query, args):
+        except Exception as error:
+            if not checkout.worth_repeating or _may_commit(query, args) or isinstance(error, CommitUnknown):
                 raise
         async with self.tenant(tenant_id, timeout=timeout, claims=claims) as connection:
             return await getattr(connection, method)(query, *args)
@@ -243,6 +245,7 @@ class TenantRouter:
                     return await work(connection)
             except Exception as error:
                 again = isinstance(error, TRANSIENT) or checkout.worth_repeating
+                again = again and not isinstance(error, CommitUnknown)
                 if not again or attempt == attempts or loop.time() >= deadline:
                     raise
                 await asyncio.sleep(self._dice.random() * 0.002 * 2.0 ** min(attempt, 7))

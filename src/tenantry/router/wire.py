@@ -114,7 +114,8 @@ class ScopeProtocol(OpeningProtocol):
         ending, self.ending = self.ending, None
         if ending is not None:
             if ending[0] == state.query and not self._is_cancelling() and not self.running:
-                call = _and_then(call, lambda: self._end(ending[1]))
+                if not self.prompt and not self.before():  # whoever may be given up must not be committed then
+                    call = _and_then(call, lambda: self._end(ending[1]))
             else:
                 self.ending = ending  # asyncpg asks for types first
         return await self._metered(call, carried)

@@ -80,6 +80,23 @@ async def test_no_database_gets_more_than_it_may_have_and_whoever_finds_no_room_
         }
 
 
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_the_isolation_that_the_control_database_prefers_changes_nothing(
+    product: Product, level: str
+) -> None:
+    async with product.admin() as control:
+        await control.execute(
+            f"ALTER DATABASE \"{product.database}\" SET default_transaction_isolation = '{level}'"
+        )
+    async with directory(product, "a", routers=4) as stores:
+        rooms = Rooms([Room("a", 5)], spread=True)
+        ids = [str(product.new_id()) for _ in range(20)]
+        ended = await asyncio.gather(
+            *(stores[number % 4].add_tenant(one, rooms) for number, one in enumerate(ids)), return_exceptions=True
+        )
+        assert Counter(type(one).__name__ for one in ended) == {"TenantRow": 5, "NoRoom": 15}
+
+
 async def test_a_tenant_that_is_there_stays_where_it_is_however_full_that_is(product: Product) -> None:
     async with directory(product, "ab") as [store]:
         tenant = str(product.new_id())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from typing import Any
 
 import asyncpg
 import pytest
 
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
-from tenantry.errors import ConfigError, DatabaseUnavailable
+from tenantry.errors import ConfigError, DatabaseUnavailable, OperatorScopeLost
 from tenantry.ids import TenantId
 from tests.support.product import OPERATOR, Product, product_on
+from tests.support.proxy import Proxy, Verdict
 
 
 async def last_event(product: Product) -> dict[str, object]:
@@ -136,3 +139,66 @@ async def test_a_role_that_row_security_filters_fails_loudly_inside_an_operators
                             await conn.fetchval("SELECT count(*) FROM students")
             finally:
                 await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+async def told_by(router: Router, *statements: str, over_all: bool = False) -> str:
+    """What an operator is told who does these, swallows the server's errors, and leaves the scope politely."""
+
+    async def work(conn: Any) -> None:
+        for statement in statements:
+            with contextlib.suppress(asyncpg.PostgresError):
+                await conn.execute(statement)
+
+    try:
+        if over_all:
+            async with router.operators(reason="x") as databases:
+                async for _, conn in databases:
+                    await work(conn)
+        else:
+            async with router.operator(reason="x") as conn:
+                await work(conn)
+    except OperatorScopeLost as error:
+        return error.reason
+    return "committed"
+
+
+@pytest.mark.parametrize("over_all", [False, True], ids=["operator", "operators"])
+@pytest.mark.parametrize(
+    ("statements", "told"),
+    [
+        (("SELECT 1/0",), "failed"),
+        (("ROLLBACK",), "ended"),
+        (("ROLLBACK", "BEGIN"), "ended"),
+        (("SAVEPOINT a", "SELECT 1/0", "ROLLBACK TO a"), "committed"),
+    ],
+)
+async def test_an_operator_is_told_whether_its_work_is_committed_and_so_is_the_record(
+    pg18: EmbeddedServer, over_all: bool, statements: tuple[str, ...], told: str
+) -> None:
+    with product_on(pg18) as product:
+        async with product.admin() as admin, product.open() as router:
+            [tenant] = await product.signed_up(router)
+            insert = f"INSERT INTO students (tenant_id, name) VALUES ('{tenant}', 'x')"
+            assert await told_by(router, insert, *statements, over_all=over_all) == told
+            assert await admin.fetchval("SELECT count(*) FROM students") == (1 if told == "committed" else 0)
+        assert (await last_event(product))["detail"]["outcome"] == (  # type: ignore[index]
+            "commit" if told == "committed" else "rollback"
+        )
+
+
+async def test_an_operator_whose_commit_is_not_answered_is_recorded_as_unknown(pg18: EmbeddedServer) -> None:
+    with product_on(pg18) as product:
+        async with Proxy(pg18.host, pg18.port) as proxy, product.admin() as admin:
+            dsn = proxy.dsn(pg18.dsn(product.database, user=OPERATOR))
+            async with product.open(shared={"operator_dsn": dsn}) as router:
+                [tenant] = await product.signed_up(router)
+                proxy.stop_when(b"C\0\0\0\x0bCOMMIT", side="server", verdict=Verdict.RESET)
+                with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)):
+                    await _insert(router, tenant)
+            assert await admin.fetchval("SELECT count(*) FROM students") == 1
+        assert (await last_event(product))["detail"]["outcome"] == "unknown"  # type: ignore[index]
+
+
+async def _insert(router: Router, tenant: TenantId) -> None:
+    async with router.operator(reason="x") as conn:
+        await conn.execute("INSERT INTO students (tenant_id, name) VALUES ($1, 'x')", tenant)

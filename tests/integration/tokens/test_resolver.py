@@ -117,6 +117,13 @@ async def test_failures_are_counted_by_the_clients_address_and_of_ipv6_by_its_ne
         for peer in ("2001:db8:0:1::1", "192.0.2.1", "", "testclient"):
             with pytest.raises(Unauthenticated):
                 await resolve(request(router, "tns_x", peer))
+        for _ in range(BURST):  # a socket of both families shows IPv4 so
+            with pytest.raises(Unauthenticated):
+                await resolve(request(router, "tns_x", "::ffff:192.0.2.9"))
+        with pytest.raises(TooManyFailures):
+            await resolve(request(router, "tns_x", "192.0.2.9"))
+        with pytest.raises(Unauthenticated):
+            await resolve(request(router, "tns_x", "::ffff:192.0.2.10"))
         named = sync_token(client=lambda _: "one proxy")
         for _ in range(BURST):
             with pytest.raises(Unauthenticated):
