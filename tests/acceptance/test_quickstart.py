@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -63,6 +64,23 @@ def shop(pg18: EmbeddedServer, make_database: Callable[[EmbeddedServer], str]) -
     pg18.psql(f"DROP ROLE {owner}")
 
 
+def in_one_shell(script: str, folder: Path, environment: dict[str, str], seconds: float = 200) -> tuple[str, str]:
+    """What it prints on both streams. Past its time all that it has started is ended, and the test told."""
+    files = folder.parent / f"{folder.name}.out", folder.parent / f"{folder.name}.err"
+    with files[0].open("w") as out, files[1].open("w") as err:
+        shell = subprocess.Popen(
+            ["bash", "-c", script], cwd=folder, env=environment, stdout=out, stderr=err, start_new_session=True
+        )
+        try:
+            shell.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)
+            shell.wait()
+            told = "".join(file.read_text() for file in files)
+            pytest.fail(f"the steps did not end within {seconds:g} s:\n{told}", pytrace=False)
+    return files[0].read_text(), files[1].read_text()
+
+
 @pytest.mark.timeout(300)
 def test_the_printed_steps_lead_from_an_empty_folder_to_the_first_request_and_a_green_test(
     pg18: EmbeddedServer, shop: tuple[str, str], fresh: Fresh, tmp_path: Path
@@ -90,16 +108,9 @@ def test_the_printed_steps_lead_from_an_empty_folder_to_the_first_request_and_a_
     # One shell, as one terminal: what a step exports, the next ones have. What is running in it ends with it.
     script = ["trap 'kill $(jobs -p)' EXIT"]
     script += [f"{step.replace('8000', str(port))}\nprintf '\\n::%s\\n' $?" for step in steps]
-    ran = subprocess.run(
-        ["bash", "-c", "\n".join(script)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    told = ran.stdout + ran.stderr
-    answers = re.split(r"^::(\d+)\n", ran.stdout, flags=re.M)
+    stdout, stderr = in_one_shell("\n".join(script), tmp_path, environment)
+    told = stdout + stderr
+    answers = re.split(r"^::(\d+)\n", stdout, flags=re.M)
     codes = [int(code) for code in answers[1::2]]
     assert codes == [FINDS.get(step, 0) for step in steps], told
     outputs = dict(zip(steps, answers[::2], strict=False))

@@ -61,7 +61,8 @@ class Fresh(NamedTuple):
         """Variables of a shell in it, without this run's."""
         ours = ("PYTHON", "PYTEST", "TENANTRY", "COV_", "VIRTUAL_ENV")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        return {**kept, "PATH": f"{self.folder / 'bin'}:{kept['PATH']}"}
+        programs = Path(sys.executable).parent  # of what tenantry depends on: uvicorn, alembic
+        return {**kept, "PATH": f"{self.folder / 'bin'}:{programs}:{kept['PATH']}"}
 
     def run(self, *command: object, cwd: Path) -> str:
         """Run a command there: what it wrote."""

@@ -174,7 +174,7 @@ def steps_of(proposal: Proposal, owner: Owner) -> tuple[NextStep, ...]:
         ),
         NextStep(
             f'curl -s -H "Authorization: Bearer $(python {ENDPOINT} "$TENANT")" '
-            f"--retry 10 --retry-connrefused http://127.0.0.1:8000{path_of(proposal)}",
+            f"--retry 20 --retry-delay 1 --retry-connrefused http://127.0.0.1:8000{path_of(proposal)}",
             "the first request: its rows, though the query has no WHERE",
         ),
     )
