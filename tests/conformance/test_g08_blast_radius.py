@@ -6,12 +6,22 @@ import asyncio
 
 import pytest
 
-from tenantry import DatabaseUnavailable
+from tenantry import CommitUnknown, DatabaseUnavailable, Router
 from tenantry.embedded.server import free_port
 from tests.support.product import Product
 from tests.support.proxy import Proxy
 from tests.support.quiet import nothing_leaked
 from tests.support.until import until
+
+
+async def asked(router: Router, tenant: object, connections: int = 4) -> object:
+    """What a one-shot answers. A connection that breaks under one is told as CommitUnknown, once for each."""
+    for _ in range(connections):
+        try:
+            return await router.fetchval(tenant, "SELECT 1")  # type: ignore[arg-type]
+        except CommitUnknown:
+            continue
+    return await router.fetchval(tenant, "SELECT 1")  # type: ignore[arg-type]
 
 
 async def test_a_dead_dedicated_database_harms_its_own_tenant_alone_and_heals(direct: Product) -> None:
@@ -26,7 +36,7 @@ async def test_a_dead_dedicated_database_harms_its_own_tenant_alone_and_heals(di
             proxy.cut()
             for _ in range(5):
                 with pytest.raises(DatabaseUnavailable) as down:
-                    await router.fetchval(own, "SELECT 1")
+                    await asked(router, own)
                 assert down.value.database == name
                 assert await router.fetchval(other, "SELECT 1") == 1
             assert down.value.retry_after is not None
@@ -109,5 +119,5 @@ async def test_a_server_that_restarts_is_served_again(direct: Product) -> None:
             await asyncio.gather(*(router.fetchval(tenant, "SELECT pg_sleep(0.05)") for _ in range(4)))
             for end in (proxy.cut, proxy.reset):
                 end()
-                assert await router.fetchval(tenant, "SELECT 1") == 1
+                assert await asked(router, tenant) == 1
             await nothing_leaked(router)
