@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperGroup
@@ -109,9 +109,33 @@ def root(kind: type[TyperGroup] = TyperGroup) -> typer.Typer:
     return app
 
 
-def group(name: str, help: str) -> typer.Typer:
-    """A command with commands of its own, to be registered by `root.add_typer(app)`."""
-    return typer.Typer(name=name, help=help, no_args_is_help=True, pretty_exceptions_enable=False)
+class _CommandGroup(TyperGroup):
+    """A command with commands of its own, one of which may be left out."""
+
+    default: ClassVar[str | None] = None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the word that may be left out."""
+        named = args[0] in (*self.commands, "--help", "-h") if args else self.no_args_is_help
+        if self.default is not None and not named:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+def group(name: str, help: str, *, default: str | None = None, no_args_is_help: bool = True) -> typer.Typer:
+    """A command with commands of its own, to be registered by `root.add_typer(app)`.
+
+    Args:
+        default: the one that is meant where none is named: `usage TENANT` is `usage show TENANT`.
+        no_args_is_help: whether the name alone shows the help; else it is the default.
+    """
+    return typer.Typer(
+        name=name,
+        help=help,
+        cls=type("Group", (_CommandGroup,), {"default": default}),
+        no_args_is_help=no_args_is_help,
+        pretty_exceptions_enable=False,
+    )
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Work], Work]:

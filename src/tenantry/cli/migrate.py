@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 
 from tenantry.cli import exit_codes
-from tenantry.cli.command import command
+from tenantry.cli.command import command, group
 from tenantry.cli.options import seconds_of
 from tenantry.cli.render import OutputColumn, Renderer
 from tenantry.cli.session import Session
+from tenantry.cli.signals import on_signals
 from tenantry.errors import ConfigError
 from tenantry.operations import MigrateEvent, MigrateOptions, MigrateRun, MigrationStopped
 
@@ -79,23 +78,7 @@ OutputOption = Annotated[
 ]
 
 
-class _RunByDefault(TyperGroup):
-    """`tenantry migrate -- COMMAND` is `tenantry migrate run -- COMMAND`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the word that may be left out."""
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(
-    name="migrate",
-    help="A command on every database, such as `migrate -- alembic upgrade head`.",
-    cls=_RunByDefault,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = group("migrate", "A command on every database, such as `migrate -- alembic upgrade head`.", default="run")
 
 
 @command(app, "run")
@@ -291,22 +274,15 @@ class _Telling:
 @contextlib.contextmanager
 def _cancelled_by_signals(out: Renderer) -> Iterator[None]:
     """While the body runs, Ctrl-C and SIGTERM cancel it: commands that run are ended, the journal is told."""
-    loop, task, heard = asyncio.get_running_loop(), asyncio.current_task(), []
+    task = asyncio.current_task()
     assert task is not None
 
     def cancel() -> None:
         out.say("ending the commands that run")
         task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # only the main thread hears them
-            loop.add_signal_handler(number, cancel)
-            heard.append(number)
-    try:
+    with on_signals(cancel):
         yield
-    finally:
-        for number in heard:
-            loop.remove_signal_handler(number)
 
 
 async def _say_where(session: Session) -> None:

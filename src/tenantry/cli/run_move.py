@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
 
 import asyncpg
 import typer
@@ -16,13 +13,12 @@ from tenantry.cli import exit_codes
 from tenantry.cli.move_progress import shown
 from tenantry.cli.render import Renderer
 from tenantry.cli.session import Session
+from tenantry.cli.signals import on_signals
 from tenantry.cli.summary import show
 from tenantry.errors import DatabaseUnavailable
 from tenantry.move import Interrupt, MoveInterrupted, MovePlan, MoveRecord, MoveStopped
 from tenantry.move.progress import Tell
 from tenantry.runtime.connection_errors import TRANSIENT
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 async def run_move(
@@ -63,7 +59,6 @@ def stopping_cleanly(out: Renderer, interrupt: Interrupt, move: str) -> Iterator
 
     The second is as safe as any death of the mover: the servers end an open fence by themselves.
     """
-    loop = asyncio.get_running_loop()
 
     def wished() -> None:
         if interrupt.asked:
@@ -75,13 +70,5 @@ def stopping_cleanly(out: Renderer, interrupt: Interrupt, move: str) -> Iterator
         interrupt.ask()
         out.say("stopping at the next clean point; Ctrl-C again ends at once, which is safe too")
 
-    watched = []
-    for number in _SIGNALS:
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):  # only the main thread hears them
-            loop.add_signal_handler(number, wished)
-            watched.append(number)
-    try:
+    with on_signals(wished):
         yield
-    finally:
-        for number in watched:
-            loop.remove_signal_handler(number)

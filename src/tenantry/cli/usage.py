@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from typer.core import TyperGroup
 
 from tenantry.cli import format
-from tenantry.cli.command import MEANS_TENANT, command
+from tenantry.cli.command import MEANS_TENANT, command, group
 from tenantry.cli.options import seconds_of
 from tenantry.cli.render import OutputColumn
 from tenantry.cli.reports import (
@@ -47,23 +46,7 @@ SinceOption = Annotated[str | None, typer.Option("--since", help="First UTC day,
 UntilOption = Annotated[str | None, typer.Option("--until", help="First UTC day that is left out.")]
 
 
-class _ShowByDefault(TyperGroup):
-    """`tenantry usage [TENANT]` is `tenantry usage show [TENANT]`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the word that may be left out."""
-        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
-            args = ["show", *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(
-    name="usage",
-    help="Who uses how much: `usage`, or `usage TENANT`.",
-    cls=_ShowByDefault,
-    no_args_is_help=False,
-    pretty_exceptions_enable=False,
-)
+app = group("usage", "Who uses how much: `usage`, or `usage TENANT`.", default="show", no_args_is_help=False)
 
 
 @command(app, "show")
