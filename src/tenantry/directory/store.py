@@ -69,6 +69,15 @@ def _told() -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def _placed_in(database: str) -> Iterator[None]:
+    """A row that names a database names one of the directory's; else LookupError."""
+    try:
+        yield
+    except asyncpg.ForeignKeyViolationError:
+        raise LookupError(f"no database {database} in the directory") from None
+
+
 class Changes(NamedTuple):
     """What changed since a mark."""
 
@@ -232,10 +241,8 @@ class Store:
                     control: Any = acquired
                     await placements.add_to_room(control, tenant, database, plan, weight, limits or {})
         else:
-            try:
+            with _placed_in(database):
                 await placements.add(self._fetch, tenant, database, plan, weight, limits or {})
-            except asyncpg.ForeignKeyViolationError:
-                raise LookupError(f"no database {database} in the directory") from None
         row = (await self.tenants([tenant], removed=True)).get(tenant)
         if row is None:
             assert isinstance(database, Rooms)
@@ -253,10 +260,8 @@ class Store:
         Raises:
             LookupError: no such database.
         """
-        try:
+        with _placed_in(database):
             await placements.reserve(self._fetch, tenant, database, plan, weight, limits)
-        except asyncpg.ForeignKeyViolationError:
-            raise LookupError(f"no database {database} in the directory") from None
         return (await self.tenants([tenant], removed=True))[tenant]
 
     async def rehome(self, tenant: str, database: str, epoch: int) -> bool:
@@ -274,10 +279,8 @@ class Store:
         Raises:
             LookupError: no such database.
         """
-        try:
+        with _placed_in(database):
             return await placements.add_many(self._fetch, list(ids), database, plan)
-        except asyncpg.ForeignKeyViolationError:
-            raise LookupError(f"no database {database} in the directory") from None
 
     async def set_tenant(
         self,

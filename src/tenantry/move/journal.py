@@ -180,11 +180,7 @@ class Journal:
 
     async def unfinished(self, tenant: str) -> str | None:
         """The tenant's move that is not finished."""
-        rows = await self._execute(
-            "SELECT id FROM tenantry.move WHERE tenant = $1 "
-            "AND state NOT IN ('released', 'rolled_back', 'aborted')",
-            tenant,
-        )
+        rows = await self._execute(sql.query("move/unfinished"), tenant)
         return rows[0]["id"] if rows else None
 
     async def show(self, move: str) -> MoveRecord:

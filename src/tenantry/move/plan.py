@@ -347,6 +347,11 @@ def sequence_plan(
     return None
 
 
+def blocks_begin(sequence: Generator) -> int:
+    """From here on a sequence's ids are of the blocks that moves give out; a shared one counts below."""
+    return _BIG_BLOCK if sequence.max >= _BIG_MAX else _INT_BASE
+
+
 def in_block(sequences: Sequence[SequencePlan], block: int) -> tuple[SequencePlan, ...]:
     """The sequences with their starts in the block that the move has got: it may be a later one than was foreseen.
 

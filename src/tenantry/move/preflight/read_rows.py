@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from tenantry.ids import Kind
-from tenantry.move.catalog import Side
 from tenantry.move.plan import Selection, TablePlan, table_plan
 from tenantry.move.session import Connection
 from tenantry.runtime.sqltext import identifier, literal
@@ -28,15 +28,10 @@ async def table_plans(
     return tuple(plans)
 
 
-async def occupied(
-    at_target: Connection, tenant: str, kind: Kind, tables: tuple[TablePlan, ...], theirs: Side
-) -> tuple[str, ...]:
-    """Tables of the target that hold rows of the tenant; in a dedicated one, of anybody."""
-    known = {table.quoted for table in theirs.tables}
+async def occupied(at_target: Connection, tenant: str, kind: Kind, tables: Iterable[TablePlan]) -> tuple[str, ...]:
+    """Tables of the target, of those that it has, that hold rows of the tenant; in a dedicated one, of anybody."""
     found = []
     for table in tables:
-        if table.quoted not in known:
-            continue
         where = "true" if kind is Kind.DEDICATED else table.where(tenant)
         if await at_target.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {where})"):  # noqa: S608  quoted
             found.append(table.quoted)

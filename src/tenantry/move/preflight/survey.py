@@ -152,6 +152,7 @@ async def _survey(request: MoveRequest, journal: Journal) -> MovePlan:
         reads = _sees_rows(ours) and _owns_all(selection)
         shaped = await read_definitions(at_target, names) if exists else ()
         program = pg_dump or await find_pg_dump(ours.server["version"] // 10000)
+        known = {table.quoted for table in theirs.tables}
         facts = PreflightFacts(
             tenant=tenant,
             source_name=source.name,
@@ -166,7 +167,11 @@ async def _survey(request: MoveRequest, journal: Journal) -> MovePlan:
             source_home=await _home(at_source, tenant, ours),
             source_definitions=await read_definitions(at_source, names) if shaped else (),
             target_definitions=shaped,
-            occupied=await read_rows.occupied(at_target, tenant, target.kind, tables, theirs) if looks else (),
+            occupied=await read_rows.occupied(
+                at_target, tenant, target.kind, [table for table in tables if table.quoted in known]
+            )
+            if looks
+            else (),
             bypassing=await _bypassing(at_source, names),
             bypassing_open=tuple(row["who"] for row in await at_source.fetch(sql.query("move/bypassing_open"))),
             colliding=colliding,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+from tenantry import sql
 from tenantry.errors import DatabaseUnavailable, OperationRefused
 from tenantry.move import MoveBusy
+from tenantry.move.errors import in_words
 from tenantry.operations.context import Context
 from tenantry.router.driver import Connection
 from tenantry.runtime import locks
@@ -54,12 +56,9 @@ async def alone(context: Context, tenant: str) -> AsyncIterator[Alone]:
             raise OperationRefused(
                 f"tenant {tenant} is being imported or erased by somebody else, or begins a move"
             )
-        move = await control.fetchrow(
-            "SELECT id, state FROM tenantry.move WHERE tenant = $1 "
-            "AND state NOT IN ('released', 'rolled_back', 'aborted')",
-            tenant,
-        )
+        move = await control.fetchrow(sql.query("move/unfinished"), tenant)
         if move is not None:
-            state = move["state"].replace("_", " ")
-            raise MoveBusy(move["id"], f"it is {state}; end it by release, rollback or abort first")
+            raise MoveBusy(
+                move["id"], f"it is {in_words(move['state'])}; end it by release, rollback or abort first"
+            )
         yield Alone(control, tenant)

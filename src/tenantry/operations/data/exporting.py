@@ -168,16 +168,10 @@ async def _copy(
 ) -> ArchivedTable:
     columns = ", ".join(identifier(name) for name in table.columns)
     query = f"SELECT {columns} FROM {table.quoted} WHERE {table.where(tenant)}"  # noqa: S608  quoted
-    async with archive.member("tables") as member:
-
-        async def put(data: bytes) -> None:
-            await member.write(data)
-            tell(DataProgress("copying", table.quoted, len(data)))
-
-        status = await snapshot.copying.copy_from_query(query, output=put, format="text")
-    return ArchivedTable(
-        table.schema, table.name, table.column, table.columns, "0", member.part(int(status.split()[-1]))
+    part = await archive.copied(
+        "tables", snapshot.copying, query, lambda size: tell(DataProgress("copying", table.quoted, size))
     )
+    return ArchivedTable(table.schema, table.name, table.column, table.columns, "0", part)
 
 
 async def _references(
@@ -199,11 +193,7 @@ async def _keys(
     some = " AND ".join(f"{name} IS NOT NULL" for name in columns)
     where = f"{table.where(tenant)} AND {some}"
     query = f"SELECT DISTINCT {', '.join(columns)} FROM {key.child} WHERE {where}"  # noqa: S608  quoted
-    async with archive.member("references") as member:
-
-        async def put(data: bytes) -> None:
-            await member.write(data)
-            tell(DataProgress("copying", key.parent, len(data)))
-
-        status = await snapshot.copying.copy_from_query(query, output=put, format="text")
-    return ArchivedReference(key.name, key.child, key.parent, key.far, member.part(int(status.split()[-1])))
+    part = await archive.copied(
+        "references", snapshot.copying, query, lambda size: tell(DataProgress("copying", key.parent, size))
+    )
+    return ArchivedReference(key.name, key.child, key.parent, key.far, part)

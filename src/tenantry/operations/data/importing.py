@@ -25,7 +25,7 @@ from tenantry.errors import OperationRefused
 from tenantry.ids import Kind
 from tenantry.move import Endpoint, failpoints
 from tenantry.move.plan import TablePlan
-from tenantry.move.preflight import read_foreign_keys
+from tenantry.move.preflight import read_foreign_keys, read_rows
 from tenantry.move.session import Connection, blaming, session
 from tenantry.move.shape import digest as shape_digest
 from tenantry.move.shape import read_shape
@@ -110,11 +110,7 @@ async def _occupied(
         OperationRefused: other rows are.
     """
     whole = place.kind is Kind.DEDICATED
-    found = []
-    for table in holdings.tables:
-        where = "true" if whole else table.where(tenant)
-        if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {table.quoted} WHERE {where})"):  # noqa: S608  quoted
-            found.append(table.quoted)
+    found = await read_rows.occupied(connection, tenant, place.kind, holdings.tables)
     if not found:
         return False
     archived = {table.quoted: table for table in archive.manifest.tables}

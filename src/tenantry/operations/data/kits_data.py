@@ -35,11 +35,9 @@ async def export_kits(archive: ArchiveWriter, connection: Connection, tenant: st
 
 async def _export_audit(archive: ArchiveWriter, connection: Connection, tenant: str) -> ArchivedAudit:
     mine = f"FROM tenantry.audit_log WHERE tenant = {literal(tenant)}"
-    async with archive.member("kits") as member:
-        query = f"SELECT {', '.join(_AUDIT)} {mine} ORDER BY at"
-        status = await connection.copy_from_query(query, output=member.write, format="text")
+    part = await archive.copied("kits", connection, f"SELECT {', '.join(_AUDIT)} {mine} ORDER BY at")
     last = await connection.fetch(f"SELECT database, max(id) AS id {mine} GROUP BY 1 ORDER BY 1")
-    return ArchivedAudit(tuple((row["database"], row["id"]) for row in last), member.part(int(status.split()[-1])))
+    return ArchivedAudit(tuple((row["database"], row["id"]) for row in last), part)
 
 
 async def refuse_missing_kits(connection: Connection, place: Endpoint, manifest: Manifest) -> None:

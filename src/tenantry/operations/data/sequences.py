@@ -8,16 +8,13 @@ from typing import Final
 from tenantry.errors import OperationRefused
 from tenantry.ids import Kind
 from tenantry.move.catalog import Generator
+from tenantry.move.plan import blocks_begin
 from tenantry.move.session import Connection
 from tenantry.move.steps.sequences import last_value, set_sequences
 from tenantry.operations.data.holdings import Holdings
 from tenantry.operations.data.manifest import Manifest
 from tenantry.runtime.sqltext import identifier
 
-#: From here on ids are of the blocks that moves give dedicated databases (`move.plan`): a shared sequence does not
-#: follow them, it goes on counting below.
-_BLOCKS: Final = {True: 2**40, False: 2**30}
-_BIG: Final = 2**62
 _NUMBERS: Final = frozenset({"smallint", "integer", "bigint"})
 #: Up to so many ids are taken one by one, which meets nobody. setval could take a sequence back under somebody who
 #: counts meanwhile; further away than this nobody gets between its look and its write.
@@ -57,7 +54,7 @@ async def advance(connection: Connection, kind: Kind, holdings: Holdings, manife
 
 
 def _below_blocks(sequence: Generator, wanted: list[int]) -> Iterator[int]:
-    block = _BLOCKS[sequence.max >= _BIG]
+    block = blocks_begin(sequence)
     return (value for value in wanted if value < block or sequence.last >= block)
 
 
