@@ -40,20 +40,18 @@ async def balance(context: Context, rule: BalanceRule, clock: Callable[[], float
         now = clock()
         await upkeep.close_days(control, now)
         today = upkeep.today(now)
-        days = window(rule, today)
-        ledger = await shares.load(control, days[0], today, near=1.0, top=LARGEST)
+        ledger = await shares.load(control, window(rule, today)[0], today, near=1.0, top=LARGEST)
         left: dict[str, list[str]] = {}
         for row in await control.fetch(_LEFT, list(ledger.homes)):
             left.setdefault(row["tenant"], []).append(row["source"])
         moved = {row["name"]: row["day"] for row in await control.fetch(_MOVED, today)}
     counts = await context.store.count_tenants()
     hosting = [
-        _hosting(context, name, days, ledger, counts.get(name, 0), moved.get(name), rule)
+        _hosting(context, name, ledger, counts.get(name, 0), moved.get(name), rule)
         for name, kind in sorted(ledger.kinds.items())
         if kind is Kind.SHARED
     ]
-    sized = [one.size for one in hosting]
-    if not all(sized):  # not every database says how large it is: they count alike
+    if not all(one.size for one in hosting):  # not every database says how large it is: they count alike
         hosting = [one._replace(size=1.0) for one in hosting]
     hosted = [
         _hosted(ledger, tenant, left.get(tenant, ()), rule)
@@ -66,7 +64,6 @@ async def balance(context: Context, rule: BalanceRule, clock: Callable[[], float
 def _hosting(
     context: Context,
     name: str,
-    days: list[date],
     ledger: Shares,
     tenants: int,
     moved: date | None,
@@ -74,11 +71,11 @@ def _hosting(
 ) -> Hosting:
     section = context.config.databases.get(name)
     capacity = None if section is None else section.capacity
-    known = {}
-    for day in days:
-        total = ledger.totals.get((name, day))
-        if total is not None and total.whole is not None and total.coverage >= rule.coverage:
-            known[day] = total.whole
+    known = {
+        day: of.total
+        for day, of in ledger.database(name).days.items()
+        if of.total is not None and of.coverage >= rule.coverage
+    }
     return Hosting(
         name,
         known,

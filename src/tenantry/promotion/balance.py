@@ -13,7 +13,7 @@ until their new load has been seen for a window.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final, NamedTuple
@@ -125,104 +125,87 @@ def propose(rule: BalanceRule, databases: Sequence[Hosting], tenants: Sequence[H
         return Balance({}, (), (), ())
     if unknown:
         return Balance({}, (), (), unknown)
-    whole, size = (
-        _mean(sum(one.days[day] for one in databases) for day in days),
-        sum(one.size for one in databases),
-    )
+    totals = {day: sum(one.days[day] for one in databases) for day in days}
+    whole, size = _mean(totals.values()), sum(one.size for one in databases)
     if whole < rule.floor * len(databases):
         return Balance({}, (), (), ())
-    fair = {one.name: whole * one.size / size for one in databases}
-    load = {one.name: _mean(one.days[day] for day in days) for one in databases}
-    ratios = {name: round(load[name] / fair[name], _DECIMALS) for name in load}
+    parts = {one.name: one.size / size for one in databases}
+    loads = _Loads(
+        {one.name: _mean(one.days[day] for day in days) for one in databases},
+        {name: whole * part for name, part in parts.items()},
+    )
+    ratios = {name: round(loads.ratio(name), _DECIMALS) for name in parts}
+    weighed: dict[str, list[_Weighed]] = {name: [] for name in parts}
+    for tenant in tenants:
+        if all(day in tenant.days for day in days) and tenant.database in weighed:
+            weighed[tenant.database].append((tenant, _mean(tenant.days[day] for day in days)))
     busy = {one.name for one in databases if one.moved is not None and one.moved >= days[0]}
     moves: list[Exchange] = []
     over: list[Over] = []
     for source in sorted(databases, key=lambda one: (-ratios[one.name], one.name)):
-        if not _is_over(rule, source, databases, days):
+        name = source.name
+        if any(round(source.days[day] - rule.peak * totals[day] * parts[name], _DECIMALS) <= 0 for day in days):
             continue
-        if source.name in busy:
-            over.append(Over(source.name, ratios[source.name], "its last move has not been seen for a window"))
+        if name in busy:
+            over.append(Over(name, ratios[name], "its last move has not been seen for a window"))
             continue
         targets = [
-            one for one in databases if one.accepts and one.room != 0 and one.name not in {source.name, *busy}
+            one.name for one in databases if one.accepts and one.room != 0 and one.name not in {name, *busy}
         ]
-        best = _best(rule, source.name, targets, tenants, days, load, fair, today)
+        settled = [(one, weight) for one, weight in weighed[name] if (today - one.since).days >= rule.stay]
+        best = _best(rule, name, targets, settled, loads)
         if best is None:
-            over.append(
-                Over(source.name, ratios[source.name], _why_not(rule, source.name, tenants, days, load, fair))
-            )
+            over.append(Over(name, ratios[name], _why_not(rule, name, weighed[name], loads)))
             continue
         moves.append(best)
         busy |= {best.source, best.target}
     return Balance(ratios, tuple(moves), tuple(over), ())
 
 
-def _is_over(rule: BalanceRule, one: Hosting, databases: Sequence[Hosting], days: Sequence[date]) -> bool:
-    size = sum(other.size for other in databases)
-    for day in days:
-        fair = sum(other.days[day] for other in databases) * one.size / size
-        if round(one.days[day] - rule.peak * fair, _DECIMALS) <= 0:
-            return False
-    return True
+#: A tenant and its mean load.
+_Weighed = tuple[Hosted, float]
+
+
+class _Loads(NamedTuple):
+    mean: Mapping[str, float]
+    """By database, in seconds a day, as `fair`."""
+    fair: Mapping[str, float]
+
+    def ratio(self, database: str, more: float = 0.0) -> float:
+        """The load over the fair part, with so much more."""
+        return (self.mean[database] + more) / self.fair[database]
 
 
 def _best(
-    rule: BalanceRule,
-    source: str,
-    targets: Sequence[Hosting],
-    tenants: Sequence[Hosted],
-    days: Sequence[date],
-    load: Mapping[str, float],
-    fair: Mapping[str, float],
-    today: date,
+    rule: BalanceRule, source: str, targets: Sequence[str], tenants: Sequence[_Weighed], loads: _Loads
 ) -> Exchange | None:
     """The best move out of this database; None: there is none that helps."""
     found: list[tuple[tuple[bool, float, float, str, str], Exchange]] = []
-    for one in tenants:
-        if (
-            one.database != source
-            or (today - one.since).days < rule.stay
-            or any(day not in one.days for day in days)
-        ):
-            continue
-        weight = _mean(one.days[day] for day in days)
-        left = (load[source] - weight) / fair[source]
+    before = loads.ratio(source)
+    for one, weight in tenants:
+        left = loads.ratio(source, -weight)
         for target in targets:
-            name = target.name
-            if name in one.left:
+            if target in one.left:
                 continue
-            full = (load[name] + weight) / fair[name]
-            before = load[source] / fair[source]
+            full = loads.ratio(target, weight)
             if round(full - rule.peak, _DECIMALS) > 0 or round(max(left, full) - before, _DECIMALS) >= 0:
                 continue
             enough = round(left - rule.peak, _DECIMALS) <= 0
-            rank = (not enough, max(left, full) if enough else left, weight, one.tenant, name)
-            move = Exchange(
-                one.tenant, source, name, weight / load[source], (before, left), (load[name] / fair[name], full)
-            )
+            rank = (not enough, max(left, full) if enough else left, weight, one.tenant, target)
+            share = weight / loads.mean[source]
+            move = Exchange(one.tenant, source, target, share, (before, left), (loads.ratio(target), full))
             found.append((rank, move))
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
 
-def _why_not(
-    rule: BalanceRule,
-    source: str,
-    tenants: Sequence[Hosted],
-    days: Sequence[date],
-    load: Mapping[str, float],
-    fair: Mapping[str, float],
-) -> str:
-    largest = max(
-        (one for one in tenants if one.database == source and all(day in one.days for day in days)),
-        key=lambda one: (_mean(one.days[day] for day in days), one.tenant),
-        default=None,
-    )
-    if largest is not None and _mean(largest.days[day] for day in days) > rule.peak * min(fair.values()):
-        share = _mean(largest.days[day] for day in days) / load[source]
+def _why_not(rule: BalanceRule, source: str, tenants: Sequence[_Weighed], loads: _Loads) -> str:
+    largest, weight = max(tenants, key=lambda pair: (pair[1], pair[0].tenant), default=(None, 0.0))
+    if largest is not None and weight > rule.peak * min(loads.fair.values()):
+        share = weight / loads.mean[source]
         return f"tenant {largest.tenant} alone is {share:.0%} of it: a database of its own, not another shared one"
     return "no other database has room for a tenant that would relieve it"
 
 
-def _mean(values: object) -> float:
-    found = [float(value) for value in values]  # type: ignore[attr-defined]
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
     return sum(found) / len(found)

@@ -32,7 +32,7 @@ from tenantry.router.fence_wait import LEADER
 from tenantry.router.parts import RouterParts
 from tenantry.router.pool import Pool
 from tenantry.router.waiter import PooledConnection, Waiter
-from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.connection_errors import DATABASE_ERRORS, said_by_server
 from tenantry.runtime.shielded import run_shielded
 from tenantry.runtime.sqlstates import FENCED, NOT_HERE, SERIALIZATION_FAILURE, SUSPENDED
 
@@ -245,7 +245,7 @@ class Checkout:
         first = first and driver.ended(pooled.connection) is None
         if driver.is_outdated(error, cached=cached):
             pool.connections.learned(pooled)
-            self.worth_repeating = driver.ended(pooled.connection) is None or _is_servers(error)
+            self.worth_repeating = driver.ended(pooled.connection) is None or said_by_server(error)
             return first and await binding.bind_again(pooled, self._waiter)
         if first and cached and driver.is_unsuitable(error):
             pooled.outdated()  # it may have been prepared where the names meant other tables: by this session only
@@ -391,7 +391,7 @@ class Checkout:
         sent = driver.ended(pooled.connection) is not None
         if pooled.connection.is_closed():
             self._pool.release_broken(pooled, self._waiter)
-            if not sent or _is_servers(error):
+            if not sent or said_by_server(error):
                 self.worth_repeating = True
             elif isinstance(error, Exception) and not isinstance(error, CommitUnknown):
                 raise CommitUnknown(self._tenant) from error
@@ -420,14 +420,9 @@ def _said(refusal: asyncpg.PostgresError) -> dict[str, Any]:
     return said
 
 
-def _is_servers(error: BaseException | None) -> bool:
-    """The server has said so itself: the statement has failed there."""
-    return getattr(error, "severity", None) is not None
-
-
 def _is_silent(refusal: Answer) -> bool:
     """The connection broke, and the server has not said that the session ends before the opening was through."""
-    return refusal.lost and not (refusal.error is not None and _is_servers(refusal.error.__cause__))
+    return refusal.lost and not (refusal.error is not None and said_by_server(refusal.error.__cause__))
 
 
 def _is_behind(refusal: asyncpg.PostgresError, placement: Placement) -> bool:

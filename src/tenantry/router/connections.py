@@ -208,8 +208,11 @@ class Connections:
         return True
 
     async def close(self, seconds: float) -> int:
-        """Close them all: those in a scope when that has ended, within `seconds`. Returns how many were cut."""
-        self.closing = True
+        """Close them all, once `closing` is set: those in a scope when that has ended, within `seconds`.
+
+        Returns:
+            How many were cut.
+        """
         while self.drop_oldest("closing"):
             pass
         if self.busy:

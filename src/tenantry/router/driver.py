@@ -23,7 +23,7 @@ from tenantry.router.answers import Unit
 from tenantry.router.messages import OpeningMessages
 from tenantry.router.origin import Origin
 from tenantry.runtime.cancel_requests import let_end
-from tenantry.runtime.connection_errors import DATABASE_ERRORS
+from tenantry.runtime.connection_errors import DATABASE_ERRORS, said_by_server
 from tenantry.runtime.fork_safety import ForkSafeConnection
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ def is_outdated(error: BaseException, *, cached: bool) -> bool:
 
 def is_unsuitable(error: BaseException) -> bool:
     """asyncpg finds that the arguments don't fit the statement's parameters, and has sent nothing."""
-    return isinstance(error, asyncpg.DataError) and error.severity is None
+    return isinstance(error, asyncpg.DataError) and not said_by_server(error)
 
 
 def forget(connection: Connection) -> None:

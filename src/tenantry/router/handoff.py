@@ -16,7 +16,7 @@ import asyncpg
 from tenantry.errors import CommitUnknown
 from tenantry.router import disconnect, driver, scope
 from tenantry.router.answers import IDLE, Answer, Unit
-from tenantry.router.connections import Connections
+from tenantry.router.binding import BindingPool
 from tenantry.router.messages import SYNC
 from tenantry.router.scope import ScopeOutcome
 from tenantry.router.waiter import PooledConnection, Waiter
@@ -27,10 +27,8 @@ from tenantry.runtime.sqlstates import LEFTOVERS, REFUSALS
 PATIENCE = 1.0
 
 
-class HandoffPool(Protocol):
+class HandoffPool(BindingPool, Protocol):
     """The pool, as the hand-off sees it. None of these awaits."""
-
-    connections: Connections
 
     def next_waiter(self, pooled: PooledConnection, waiter: Waiter) -> Waiter | None:
         """Give the waiter's place up, and choose who gets its connection; None: nobody, or not at once."""
@@ -38,14 +36,8 @@ class HandoffPool(Protocol):
     def grant(self, pooled: PooledConnection, waiter: Waiter, *, bound: bool) -> None:
         """The connection is the waiter's, its scope open or not."""
 
-    def withdraw(self, pooled: PooledConnection, waiter: Waiter) -> None:
-        """The chosen waiter does not get the connection; its place is given up."""
-
     def put_back(self, waiter: Waiter) -> None:
         """The chosen waiter goes back to the head of its queue."""
-
-    def take_back(self, pooled: PooledConnection) -> None:
-        """The connection goes to the next caller, to cleanup, or to the idle ones."""
 
     def answered(self, pooled: PooledConnection, waiter: Waiter) -> None:
         """The scope before the waiter's has ended: only now is the connection the waiter's alone."""

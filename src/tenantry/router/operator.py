@@ -22,7 +22,7 @@ from tenantry.router.connections import CLEANUP
 from tenantry.router.driver import Connection
 from tenantry.router.no_flips import no_flips, still_holds
 from tenantry.router.pools import DatabaseSpec, Pools
-from tenantry.runtime.connection_errors import NOT_CONNECTED, unavailable
+from tenantry.runtime.connection_errors import NOT_CONNECTED, said_by_server, unavailable
 from tenantry.runtime.shielded import run_shielded
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Operators:
                     outcome = "unknown"  # from here on its COMMIT may be on its way
                 outcome = "commit"
         except (asyncpg.PostgresError, TenantryError) as error:
-            if not isinstance(error, asyncpg.PostgresError) or error.severity is not None:
+            if isinstance(error, TenantryError) or said_by_server(error):
                 outcome = "rollback"  # the server has said so, or we have before the COMMIT
             raise
         finally:

@@ -19,6 +19,7 @@ from asyncpg import protocol
 from tenantry.router.answers import IDLE, Answer, Statement, Travelling, Unit, lost_answer
 from tenantry.router.openings import NotOpened, OpeningProtocol
 from tenantry.router.origin import Origin
+from tenantry.runtime.connection_errors import said_by_server
 
 _NEVER: Final = float("inf")
 
@@ -174,7 +175,7 @@ class ScopeProtocol(OpeningProtocol):
             else:
                 answer = await call
         except BaseException as error:
-            if isinstance(error, asyncpg.PostgresError) and error.severity is not None and self.ended is None:
+            if said_by_server(error) and self.ended is None:
                 self.filter.status = None  # else asyncpg's own: nothing was sent, or no ReadyForQuery has come
             if carried is not None:
                 self._look_at(carried, error)

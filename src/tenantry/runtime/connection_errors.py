@@ -59,6 +59,12 @@ DATABASE_ERRORS: Final = (asyncpg.PostgresError, *BROKEN)
 ANY_FAILURE: Final = (TenantryError, *DATABASE_ERRORS)
 
 
+def said_by_server(error: BaseException | None) -> bool:
+    """The server has sent it. asyncpg raises PostgreSQL's classes for what it finds itself, too, and for lost
+    connections: these have no severity."""
+    return isinstance(error, asyncpg.PostgresError) and error.severity is not None
+
+
 def unavailable(database: str, error: BaseException) -> DatabaseUnavailable:
     """What a user is told of `error`, which a connection attempt or a connection to `database` raised."""
     return DatabaseUnavailable(database, type(error).__name__)
