@@ -44,13 +44,15 @@ _PREPARED = "SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts W
 #: Again and again: a subscriber that has been cut off may be back before its slot is dropped.
 _DROP_SLOTS = """
 DO $$ BEGIN
-    FOR attempt IN 1..100 LOOP
+    FOR attempt IN 1..15000 LOOP
         BEGIN
-            PERFORM pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
+            -- Not waited for: pg_terminate_backend looks again after 100 ms only, when a reader may be back.
+            PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots
             WHERE {which} AND active_pid IS NOT NULL;
             PERFORM pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE {which};
             RETURN;
         EXCEPTION WHEN object_in_use THEN
+            PERFORM pg_sleep(0.002);
         END;
     END LOOP;
     RAISE 'slots are in use';

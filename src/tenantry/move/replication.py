@@ -20,6 +20,8 @@ from tenantry.runtime.sqltext import identifier, literal
 
 #: How long the reader of a slot that is to go is waited for. Seconds.
 _SLOT_SECONDS: Final = 60.0
+#: Between two attempts to take a slot away: less than its reader needs to come back. Seconds.
+_SLOT_PAUSE: Final = 0.002
 #: What an open publication carries. TRUNCATE is not: it isn't filtered, so it would empty everybody's rows.
 #: That one happened is told by the tables' files (sql/move/storage.sql).
 ROWS: Final = "insert, update, delete"
@@ -286,10 +288,12 @@ async def drop_slot(connection: Connection, name: str) -> None:
         if time.monotonic() > deadline:
             raise MoveError(f"slot {name} is in use by pid {rows[0]['active_pid']}, which does not end; end it")
         if rows[0]["active_pid"] is not None:
-            await connection.execute(f"SELECT pg_terminate_backend({rows[0]['active_pid']}, 2000)")
+            # Its end is not waited for here: that looks again after 100 ms only, and by then a reader that was
+            # ended is back (an apply worker, after wal_retrieve_retry_interval).
+            await connection.execute(f"SELECT pg_terminate_backend({rows[0]['active_pid']})")
         with contextlib.suppress(asyncpg.ObjectInUseError, asyncpg.UndefinedObjectError):
             await connection.execute(f"SELECT pg_drop_replication_slot({literal(name)})")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(_SLOT_PAUSE)
 
 
 async def drop_publication(connection: Connection, name: str) -> None:
