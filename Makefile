@@ -20,7 +20,7 @@ help:
 	@echo "make long    the tests that take their time: load over minutes, and the other cells of matrices"
 	@echo "make check   format, lint, types, import rules, docs"
 	@echo "make bench   one figure per claim"
-	@echo "make faults  the long fault matrix of moves; refreshes docs/faults.md"
+	@echo "make faults  the long fault matrix of moves; refreshes docs/explanation/faults.md"
 	@echo "make clean   removes the environment and the tools' caches"
 
 demo: $(READY)

@@ -14,7 +14,7 @@ from benchmarks import report
 from benchmarks.contract import Options
 from benchmarks.fresh import in_fresh_process
 
-#: In the order of the table in docs/benchmarks.md. Not all need be there.
+#: In the order of the table in docs/explanation/benchmarks.md. Not all need be there.
 SCRIPTS: Final = (
     "flights",
     "checkout",

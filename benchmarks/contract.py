@@ -21,7 +21,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table in docs/benchmarks.md."""
+    """One line of the table in docs/explanation/benchmarks.md."""
 
     claim: str
     """What is measured, in the reader's words."""

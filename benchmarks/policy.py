@@ -2,7 +2,7 @@
 
 All shapes are policies on one table, each for a role of its own, so that data and cache are the same for all; the
 explicit WHERE runs as a role that bypasses row-level security. The sides take turns within one transaction that
-is bound to a tenant. `python -m benchmarks policy` prints what docs/policy.md shows.
+is bound to a tenant. `python -m benchmarks policy` prints what docs/explanation/policy.md shows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeps each script's last results, and their tables: all in docs/benchmarks.md, five figures in README.md."""
+"""Keeps each script's last results, and their tables: all in docs/explanation/benchmarks.md, five in README.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.contract import Row
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results.json"
-PAGE: Final = HERE.parent / "docs" / "benchmarks.md"
+PAGE: Final = HERE.parent / "docs" / "explanation" / "benchmarks.md"
 README: Final = HERE.parent / "README.md"
 #: The README's five: the row's claim, and its words there.
 HEADLINES: Final = {

@@ -89,21 +89,23 @@ def options_of(command: Any) -> set[str]:
 
 
 def every_command_and_option() -> Iterator[Finding | None]:
-    """docs/cli.md has a section for each command, with a row for each option and its variable."""
+    """docs/reference/cli.md has a section for each command, with a row for each option and its variable."""
     sections = {
         match[1]: match[2]
-        for match in re.finditer(r"^#+ `tenantry ([^`]+)`\n(.*?)(?=^#+ |\Z)", page("docs/cli.md"), re.M | re.S)
+        for match in re.finditer(
+            r"^#+ `tenantry ([^`]+)`\n(.*?)(?=^#+ |\Z)", page("docs/reference/cli.md"), re.M | re.S
+        )
     }
     described = {re.sub(r" [A-Z\[<-].*", "", heading): text for heading, text in sections.items()}
     there = commands()
     for name, command in there.items():
         if name not in described:
-            yield Finding("docs/cli.md", f"no section `tenantry {name}`")
+            yield Finding("docs/reference/cli.md", f"no section `tenantry {name}`")
             continue
         yield None
-        yield from _options("docs/cli.md", name, command, described[name])
+        yield from _options("docs/reference/cli.md", name, command, described[name])
     for name in sorted(set(described) - set(there)):
-        yield Finding("docs/cli.md", f"there is no command {name}")
+        yield Finding("docs/reference/cli.md", f"there is no command {name}")
 
 
 def _options(where: str, name: str, command: Any, text: str) -> Iterator[Finding | None]:
@@ -174,18 +176,20 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def every_key() -> Iterator[Finding | None]:
-    """docs/config.md has a row `key` | default | for each key, with the default that it has."""
-    rows = dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*) \|", page("docs/config.md"), re.M))
+    """docs/reference/config.md has a row `key` | default | for each key, with the default that it has."""
+    rows = dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*) \|", page("docs/reference/config.md"), re.M))
     there = dict(keys())
     for key, field in there.items():
         if key not in rows:
-            yield Finding("docs/config.md", f"no row for `{key}`")
+            yield Finding("docs/reference/config.md", f"no row for `{key}`")
         elif not _same_default(rows[key].strip().strip("`"), field):
-            yield Finding("docs/config.md", f"`{key}`: the default is {field.get_default()!r}, not {rows[key]}")
+            yield Finding(
+                "docs/reference/config.md", f"`{key}`: the default is {field.get_default()!r}, not {rows[key]}"
+            )
         else:
             yield None
     for key in sorted(set(rows) - set(there)):
-        yield Finding("docs/config.md", f"there is no key {key}")
+        yield Finding("docs/reference/config.md", f"there is no key {key}")
 
 
 def _same_default(written: str, field: Any) -> bool:
@@ -241,27 +245,27 @@ def exported() -> dict[str, tuple[str, ...]]:
 
 
 def every_metric() -> Iterator[Finding | None]:
-    """docs/metrics.md has a row for each metric with its labels; what our files name is exported."""
+    """docs/reference/metrics.md has a row for each metric with its labels; what our files name is exported."""
     there = exported()
     rows = {
         _SUFFIX.sub("", name): tuple(filter(None, re.split(r", ?", labels)))
         for name, labels in re.findall(
-            r"^\| `(tenantry_\w+?)(?:\{([\w, ]*)\})?` \|", page("docs/metrics.md"), re.M
+            r"^\| `(tenantry_\w+?)(?:\{([\w, ]*)\})?` \|", page("docs/reference/metrics.md"), re.M
         )
     }
     for name, labels in there.items():
         if name not in rows:
-            yield Finding("docs/metrics.md", f"no row for {name}")
+            yield Finding("docs/reference/metrics.md", f"no row for {name}")
         elif set(rows[name]) != set(labels):
-            yield Finding("docs/metrics.md", f"{name} has the labels {labels}, not {rows[name]}")
+            yield Finding("docs/reference/metrics.md", f"{name} has the labels {labels}, not {rows[name]}")
         else:
             yield None
     for name in sorted(set(rows) - set(there)):
-        yield Finding("docs/metrics.md", f"nobody exports {name}")
+        yield Finding("docs/reference/metrics.md", f"nobody exports {name}")
     for path in sorted((ROOT / "config").rglob("*")):
         if path.suffix in (".yml", ".yaml", ".json"):
             yield from _named_metrics(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"), there)
-    for where in ("README.md", "ARCHITECTURE.md", "docs/metrics.md"):  # elsewhere such names are SQL's
+    for where in ("README.md", "ARCHITECTURE.md", "docs/reference/metrics.md"):  # elsewhere such names are SQL's
         yield from _named_metrics(where, page(where), there)
 
 
@@ -290,18 +294,18 @@ def error_classes() -> dict[str, type[TenantryError]]:
 
 
 def every_error() -> Iterator[Finding | None]:
-    """docs/errors.md has a row `Class` | exit code | for each error class."""
-    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page("docs/errors.md"), re.M))
+    """docs/reference/errors.md has a row `Class` | exit code | for each error class."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page("docs/reference/errors.md"), re.M))
     there = error_classes()
     for name, kind in there.items():
         if name not in rows:
-            yield Finding("docs/errors.md", f"no row for {name} of {kind.__module__}")
+            yield Finding("docs/reference/errors.md", f"no row for {name} of {kind.__module__}")
         elif int(rows[name]) != (code := exit_codes.code_of(kind.__new__(kind))):
-            yield Finding("docs/errors.md", f"{name} ends a command with {code}, not {rows[name]}")
+            yield Finding("docs/reference/errors.md", f"{name} ends a command with {code}, not {rows[name]}")
         else:
             yield None
     for name in sorted(set(rows) - set(there)):
-        yield Finding("docs/errors.md", f"there is no error {name}")
+        yield Finding("docs/reference/errors.md", f"there is no error {name}")
 
 
 # -- links, paths, examples ------------------------------------------------------------------------
@@ -351,8 +355,8 @@ NOT_KEPT: Final = "not kept yet"
 
 
 def every_guarantee() -> Iterator[Finding | None]:
-    """docs/guarantees.md has a row for each guarantee that names tests, or says that it is not kept yet."""
-    where = "docs/guarantees.md"
+    """The guarantees' page has a row for each one with its tests, or that says it is not kept yet."""
+    where = "docs/explanation/guarantees.md"
     rows = dict(re.findall(r"^\| (G\d+) \|.*\|([^|]*)\|$", page(where), re.M))
     for name in GUARANTEES:
         if name not in rows:
@@ -366,8 +370,8 @@ def every_guarantee() -> Iterator[Finding | None]:
 
 
 def every_threat() -> Iterator[Finding | None]:
-    """docs/security.md has the tables that the attacks of the tests make."""
-    where = "docs/security.md"
+    """docs/explanation/security.md has the tables that the attacks of the tests make."""
+    where = "docs/explanation/security.md"
     if not (text := page(where)):
         return
     try:

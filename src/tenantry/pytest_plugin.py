@@ -1,7 +1,7 @@
 """pytest fixtures for products on tenantry: a database, the product's schema in it, a router.
 
 pytest loads it wherever tenantry is installed, so it imports nothing heavy before a fixture is asked for. What the
-fixtures hand out is `tenantry.testing`'s. See docs/testing.md.
+fixtures hand out is `tenantry.testing`'s. See docs/how-to/testing.md.
 
 Asked for by name: `tenantry_server`, `tenantry_product`, `tenantry_router`, `tenantry_promote`, `tenantry_clean`,
 `tenantry_strict`. Overridden in a conftest: `tenantry_schema` (the product's SQL) and `tenantry_options` (what

@@ -19,7 +19,7 @@ from tenantry.embedded import EmbeddedServer
 from tenantry.embedded.server import free_port
 from tests.support.packaging import Fresh
 
-PAGE = Path(__file__).parents[2] / "docs" / "quickstart.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "quickstart.md"
 SCHEMA = """
 CREATE TABLE organizations (id uuid PRIMARY KEY, name text NOT NULL);
 CREATE TABLE students (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -103,7 +103,7 @@ def test_the_printed_steps_lead_from_an_empty_folder_to_the_first_request_and_a_
 
     page = blocks(PAGE.read_text(encoding="utf-8"))
     assert quickstart.format('"$DATABASE_URL"') in page
-    assert steps == page[-len(steps) :], "docs/quickstart.md shows other steps than the program prints"
+    assert steps == page[-len(steps) :], "docs/tutorial/quickstart.md shows other steps than the program prints"
 
     # One shell, as one terminal: what a step exports, the next ones have. What is running in it ends with it.
     script = ["trap 'kill $(jobs -p)' EXIT"]

@@ -1,5 +1,5 @@
 """G1 and G3: SQL injected into a scope. What it gets in either mode stands in `tests/conformance/attacks`, and in
-the threat model of docs/security.md, which is made of it: here each attack is tried, and held to it both ways.
+the threat model of docs/explanation/security.md, made of it: here each attack is tried, and held to it both ways.
 
 An attack runs in tenant A's scope, as the application role, on real connections, while tenant B has a scope of its
 own open on another connection; then B works on the same server process.

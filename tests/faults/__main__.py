@@ -1,4 +1,4 @@
-"""`python -m tests.faults [-n WORKERS]`: run the whole fault matrix and write its table into docs/faults.md.
+"""`python -m tests.faults [-n WORKERS]`: run the whole fault matrix, and write its table into its page.
 
 The table stands between two markers and is written only of a whole run: every cell that pytest collects has ended.
 `-k EXPRESSION` runs some cells and prints their table. `--keep FOLDER` keeps the JUnit files, and `--from FILE…`
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from tenantry.embedded import versions
 
 ROOT: Final = Path(__file__).parents[2]
-PAGE: Final = ROOT / "docs" / "faults.md"
+PAGE: Final = ROOT / "docs" / "explanation" / "faults.md"
 START, END = "<!-- table -->", "<!-- /table -->"
 FOLDERS: Final = ("tests/faults", "tests/integration/move", "tests/unit/move")
 

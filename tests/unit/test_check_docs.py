@@ -30,28 +30,28 @@ def test_documentation_that_is_not_there_is_a_failure(
         ("README.md", "`tests/nothing.py`", "there is no tests/nothing.py"),
         ("README.md", "tenantry_nothing_total", "nobody exports"),
         ("ARCHITECTURE.md", "`move/nothing.py`", "there is no move/nothing.py"),
-        ("docs/guarantees.md", "| G1 | x | |\n", "G1 names no test"),
+        ("docs/explanation/guarantees.md", "| G1 | x | |\n", "G1 names no test"),
         (
-            "docs/guarantees.md",
+            "docs/explanation/guarantees.md",
             "| G1 | x | `tests/nothing.py::test_x` |\n",
             "there is no tests/nothing.py::test_x",
         ),
-        ("docs/guarantees.md", "| G2 | x | |\n", "no row for G1"),
-        ("docs/guarantees.md", "| G99 | x | |\n", "there is no guarantee G99"),
-        ("docs/security.md", "no table", "not the tables that the attacks make"),
+        ("docs/explanation/guarantees.md", "| G2 | x | |\n", "no row for G1"),
+        ("docs/explanation/guarantees.md", "| G99 | x | |\n", "there is no guarantee G99"),
+        ("docs/explanation/security.md", "no table", "not the tables that the attacks make"),
         (
-            "docs/security.md",
+            "docs/explanation/security.md",
             "<!-- attacks --><!-- /attacks --><!-- availability --><!-- /availability -->",
             "not the tables that the attacks make",
         ),
-        ("docs/config.md", "| `router.queue` | 7 | x |", "the default is 1000"),
-        ("docs/config.md", "| `router.nothing` | 7 | x |", "there is no key"),
-        ("docs/errors.md", "| `ConfigError` | 1 | x |", "ends a command with 2"),
-        ("docs/errors.md", "| `Nothing` | 1 | x |", "there is no error"),
-        ("docs/metrics.md", "| `tenantry_control_up{tenant}` | x |", "has the labels"),
-        ("docs/cli.md", "### `tenantry nothing`\n", "there is no command"),
-        ("docs/cli.md", "### `tenantry apply`\n| `--nothing` | x |\n", "has no --nothing"),
-        ("docs/cli.md", "### `tenantry apply`\n", "--plan has no row"),
+        ("docs/reference/config.md", "| `router.queue` | 7 | x |", "the default is 1000"),
+        ("docs/reference/config.md", "| `router.nothing` | 7 | x |", "there is no key"),
+        ("docs/reference/errors.md", "| `ConfigError` | 1 | x |", "ends a command with 2"),
+        ("docs/reference/errors.md", "| `Nothing` | 1 | x |", "there is no error"),
+        ("docs/reference/metrics.md", "| `tenantry_control_up{tenant}` | x |", "has the labels"),
+        ("docs/reference/cli.md", "### `tenantry nothing`\n", "there is no command"),
+        ("docs/reference/cli.md", "### `tenantry apply`\n| `--nothing` | x |\n", "has no --nothing"),
+        ("docs/reference/cli.md", "### `tenantry apply`\n", "--plan has no row"),
     ],
 )
 def test_each_kind_of_mistake_is_found(
@@ -62,7 +62,7 @@ def test_each_kind_of_mistake_is_found(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / page).parent.mkdir(exist_ok=True)
+    (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / page).write_text(text)
     monkeypatch.setattr(check_docs, "ROOT", tmp_path)
     assert check_docs.main() == 1

@@ -12,7 +12,7 @@ from tenantry.catalog.values import PUBLIC, Way
 from tenantry.runtime.sqltext import identifier, literal
 
 #: Ways that step past the policies at once. The others are the audit's matter: `shadow` and
-#: `database` prepare it, `directory` reaches the control tables (see docs/roles.md), not the rows.
+#: `database` prepare it, `directory` reaches the control tables (see docs/how-to/roles.md), not the rows.
 PAST: Final = frozenset(
     {
         "superuser",

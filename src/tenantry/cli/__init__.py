@@ -16,7 +16,7 @@ How to add a command group, say `tenantry moves …`:
 
    A command that stands alone (`tenantry usage`) is registered on the root: `command(root, "usage")(usage)`.
 2. Add its commands to COMMANDS below, at the place where `--help` shall show them.
-3. Describe every command and option in docs/cli.md, and every error class in docs/errors.md:
+3. Describe every command and option in docs/reference/cli.md, and every error class in docs/reference/errors.md:
    `python -m tools.check_docs` compares.
 
 What `command` does: the first parameter is the `Session` (`session.ops`: the operations, opened when first used

@@ -75,7 +75,7 @@ async def _overview(session: Session, top: int, watch: bool) -> None:
             session.out.warn(
                 f"{row['tenant']}: the ledger says {format.share(row['today'])} of today, "
                 f"the witness {format.share(row['witness'])}; "
-                "see docs/usage.md, “When the two figures disagree”"
+                "see docs/explanation/usage.md, “When the two figures disagree”"
             )
 
 

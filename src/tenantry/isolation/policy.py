@@ -3,7 +3,7 @@
     tenantry_tenant  PERMISSIVE   tenant_id = <the setting, cast, empty read as NULL>   (`equality`)
     tenantry_guard   RESTRICTIVE  (SELECT tenantry.admitted()), and its kin             (`guard`)
 
-`docs/policy.md` has the measurements.
+`docs/explanation/policy.md` has the measurements.
 """
 
 from __future__ import annotations

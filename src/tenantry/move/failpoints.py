@@ -1,7 +1,7 @@
 """Named points at which tests stop the world; nothing happens in production.
 
 `TENANTRY_FAILPOINTS=fence.marker_written=kill,copy.started=stop` kills this process (SIGKILL) at the first, and
-freezes it (SIGSTOP) at the second. The points are those of the fault matrix (docs/faults.md).
+freezes it (SIGSTOP) at the second. The points are those of the fault matrix (docs/explanation/faults.md).
 """
 
 from __future__ import annotations

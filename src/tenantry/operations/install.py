@@ -109,7 +109,9 @@ async def _one_role(connection: Connection, role: str) -> str | None:
     """Says so where the role of the scopes may use the control tables too."""
     rows = await connection.fetch(sql.query("catalog/ways"), None)
     found = [way for way in map(Way._make, rows) if (way.role, way.way) == (role, "directory")]
-    return f"role {role} {problem(found[0])}; docs/roles.md says how to part the two roles" if found else None
+    return (
+        f"role {role} {problem(found[0])}; docs/how-to/roles.md says how to part the two roles" if found else None
+    )
 
 
 def _done(database: str, side: str, applied: list[str], role: str) -> Installed:

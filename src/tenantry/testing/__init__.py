@@ -9,7 +9,7 @@ tomorrow. The attacks are those of `tenantry rls probe`. Every check refuses to 
 of both tenants, tables that can't be placed, no tables at all, keys that could overlap and don't are named and
 fail it. All that a check does is rolled back.
 
-The fixtures of the pytest plugin are in `tenantry.pytest_plugin`. See docs/testing.md.
+The fixtures of the pytest plugin are in `tenantry.pytest_plugin`. See docs/how-to/testing.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 In every process that routes: a `Meter` among the router's sinks, a `Ledger` that writes it, and `QueueReporter`,
 which says who queues. In one process of the fleet (or several): `MonitorSet`, which read the denominator and
 sample the sessions, and every few minutes `upkeep.keep_up`. Whoever wants to know: `shares.load`, then
-`tenantry.promotion`. docs/usage.md says what the figures mean.
+`tenantry.promotion`. docs/explanation/usage.md says what the figures mean.
 """
 
 from tenantry.usage.ledger import Ledger

@@ -1,7 +1,7 @@
 """The witness: looks at `pg_stat_activity` once a second and writes down whom it saw.
 
 It is independent of the routers: it knows only the tag that scopes leave in `application_name`. It
-also sees sessions without a tag, and what everybody waits for. See docs/usage.md for how its shares
+also sees sessions without a tag, and what everybody waits for. See docs/explanation/usage.md for how its shares
 and the ledger's differ.
 """
 

@@ -26,7 +26,7 @@ class Day(NamedTuple):
     total: float | None
     """Seconds that the whole database was executing statements; None: not known."""
     coverage: float
-    """How much of the day was reported, 0 to 1; see docs/usage.md for the definition."""
+    """How much of the day was reported, 0 to 1; see docs/explanation/usage.md for the definition."""
     source: str = MEASURED
     """"measured", or the label of the import that the day comes from."""
     unseen: float = 0.0

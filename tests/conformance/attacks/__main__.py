@@ -1,4 +1,4 @@
-"""`python -m tests.conformance.attacks`: write the threat model's tables into docs/security.md."""
+"""`python -m tests.conformance.attacks`: write the threat model's tables into docs/explanation/security.md."""
 
 from tests.conformance.attacks.table import PAGE, page
 

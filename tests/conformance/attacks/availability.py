@@ -82,7 +82,7 @@ THREATS: Final = (
     Threat(
         "filling the disk by rows",
         "are served where the quota kit is used",
-        "[quotas](kits.md); without them, nothing",
+        "[quotas](../how-to/kits.md); without them, nothing",
         "tests/integration/kits/test_quotas.py::test_the_application_role_can_not_get_around_its_limit",
         True,
     ),

@@ -9,7 +9,7 @@ from tests.conformance.attacks import KINDS
 from tests.conformance.attacks.attack import Gain, Gains
 from tests.conformance.attacks.availability import THREATS
 
-PAGE: Final = Path(__file__).parents[3] / "docs" / "security.md"
+PAGE: Final = Path(__file__).parents[3] / "docs" / "explanation" / "security.md"
 
 
 def attacks() -> str:

@@ -15,7 +15,7 @@ import pytest
 from tenantry import Config, Router
 from tests.integration.cli.conftest import CANARY, Fleet
 
-PAGE = Path(__file__).parents[3] / "docs/roles.md"
+PAGE = Path(__file__).parents[3] / "docs/how-to/roles.md"
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_with_two_roles_in_one_database_no_scope_reads_or_writes_a_control_table
     fleet: Fleet, control_role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     at_home(fleet, control_role)
-    assert "docs/roles.md" not in fleet.ok("init").err
+    assert "docs/how-to/roles.md" not in fleet.ok("init").err
     assert {"tenant", "database", "event", "usage", "move"} <= granted_tables()
     asyncio.run(work_in_scopes(fleet))
     assert one_role(fleet) == []
@@ -104,7 +104,7 @@ def test_one_role_for_both_works_is_warned_of_and_can_be_parted_without_an_outag
     fleet: Fleet, control_role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     at_home(fleet, fleet.role)
-    assert "docs/roles.md" in fleet.ok("init").err
+    assert "docs/how-to/roles.md" in fleet.ok("init").err
     with caplog.at_level(logging.WARNING, "tenantry"):
         assert asyncio.run(first_tenant(fleet)) == 1, "the case itself: a scope sees the directory"
     told = [record for record in caplog.records if "control tables" in record.getMessage()]
@@ -117,12 +117,14 @@ def test_one_role_for_both_works_is_warned_of_and_can_be_parted_without_an_outag
     (open_tables,) = [each for each in audit if each["code"] == "TN413"]
 
     at_home(fleet, control_role)
-    assert "docs/roles.md" in fleet.ok("init").err, "what the old role has stays until somebody takes it away"
+    assert "docs/how-to/roles.md" in fleet.ok("init").err, (
+        "what the old role has stays until somebody takes it away"
+    )
     assert one_role(fleet)
     for statement in open_tables["fix"]:
         fleet.server.psql(statement, fleet.shared)
     assert one_role(fleet) == []
-    assert "docs/roles.md" not in fleet.ok("init").err
+    assert "docs/how-to/roles.md" not in fleet.ok("init").err
     asyncio.run(work_in_scopes(fleet))
 
 
@@ -152,7 +154,7 @@ def test_membership_in_the_control_role_counts_as_the_role(fleet: Fleet, control
 
 
 def test_the_roles_that_the_page_prints_are_enough_and_apart(fleet: Fleet) -> None:
-    """docs/roles.md, literally: its roles, then `init`, `check` and `rls audit`."""
+    """docs/how-to/roles.md, literally: its roles, then `init`, `check` and `rls audit`."""
     (script,) = re.findall(r"^```sql\n(-- roles\.sql.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     names = {name: f"{fleet.role}_{name}" for name in ("app", "control", "operator")}
     for name, made in names.items():

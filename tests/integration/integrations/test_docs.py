@@ -1,4 +1,4 @@
-"""The code of docs/integrations.md, run as it stands."""
+"""The code of docs/how-to/integrations.md, run as it stands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from tests.support.product import Product
 from tests.support.web import client
 
-PAGE = Path(__file__).parents[3] / "docs" / "integrations.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "integrations.md"
 KEY = "a key that is long enough for HMAC with SHA-256, as PyJWT wants it"
 
 

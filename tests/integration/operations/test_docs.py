@@ -1,4 +1,4 @@
-"""The code of docs/operations.md, run as it stands against a fleet."""
+"""The code of docs/reference/operations.md, run as it stands against a fleet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from tenantry import Kind, Operations
 from tests.support.estate import Estate
 
-DOCS = Path(__file__).parents[3] / "docs" / "operations.md"
+DOCS = Path(__file__).parents[3] / "docs" / "reference" / "operations.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 

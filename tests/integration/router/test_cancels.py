@@ -151,7 +151,7 @@ def addressed(bouncer: PgBouncer, url: str, way: str, folder: Path) -> str:
 
 
 async def test_the_servers_own_check_ends_what_no_cancel_request_reaches(narrow: Product) -> None:
-    """As `docs/config.md` advises. PgBouncer closes the server's connection when its client is gone."""
+    """As `docs/reference/config.md` advises. PgBouncer closes the server's connection when its client is gone."""
     async with narrow.admin() as admin:
         await admin.execute(
             f"ALTER ROLE {APP} IN DATABASE {narrow.database} SET client_connection_check_interval = '200ms'"

@@ -1,4 +1,4 @@
-"""The code of docs/tokens.md, run as it stands."""
+"""The code of docs/how-to/tokens.md, run as it stands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tenantry.integrations import fastapi
 from tests.support.product import Product
 from tests.support.web import client
 
-PAGE = Path(__file__).parents[3] / "docs" / "tokens.md"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "tokens.md"
 KEY = "a key that is long enough for HMAC with SHA-256, as PyJWT wants it"
 
 

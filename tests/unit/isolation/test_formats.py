@@ -21,7 +21,7 @@ REPORT = AuditReport(
     tables=3,
     unchecked=(),
 )
-PAGES = Path(__file__).parents[3] / "docs" / "audit"
+PAGES = Path(__file__).parents[3] / "docs" / "reference" / "audit"
 
 
 def test_rows_are_plain_and_hold_the_fix_as_a_script() -> None:

@@ -23,7 +23,7 @@ def test_every_code_of_preflight_is_in_the_runbook_and_no_other() -> None:
                 code = node.args[0]
                 if isinstance(code, ast.Constant) and isinstance(code.value, str):
                     said.add(code.value)
-    page = (ROOT / "docs/promotion.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/how-to/promotion.md").read_text(encoding="utf-8")
     section = page.partition("## What preflight says")[2].partition("\n## ")[0]
     cells = "".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
     listed = set(re.findall(r"`([a-z-]+)`", cells + section.partition("Only warns:")[2]))

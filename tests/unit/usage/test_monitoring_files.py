@@ -127,7 +127,7 @@ def test_every_alert_is_tested_to_fire_and_is_documented() -> None:
     fired = {
         one["alertname"] for test in tests for one in test.get("alert_rule_test", ()) if one.get("exp_alerts")
     }
-    page = (CONFIG.parent / "docs" / "metrics.md").read_text()
+    page = (CONFIG.parent / "docs" / "reference" / "metrics.md").read_text()
 
     assert {"TenantryControlDown", "TenantryBackupOverdue", "TenantryMoveUnreleased"} <= alerts
     assert fired == alerts

@@ -1,6 +1,6 @@
 """A linter for isolation: it reads the catalogs and says what lets rows cross between tenants.
 
-One rule is one module of `rules`, found by being there; its page is `docs/audit/<code>.md`. The
+One rule is one module of `rules`, found by being there; its page is `docs/reference/audit/<code>.md`. The
 rules are plain functions, so the audit needs no right but CONNECT and changes nothing.
 """
 

@@ -31,7 +31,7 @@ class Severity(StrEnum):
 
 
 class Rule(NamedTuple):
-    """One kind of fault; `docs/audit/<code>.md` is its page."""
+    """One kind of fault; `docs/reference/audit/<code>.md` is its page."""
 
     code: str
     """Stable: baselines and suppressions name it."""

@@ -68,7 +68,7 @@ def _descriptor(rule: Rule) -> dict[str, Any]:
         "name": rule.name,
         "shortDescription": {"text": rule.hurts},
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
-        "help": {"text": f"docs/audit/{rule.code}.md"},
+        "help": {"text": f"docs/reference/audit/{rule.code}.md"},
     }
 
 

@@ -20,7 +20,7 @@ FIXED: Final = (15.0, 2.0)
 TELLING: Final = 4_000_000
 #: What was seen lately may be exceeded: both ends of the range are widened by this factor.
 _MARGIN: Final = 1.5
-#: The pause that the fence aims at, and the better case (docs/benchmarks.md, benchmarks/move.py). Seconds.
+#: The pause that the fence aims at, and the better case (docs/explanation/benchmarks.md). Seconds.
 _PAUSE: Final = (0.03, 0.25)
 
 

@@ -68,7 +68,7 @@ def two_roles(one: DatabaseFacts, facts: FleetFacts) -> Iterator[CheckFinding]:
             f"role {role} serves scopes and may use the control tables: who has its password has every tenant"
         )
         yield CheckFinding(
-            name, WARNING, "one-role", problem, f"{fix}its rights in the control database (docs/roles.md)"
+            name, WARNING, "one-role", problem, f"{fix}its rights in the control database (docs/how-to/roles.md)"
         )
 
 
