@@ -40,17 +40,34 @@ async def read(connection: asyncpg.Connection[Any]) -> Catalog:
         reads: dict[int, list[int]] = {}
         for row in await _rows(connection, "reads"):
             reads.setdefault(row["view"], []).append(row["relation"])
+        distributed = await read_distributed(connection)
+        policies = (_in_force(Policy(**row), distributed) for row in await _rows(connection, "policies"))
         return Catalog(
             **server,
             **await _details(connection),
             schemas={name: int(oid) for name, oid in schemas.items()},
-            policies=_grouped(Policy(**row) for row in await _rows(connection, "policies")),
+            policies=_grouped(policies),
             grants=tuple(Grant(**row) for row in await _rows(connection, "grants")),
             reads={view: tuple(sorted(found)) for view, found in reads.items()},
             functions={row["oid"]: Function(**row) for row in await _rows(connection, "functions")},
             roles={row["name"]: Role(**row) for row in await _rows(connection, "roles")},
             ways=await _ways(connection),
+            distributed=distributed,
         )
+
+
+def _in_force(policy: Policy, distributed: Mapping[int, str]) -> Policy:
+    """The policy as it is on the shards of a distributed table, where Citus leaves the word RESTRICTIVE away."""
+    if policy.permissive or policy.relation not in distributed:
+        return policy
+    return policy._replace(permissive=True, widened=True)
+
+
+async def read_distributed(connection: asyncpg.Connection[Any]) -> dict[int, str]:
+    """The tables that Citus manages, by object id, each with the column that distributes it; "": it is whole."""
+    if not await connection.fetchval("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"):
+        return {}
+    return {row["oid"]: row["column"] for row in await connection.fetch(query("catalog/distributed"))}
 
 
 async def _ways(connection: asyncpg.Connection[Any]) -> dict[str, tuple[Way, ...]]:

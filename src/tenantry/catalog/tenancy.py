@@ -9,6 +9,7 @@ from typing import Final
 
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType
+from tenantry.schema.rendering import HARDENED_ON_CITUS
 
 #: Override of a table that holds nothing of tenantry's concern.
 IGNORE: Final = "ignore"
@@ -41,6 +42,8 @@ class Tenancy:
     """The setting that policies read and `tenantry.bind` sets."""
     hardened: bool = False
     """True where `bind` proves who set the setting; the policy then believes the proof alone."""
+    citus: bool = False
+    """True in a database with Citus, whose policies take no sub-select; never together with `hardened`."""
     tables: Mapping[str, str] = field(default_factory=dict)
     """`schema.table` (names as they are, unquoted) -> its tenant column, "reference", "once" or "ignore". It
     counts for the table's partitions and inheritance children too, unless they have one of their own.
@@ -55,6 +58,8 @@ class Tenancy:
             )
         if not self.column:
             raise ConfigError("the tenant column has no name", key="tenancy.column")
+        if self.hardened and self.citus:
+            raise ConfigError(HARDENED_ON_CITUS, key="tenancy.hardened")
 
 
 def compared_in(column_type: str, id_type: IdType) -> str | None:

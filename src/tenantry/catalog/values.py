@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -97,6 +97,8 @@ class Policy(NamedTuple):
     roles: tuple[str, ...]
     using: str | None
     check: str | None
+    widened: bool = False
+    """True for a restrictive one of a table that Citus distributes: on the shards it is permissive, as here."""
 
 
 class Constraint(NamedTuple):
@@ -279,6 +281,13 @@ class Catalog(TableDetails):
     roles: Mapping[str, Role]
     ways: Mapping[str, tuple[Way, ...]]
     """By role, for those that have one."""
+    distributed: Mapping[int, str] = field(default_factory=dict)
+    """Tables that Citus manages -> the column by which it distributes them; "": none, they are whole."""
+
+    @property
+    def citus(self) -> bool:
+        """True in a database with Citus."""
+        return "citus" in self.extensions
 
     @cached_property
     def privileges(self) -> Mapping[tuple[str, int], Mapping[str, frozenset[str]]]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from tenantry.catalog.tables import TenantTables, tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.catalog.values import Catalog, Column, Constraint, Index, Policy, Relation
-from tenantry.isolation.equality import canonical
+from tenantry.isolation.equality import standard_printed
 from tenantry.isolation.expression import parse, tokens_of
 from tenantry.isolation.guard import GUARD, SUPERSEDED, Guard, guard_of, of_both_halves
 from tenantry.isolation.policy import POLICY, derived_name
@@ -34,6 +34,15 @@ class Facts:
     catalog: Catalog
     tenancy: Tenancy
     role: str | None = None
+
+    def __post_init__(self) -> None:
+        """Whether a database has Citus is its catalog's answer, whatever the configuration says.
+
+        Raises:
+            ConfigError: the configuration is hardened, which Citus can't be.
+        """
+        if self.tenancy.citus is not self.catalog.citus:
+            object.__setattr__(self, "tenancy", replace(self.tenancy, citus=self.catalog.citus))
 
     @cached_property
     def tables(self) -> TenantTables:
@@ -113,6 +122,18 @@ class Facts:
         """The name of the plain tenant index that the plan makes."""
         return derived_name(relation.name, "tenantry_idx")
 
+    # --- Citus ----------------------------------------------------------------------------------
+
+    def distribution(self, oid: int) -> str | None:
+        """The column by which Citus distributes a table, or its partitioned parent; None: it does not.
+
+        Citus takes neither another type nor a default for it.
+        """
+        for one in (oid, *self.catalog.ancestors(oid)):
+            if column := self.catalog.distributed.get(one):
+                return column
+        return None
+
     # --- references and uniqueness --------------------------------------------------------------
 
     def crossing(self, oid: int) -> tuple[Constraint, ...]:
@@ -176,7 +197,8 @@ class Facts:
     def drifted(self, policy: Policy, column: Column) -> bool:
         """True when the template's policy is no longer what the template says."""
         wanted = {
-            tokens_of(canonical(column.name, self.tenancy, column.type, cast=cast)) for cast in (False, True)
+            tokens_of(standard_printed(column.name, self.tenancy, column.type, cast=cast))
+            for cast in (False, True)
         }
         plain = policy.permissive and policy.command == "*" and policy.roles == ("public",)
         texts = (policy.using, policy.using if policy.check is None else policy.check)
@@ -191,8 +213,15 @@ class Facts:
         return self._named(oid, SUPERSEDED)
 
     def guard_held(self, oid: int) -> Guard | None:
-        """What a tenant table's guard holds; None where it has none, or one that somebody changed."""
+        """What a tenant table's guard holds; None where it has none, or one that somebody changed.
+
+        On Citus the tenant policy holds all of it, where no other policy lets anybody in beside it.
+        """
         found, column = self.guard(oid), self.tables.tenants[oid]
+        if self.tenancy.citus:
+            own = self.own_policy(oid)
+            alone = [policy for policy in self.catalog.policies.get(oid, ()) if policy.permissive] == [own]
+            return Guard.BORDER if own is not None and alone and not self.drifted(own, column) else None
         return None if found is None else guard_of(found, column.name, self.tenancy, column.type)
 
     def guarded_well(self, oid: int) -> bool:

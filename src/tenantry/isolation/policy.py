@@ -3,6 +3,8 @@
     tenantry_tenant  PERMISSIVE   tenant_id = <the setting, cast, empty read as NULL>   (`equality`)
     tenantry_guard   RESTRICTIVE  (SELECT tenantry.admitted()), and its kin             (`guard`)
 
+On Citus there is the tenant policy alone, and it says both.
+
 `docs/explanation/policy.md` has the measurements.
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 import hashlib
 
 from tenantry.catalog.tenancy import Tenancy
-from tenantry.isolation.equality import predicate
+from tenantry.isolation.equality import standard
 from tenantry.isolation.guard import GUARD, SUPERSEDED, Guard, guard_sql
 from tenantry.runtime.sqltext import identifier, literal, qualified
 
@@ -33,7 +35,7 @@ def derived_name(table: str, suffix: str) -> str:
 
 def policy_sql(schema: str, table: str, column: str, tenancy: Tenancy, column_type: str | None = None) -> str:
     """The statement that makes the tenant policy of one table."""
-    expression = predicate(column, tenancy, column_type)
+    expression = standard(column, tenancy, column_type)
     return (
         f"CREATE POLICY {POLICY} ON {qualified(schema, table)} AS PERMISSIVE FOR ALL TO PUBLIC\n"
         f"    USING ({expression})\n"
@@ -79,7 +81,7 @@ def table_sql(
         f"ALTER TABLE {target} FORCE ROW LEVEL SECURITY",
         *(f"DROP POLICY IF EXISTS {policy} ON {target}" for policy in (POLICY, GUARD, SUPERSEDED)),
         policy_sql(schema, table, column, tenancy, column_type),
-        guard_sql(schema, table, column, tenancy, Guard.FENCE, column_type),
+        *(() if tenancy.citus else (guard_sql(schema, table, column, tenancy, Guard.FENCE, column_type),)),
         _index_unless_served(schema, table, column),
     ]
     if role is not None:

@@ -14,7 +14,7 @@ from tenantry.ids import IdType, Kind
 from tenantry.proof import pads
 from tenantry.runtime.locks import INSTALLING
 from tenantry.runtime.sqltext import identifier
-from tenantry.schema.rendering import Form, Identity, checksum, script
+from tenantry.schema.rendering import HARDENED_ON_CITUS, Form, Identity, checksum, script
 from tenantry.schema.versions import migrations
 
 #: Milliseconds that an upgrade waits for a lock on a table, and keeps the product's scopes waiting behind it.
@@ -130,10 +130,7 @@ async def _form(connection: Any, *, hardened: bool) -> Form:
     if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')"):
         return Form.HARDENED if hardened else Form.PLAIN
     if hardened:
-        raise ConfigError(
-            "hardened mode is not to be had on Citus, whose policies can't check the router's proof; "
-            "take hardened out of the configuration, or use a database without Citus"
-        )
+        raise ConfigError(HARDENED_ON_CITUS, key="tenancy.hardened")
     return Form.CITUS
 
 

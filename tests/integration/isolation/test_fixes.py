@@ -17,6 +17,7 @@ from tenantry.isolation.audit import audit
 from tenantry.isolation.misspelt import read_misspelt
 from tenantry.runtime.sqltext import identifier, qualified
 from tests.integration.isolation.conftest import Connection, install
+from tests.support.citus import PRETEND
 
 TENANCY = Tenancy(column='Tenant "Id"', tables={"My App.50%": "reference"})
 SCHEMA = Path(__file__).parents[2] / "schemas" / "hostile.sql"
@@ -58,6 +59,9 @@ FAULTS = {
         USING (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role' = 'staff')""",
     "TN118": """CREATE POLICY "It's theirs" ON {lines} USING ({T} = {S}
         AND current_setting('request.jwt.claims', true)::jsonb ->> 'sub' = 'It''s')""",
+    "TN119": f"""{PRETEND}; INSERT INTO pg_catalog.pg_dist_partition
+        SELECT oid, '' FROM pg_class WHERE relname = 'Line "Item"';
+        CREATE POLICY "It's narrow" ON {{lines}} AS RESTRICTIVE USING ({{T}} = {{S}})""",
     "TN201": """DROP INDEX "My App"."Log's_tenantry_idx" """,
     "TN203": """CREATE TABLE "it's"."Free's" ({T} uuid, "Id" int)""",
     "TN204": """CREATE TABLE "it's"."No Tenant's" ("Id" int PRIMARY KEY,

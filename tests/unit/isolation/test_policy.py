@@ -10,7 +10,7 @@ from tenantry.catalog.tenancy import Tenancy, compared_in
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType
 from tenantry.isolation import policy
-from tenantry.isolation.equality import predicate
+from tenantry.isolation.equality import predicate, standard
 from tenantry.isolation.guard import Guard, expressions
 
 MINE = "\"tenant_id\" = nullif(current_setting('app.current_tenant', true), '')::uuid"
@@ -48,6 +48,19 @@ def test_the_guard_checks_once_for_each_statement_and_when_hardened_compares_eac
     guard: Guard, hardened: bool, using: str, check: str
 ) -> None:
     assert expressions("tenant_id", Tenancy(hardened=hardened), guard) == (using, check)
+
+
+def test_on_citus_the_tenant_policy_reads_the_mark_of_a_bind_and_stands_alone() -> None:
+    mark = "nullif(current_setting('tenantry.bound', true), '') = current_setting('app.current_tenant', true)"
+    assert standard("tenant_id", Tenancy(citus=True)) == f"{MINE} AND {mark}"
+    assert standard("tenant_id", Tenancy()) == MINE
+    statements = policy.table_sql("public", "t", "tenant_id", Tenancy(citus=True))
+    assert not [text for text in statements if "RESTRICTIVE" in text or "(SELECT" in text]
+
+
+def test_citus_and_hardened_mode_do_not_go_together() -> None:
+    with pytest.raises(ConfigError, match="not to be had on Citus"):
+        Tenancy(hardened=True, citus=True)
 
 
 @pytest.mark.parametrize(

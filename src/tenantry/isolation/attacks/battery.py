@@ -115,7 +115,7 @@ async def _joins(scene: Scene) -> Report:
         try:
             async with scene.binder.bound(join.left.attacker) as connection:
                 tried = [await attempt(connection, name, attack) for attack in across(join)]
-                rows = f"SELECT count(*) FROM (SELECT FROM {join.pair} LIMIT 1) AS j"
+                rows = f"SELECT count(*) FROM (SELECT 1 FROM {join.pair} LIMIT 1) AS j"
                 if not (await ask(connection, Attack("rows", (rows,)))).reached:
                     tried = [_proves_nothing(one) for one in tried]
         except NotBound as error:

@@ -23,7 +23,7 @@ _SAMPLED = 1_000_000
 
 def unbound(setting: str, target_sql: str, column: str) -> Iterator[Attack]:
     """Without a tenant a table is empty, and no error says otherwise: the setting never set, and set to ''."""
-    some = f"SELECT count(*) FROM (SELECT FROM {target_sql} WHERE {column} IS NOT NULL LIMIT 1) AS t"
+    some = f"SELECT count(*) FROM (SELECT 1 FROM {target_sql} WHERE {column} IS NOT NULL LIMIT 1) AS t"
     clear = f"SELECT set_config({literal(setting)}, '', true)"
     yield Attack("read without a tenant", (some,), error=Proof.UNREACHED)
     yield Attack("read with an empty tenant", (clear, some), error=Proof.UNREACHED)

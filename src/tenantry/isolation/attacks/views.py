@@ -35,7 +35,9 @@ async def view(scene: Scene, found: Relation, free: Connection) -> list[Attempt]
     attempts = []
     async with scene.binder.bound(target.attacker) as connection:
         attempts += await _as_tenant(scene, connection, found, target)
-    some = Attack("read view without a tenant", (f"SELECT count(*) FROM (SELECT FROM {found.sql} LIMIT 1) AS v",))
+    some = Attack(
+        "read view without a tenant", (f"SELECT count(*) FROM (SELECT 1 FROM {found.sql} LIMIT 1) AS v",)
+    )
     tried = await attempt(free, found.key, some)
     if tried.outcome is Outcome.BROKEN and _as_caller(scene, found):
         # An aggregate shows a row of no tenant's.

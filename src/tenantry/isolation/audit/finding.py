@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tenantry.catalog.values import Column, Policy, Relation, Way
 from tenantry.catalog.ways import counts, of_kinds
-from tenantry.isolation.equality import predicate
+from tenantry.isolation.equality import standard
 from tenantry.isolation.facts import OBSERVE, Facts
 from tenantry.isolation.misspelt import Misspelt
 from tenantry.isolation.plan import Plan, plan
@@ -125,7 +125,7 @@ class Subject(Facts):
 
     def rewritten(self, relation: Relation, column: Column, policy: Policy) -> tuple[str, ...]:
         """The template's expression in the place of a policy's own."""
-        text = predicate(column.name, self.tenancy, column.type)
+        text = standard(column.name, self.tenancy, column.type)
         clauses = [] if policy.command == "a" else [f"USING ({text})"]
         clauses += [] if policy.command in ("r", "d") else [f"WITH CHECK ({text})"]
         return (f"ALTER POLICY {identifier(policy.name)} ON {relation.sql} {' '.join(clauses)}",)

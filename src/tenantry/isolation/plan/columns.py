@@ -28,7 +28,7 @@ def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
                 yield _meant_nullable(facts, relation, column, problem)
             else:
                 yield from not_null(facts, relation, column)
-        if lacks_default(facts, relation, column):
+        if lacks_default(facts, relation, column) and facts.distribution(relation.oid) != column.name:
             yield PlanStep(
                 relation.key,
                 "default",

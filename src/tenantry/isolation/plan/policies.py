@@ -29,6 +29,8 @@ def steps(context: PlanContext) -> Iterator[PlanStep | Undecided]:
 
 def policy(facts: Facts, relation: Relation, column: Column) -> PlanStep | Undecided | None:
     """What is to be done about one table's policies, or None."""
+    if facts.tenancy.citus:
+        return _alone(facts, relation, column)
     own, observing = facts.own_policy(relation.oid), facts.observing(relation.oid)
     others = facts.other_policies(relation.oid)
     table = f"ALTER TABLE {relation.sql}"
@@ -52,8 +54,36 @@ def policy(facts: Facts, relation: Relation, column: Column) -> PlanStep | Undec
     return _step(relation, statements, why if kept and own is None else None) if statements else None
 
 
+def _alone(facts: Facts, relation: Relation, column: Column) -> PlanStep | Undecided | None:
+    """The same on Citus, where the tenant policy holds everything, and no other may stand beside it."""
+    kept = [other.name for other in facts.other_policies(relation.oid) if other.permissive]
+    if kept:
+        return Undecided(
+            relation.key,
+            f"has policies of its own ({', '.join(kept)}), and on Citus no guard can hold them: "
+            "whatever they let in is let in",
+            (
+                choice("put the template in their place", replacement(facts, relation, column)),
+                "keep the table off Citus, in another shared database",
+            ),
+            "policy",
+        )
+    statements = []
+    table, own = f"ALTER TABLE {relation.sql}", facts.own_policy(relation.oid)
+    if own is None or facts.drifted(own, column):
+        statements += [] if own is None else [_drop(POLICY, relation)]
+        statements += [policy_sql(relation.schema, relation.name, column.name, facts.tenancy, column.type)]
+    olds = (facts.guard(relation.oid), facts.superseded(relation.oid), facts.observing(relation.oid))
+    statements += [_drop(old.name, relation) for old in olds if old]
+    statements += [] if relation.rls else [f"{table} ENABLE ROW LEVEL SECURITY"]
+    statements += [] if relation.forced else [f"{table} FORCE ROW LEVEL SECURITY"]
+    return _step(relation, statements) if statements else None
+
+
 def guarding(facts: Facts, relation: Relation, column: Column) -> Iterator[str]:
-    """The statements that give a table the guard that it wants."""
+    """The statements that give a table the guard that it wants; on Citus none does."""
+    if facts.tenancy.citus:
+        return
     if facts.guard(relation.oid) is not None:
         yield _drop(GUARD, relation)
     wanted = facts.guard_wanted(relation.oid)
@@ -63,6 +93,14 @@ def guarding(facts: Facts, relation: Relation, column: Column) -> Iterator[str]:
 def observe(context: PlanContext) -> Iterator[PlanStep | Undecided]:
     """Let every table record what would be refused; tables that refuse already are left alone."""
     facts = context.facts
+    if facts.tenancy.citus:
+        yield Undecided(
+            "database",
+            "has Citus, whose policies take no sub-select, so none can record what it would refuse",
+            ("plan it without observing",),
+            "policy",
+        )
+        return
     for relation, column in facts.tenant_tables:
         if facts.observing(relation.oid) is not None or facts.own_policy(relation.oid) is not None:
             continue
@@ -116,7 +154,11 @@ def replacement(facts: Facts, relation: Relation, column: Column) -> tuple[str, 
     return (
         *(_drop(policy.name, relation) for policy in gone),
         policy_sql(relation.schema, relation.name, column.name, facts.tenancy, column.type),
-        guard_sql(relation.schema, relation.name, column.name, facts.tenancy, Guard.FENCE, column.type),
+        *(
+            ()
+            if facts.tenancy.citus
+            else [guard_sql(relation.schema, relation.name, column.name, facts.tenancy, Guard.FENCE, column.type)]
+        ),
         f"{table} ENABLE ROW LEVEL SECURITY",
         f"{table} FORCE ROW LEVEL SECURITY",
     )

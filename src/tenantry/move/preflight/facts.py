@@ -16,9 +16,11 @@ from tenantry.move.plan import Creation, DiskSpace, Mechanism, Selection
 from tenantry.move.surroundings import Surrounding
 from tenantry.runtime.sqltext import identifier
 
-#: What the guard says, plain and hardened: the two forms prove the same in different ways.
+#: What the guard says, plain, on Citus, and hardened: the forms prove the same in different ways.
 _PROOF: Final = (
     r"(\( SELECT tenantry\.admitted\(\) AS admitted\)"
+    r"|\(NULLIF\(current_setting\('tenantry\.bound'::text, true\), ''::text\) = "
+    r"current_setting\('[a-z0-9_.]+'::text, true\)\)"
     r"|COALESCE\(\(.{1,200} = \( SELECT .{1,80} AS admitted_tenant\)\), false\))"
 )
 _GUARD: Final = re.compile(_PROOF)

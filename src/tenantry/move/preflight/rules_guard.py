@@ -9,19 +9,11 @@ from tenantry.move.preflight.facts import PreflightFacts
 
 
 def guards(facts: PreflightFacts) -> Iterator[PreflightFinding]:
-    """Tables of the tenant without a guard: whoever writes them past the router writes through the fence.
-
-    Where Citus manages them there is none to be had: its policies take no sub-select.
-    """
-    managed = {table for database, table in facts.distributed if database == facts.source_name}
+    """Tables of the tenant without a guard: whoever writes them past the router writes through the fence."""
     for table in facts.unguarded:
-        free = table in managed
         yield PreflightFinding(
             "no-guard",
             f"{table} has no guard in {facts.source_name}: who writes past the routers (psql, scripts, other "
             "services) would go on during the fence, and what they write would stay behind",
-            "keep them off while the tenant moves"
-            if free
-            else f"run `tenantry rls apply --database {facts.source_name}`",
-            refuses=not free,
+            f"run `tenantry rls apply --database {facts.source_name}`",
         )

@@ -1,8 +1,14 @@
--- What differs from plain.sql where Citus is: SET LOCAL is what Citus carries to its workers; set_config is not.
+-- What differs from plain.sql where Citus is: SET LOCAL is what Citus carries to its workers; set_config is not. The
+-- guard of a distributed table reads the mark there, so the mark travels as the setting does.
 -- :setting is the setting's name as SQL has it.
+--
+-- Citus carries a SET LOCAL only where citus.propagate_set_commands says so, which by default it does not. It is these
+-- functions that say so, for their own statements: psql and pools need no setting, and a SET LOCAL of the application's,
+-- a statement_timeout for one, stays what it is by default, the coordinator's.
 
 CREATE OR REPLACE FUNCTION tenantry.bind(tenant text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET citus.propagate_set_commands = 'local' AS $$
 #variable_conflict use_variable
 DECLARE
     database text;
@@ -25,13 +31,14 @@ BEGIN
         PERFORM tenantry.refuse(tenant);
     END IF;
     EXECUTE format('SET LOCAL :setting = %L', tenant);
+    EXECUTE format('SET LOCAL tenantry.bound = %L', tenant);
     done := set_config('application_name', tenantry.tag(tenant), true);
-    done := set_config('tenantry.bound', tenant, true);
 END
 $$;
 
 CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text, proof text, statements integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET citus.propagate_set_commands = 'local' AS $$
 #variable_conflict use_variable
 DECLARE
     prepared bigint;
@@ -49,8 +56,8 @@ BEGIN
         IF EXISTS (SELECT FROM tenantry.placement AS p
                    WHERE p.tenant = tenant AND p.database = :'database' AND NOT p.suspended) THEN
             EXECUTE format('SET LOCAL :setting = %L', tenant);
-            done := set_config('application_name', tenantry.tag(tenant), true)
-                    || set_config('tenantry.bound', tenant, true);
+            EXECUTE format('SET LOCAL tenantry.bound = %L', tenant);
+            done := set_config('application_name', tenantry.tag(tenant), true);
             RETURN;
         END IF;
     END IF;

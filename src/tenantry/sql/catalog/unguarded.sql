@@ -1,18 +1,22 @@
 -- Which of some tables ($1: names, quoted and with their schemas), and of their partitions and children, a fence would not
 -- hold for everybody whom row-level security holds: those without the guard, and without the check in every policy that
 -- lets anybody in. Left out are tables without row-level security that nobody but the owner may write. The expressions are
--- compared as PostgreSQL prints them: what stands at the end of an AND, or is the whole of it.
+-- compared as PostgreSQL prints them: what stands at the end of an AND, or is the whole of it. The mark of a bind, which
+-- the tenant policy reads on Citus, is a check too: where nothing has bound, there are no rows. There, no policy restricts.
 WITH RECURSIVE t AS (
     SELECT c.oid FROM unnest($1::text[]) AS name JOIN pg_class AS c ON c.oid = to_regclass(name)
     UNION
     SELECT i.inhrelid FROM pg_inherits AS i JOIN t ON t.oid = i.inhparent
 ), policy AS (
-    SELECT p.polrelid, p.polpermissive AND (p.polqual IS NOT NULL OR p.polwithcheck IS NOT NULL) AS opens,
-           NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polqual IS NOT NULL AS restricts,
+    SELECT p.polrelid, (p.polpermissive OR c.us) AND (p.polqual IS NOT NULL OR p.polwithcheck IS NOT NULL) AS opens,
+           NOT (p.polpermissive OR c.us) AND p.polcmd = '*' AND p.polroles = '{0}' AND p.polqual IS NOT NULL AS restricts,
            coalesce(pg_get_expr(p.polqual, p.polrelid) ~ s.checked, true)
                AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid) ~ s.checked, true) AS checks
     FROM pg_policy AS p JOIN t ON t.oid = p.polrelid
+    CROSS JOIN (SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS us) AS c
     CROSS JOIN (SELECT '(^|AND )\( SELECT tenantry\.admitted\(\) AS admitted\)\)?$'
+                       '|(^|AND )\(NULLIF\(current_setting\(''tenantry\.bound''::text, true\), ''''::text\) = '
+                       'current_setting\(''[a-z0-9_.]+''::text, true\)\)\)?$'
                        '|(^|AND )COALESCE\(\([^=]* = \( SELECT [^=]*tenantry\.admitted_tenant\(\)[^=]* AS admitted_tenant\)\), '
                        '(false|\(\([^=]* IS NULL\) AND \( SELECT tenantry\.admitted\(\) AS admitted\)\))\)\)?$' AS checked) AS s
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tenantry.isolation.audit.finding import Found, Rule, Severity, Subject
 from tenantry.isolation.audit.openings import opened_for_writing
-from tenantry.isolation.equality import predicate
+from tenantry.isolation.equality import standard
 from tenantry.runtime.sqltext import identifier
 
 RULE = Rule(
@@ -20,7 +20,7 @@ RULE = Rule(
 def check(subject: Subject) -> Iterator[Found]:
     """Policies tied in USING whose check is not (a check left out is the USING, and is fine)."""
     for relation, column, policy, actions in opened_for_writing(subject):
-        text = predicate(column.name, subject.tenancy, column.type)
+        text = standard(column.name, subject.tenancy, column.type)
         yield Found(
             f"{relation.key}.{policy.name}",
             f"rows can be written for other tenants ({', '.join(actions)})",

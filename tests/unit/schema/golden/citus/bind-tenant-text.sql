@@ -1,5 +1,6 @@
 CREATE OR REPLACE FUNCTION tenantry.bind(tenant text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET citus.propagate_set_commands = 'local' AS $$
 #variable_conflict use_variable
 DECLARE
     database text;
@@ -22,7 +23,7 @@ BEGIN
         PERFORM tenantry.refuse(tenant);
     END IF;
     EXECUTE format('SET LOCAL app.current_tenant = %L', tenant);
+    EXECUTE format('SET LOCAL tenantry.bound = %L', tenant);
     done := set_config('application_name', tenantry.tag(tenant), true);
-    done := set_config('tenantry.bound', tenant, true);
 END
 $$;

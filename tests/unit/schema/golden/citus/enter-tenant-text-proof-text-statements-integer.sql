@@ -1,5 +1,6 @@
 CREATE OR REPLACE PROCEDURE tenantry.enter(tenant text, proof text, statements integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET citus.propagate_set_commands = 'local' AS $$
 #variable_conflict use_variable
 DECLARE
     prepared bigint;
@@ -17,8 +18,8 @@ BEGIN
         IF EXISTS (SELECT FROM tenantry.placement AS p
                    WHERE p.tenant = tenant AND p.database = 'shared' AND NOT p.suspended) THEN
             EXECUTE format('SET LOCAL app.current_tenant = %L', tenant);
-            done := set_config('application_name', tenantry.tag(tenant), true)
-                    || set_config('tenantry.bound', tenant, true);
+            EXECUTE format('SET LOCAL tenantry.bound = %L', tenant);
+            done := set_config('application_name', tenantry.tag(tenant), true);
             RETURN;
         END IF;
     END IF;
