@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         UnknownToken,
         UnsafeRole,
         WrongContext,
+        WrongHome,
     )
     from tenantry.ids import Kind, Placement, TenantId
     from tenantry.operations import Operations
@@ -91,6 +92,7 @@ __all__ = [
     "UnsafeRole",
     "VerifiedToken",
     "WrongContext",
+    "WrongHome",
     "__version__",
 ]
 

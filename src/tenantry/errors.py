@@ -261,21 +261,36 @@ class UnknownDatabase(TenantryError, LookupError):
 
 
 class NoRoom(TenantryError):
-    """No shared database takes another tenant: `tenancy.placement` found none that has room.
+    """No shared database takes the tenant: `tenancy.placement` found none that has room and that it may live in.
 
     Attributes:
-        capacities: by database how many tenants it may have; None: any number, but the directory doesn't have it.
+        capacities: by database that it may live in, how many tenants it may have; None: any number, but the
+            directory doesn't have it.
+        unfit: by database that it may not live in, why.
     """
 
     status = 503
     code = "no_room"
 
-    def __init__(self, capacities: Mapping[str, int | None]) -> None:
+    def __init__(
+        self, capacities: Mapping[str, int | None], unfit: Mapping[str, str] | None = None, residence: str = ""
+    ) -> None:
         self.capacities = dict(capacities)
+        self.unfit = dict(unfit or {})
+        tenant = f"tenant {residence}".rstrip()
+        if self.unfit and not self.capacities:
+            listed = "; ".join(f"{name}: {why}" for name, why in self.unfit.items())
+            super().__init__(
+                f"no database that takes sign-ups is for a {tenant}. {listed}. Add one, or set region and tier of "
+                "one under databases: (`tenantry databases list` shows them)"
+            )
+            return
         full = [name if most is None else f"{name} ({most})" for name, most in self.capacities.items()]
+        others = f"; not for it: {', '.join(self.unfit)}" if self.unfit else ""
         super().__init__(
-            f"no database has room for another tenant: {', '.join(full) or 'none accepts one'}. Add one, raise "
-            "databases.NAME.capacity, or move tenants away; `tenantry databases list` shows how many each has"
+            f"no database has room for another {tenant}: {', '.join(full) or 'none accepts one'}{others}. "
+            "Add one, raise databases.NAME.capacity, or move tenants away; `tenantry databases list` shows how "
+            "many each has"
         )
 
 
@@ -293,6 +308,26 @@ class DatabaseExists(TenantryError):
 
 class OperationRefused(TenantryError):
     """A check before the work refuses it; nothing was touched."""
+
+
+class WrongHome(OperationRefused):
+    """A tenant may not live in that database: its region or its tier is another one. Nothing was touched.
+
+    Attributes:
+        tenant: its id.
+        database: the database's name.
+        reasons: why, one for each of the two.
+    """
+
+    def __init__(self, tenant: object, residence: str, database: str, reasons: Sequence[str]) -> None:
+        self.tenant = tenant
+        self.database = database
+        self.reasons = tuple(reasons)
+        super().__init__(
+            f"tenant {tenant} is {residence}, and may not live in {database}: {', and '.join(reasons)}. Choose "
+            "another database (`tenantry databases list` shows region and tier), or change what the tenant asks "
+            f"for: `tenantry tenants set {tenant} --region … --tier …`"
+        )
 
 
 class ArchiveUnusable(OperationRefused):

@@ -14,6 +14,7 @@ from tenantry.directory import DatabaseRow, Directory, Feed, Store
 from tenantry.events import Events, Sink
 from tenantry.ids import TenantId
 from tenantry.metrics import PrometheusSink
+from tenantry.residence import Residence
 from tenantry.router import DatabaseSpec, Pools, ProcessLimits, TenantRouter
 from tenantry.router.driver import OnConnect
 from tenantry.usage import Ledger, Meter, QueueReporter
@@ -112,6 +113,12 @@ class Router(TenantRouter):
             row = next((row for row in await store.databases() if row.name == name), None)
             return None if row is None else spec_of(config, resolve(config, row), row)
 
+        async def residence_of(name: str) -> Residence | None:
+            if name in config.databases:
+                return config.databases[name].site.residence
+            row = next((row for row in await store.databases() if row.name == name), None)
+            return None if row is None else resolve(config, row).site.residence
+
         pools = Pools(
             {name: spec_of(config, of_config(config, name)) for name in config.databases},
             limits=limits,
@@ -129,6 +136,7 @@ class Router(TenantRouter):
             events=events,
             default_database=config.tenancy.default_database,
             rooms=config.rooms(),
+            residence_of=residence_of,
             pinned=pinned,
         )
 

@@ -86,6 +86,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "tenants": ("tenants", "The tenants of the directory."),
     "databases": ("databases", "The databases of the directory."),
+    "placements": ("placements", "Where tenants live, against what is said of regions, tiers and capacities."),
     "tokens": ("tokens", "Sync tokens of devices."),
     "rls": ("rls", "Row-level security: generated, audited and attacked."),
     "usage": ("usage", "Who uses how much: `usage`, or `usage TENANT`."),

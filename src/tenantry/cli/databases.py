@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from tenantry.cli.command import command, group
-from tenantry.cli.options import YesOption, seconds_of
+from tenantry.cli.options import RegionOption, TierOption, YesOption, seconds_of
 from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 from tenantry.config import resolve
@@ -23,6 +23,8 @@ COLUMNS = (
     OutputColumn("source"),
     OutputColumn("tenants", right=True),
     OutputColumn("max", "POOL MAX", right=True),
+    OutputColumn("region"),
+    OutputColumn("tier"),
 )
 NameArgument = Annotated[str, typer.Argument(help="The database's name in the directory.")]
 KindOption = Annotated[Kind, typer.Option("--kind", help="Many tenants, or one.")]
@@ -45,6 +47,17 @@ ServerOption = Annotated[
 MaxOption = Annotated[int | None, typer.Option("--max", min=1, help="Connections of one process's pool at most.")]
 IdleOption = Annotated[str | None, typer.Option("--idle", help="Close unused connections after so long: 10m.")]
 
+CapacityOption = Annotated[
+    int | None,
+    typer.Option("--capacity", min=0, help="Of a shared one: tenants that it may have; 0: any number."),
+]
+AcceptsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--accepts/--no-accepts", help="Of a shared one: whether sign-ups without a database may choose it."
+    ),
+]
+
 app = group("databases", "The databases of the directory.")
 
 
@@ -59,6 +72,7 @@ async def list_databases(session: Session) -> None:
             "source": found.source,
             "tenants": found.tenants,
             "max": found.database.pool.max,
+            **found.database.site.residence._asdict(),
         }
         for found in await session.ops.databases.list()
     ]
@@ -81,6 +95,9 @@ async def show_database(session: Session, name: NameArgument) -> None:
         "operator": (database.operator_dsn or database.direct_dsn) is not None,
         "direct": database.direct_dsn is not None,
         "tenant": database.tenant,
+        **database.site.residence._asdict(),
+        "capacity": database.site.capacity,
+        "accepts": database.site.accepts,
     }
     titles = {"dsn": "DSN from", "operator": "operator's DSN", "direct": "direct DSN", "idle": "idle (s)"}
     session.out.facts(facts, titles=titles)
@@ -100,6 +117,10 @@ async def add_database(
     server: ServerOption = None,
     max: MaxOption = None,
     idle: IdleOption = None,
+    region: RegionOption = None,
+    tier: TierOption = None,
+    capacity: CapacityOption = None,
+    accepts: AcceptsOption = None,
 ) -> None:
     """Add a database to the directory, by a reference to its credentials."""
     reference = _on_server(server) or reference_of("dsn", dsn_env, dsn_file)
@@ -109,9 +130,19 @@ async def add_database(
         )
     operator = reference_of("operator", operator_env, operator_file)
     seconds = seconds_of(idle, "--idle")
-    _tell(
-        session, await session.ops.databases.add(name, kind, reference, operator=operator, max=max, idle=seconds)
+    database = await session.ops.databases.add(
+        name,
+        kind,
+        reference,
+        operator=operator,
+        max=max,
+        idle=seconds,
+        region=region,
+        tier=tier,
+        capacity=capacity,
+        accepts=accepts,
     )
+    _tell(session, database)
 
 
 @command(app, "set")
@@ -126,6 +157,10 @@ async def set_database(
     server: ServerOption = None,
     max: MaxOption = None,
     idle: IdleOption = None,
+    region: RegionOption = None,
+    tier: TierOption = None,
+    capacity: CapacityOption = None,
+    accepts: AcceptsOption = None,
 ) -> None:
     """Change what is given, leave the rest. The file wins over the directory for the databases that it names."""
     database = await session.ops.databases.set(
@@ -135,6 +170,10 @@ async def set_database(
         operator=reference_of("operator", operator_env, operator_file),
         max=max,
         idle=seconds_of(idle, "--idle"),
+        region=region,
+        tier=tier,
+        capacity=capacity,
+        accepts=accepts,
     )
     _tell(session, database)
 

@@ -10,6 +10,10 @@ from tenantry.cli.command import MEANS_TENANT
 from tenantry.config import duration
 from tenantry.errors import ConfigError
 
+RegionOption = Annotated[
+    str | None, typer.Option("--region", help="Tenants of a region live only in databases of the same one.")
+]
+TierOption = Annotated[str | None, typer.Option("--tier", help="Likewise for a tier of service, as gold.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 TenantArgument = Annotated[
     str,

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 
 from tenantry.cli import exit_codes
 from tenantry.cli.command import command, group
-from tenantry.cli.options import DatabaseOption, NewTenantArgument, ReasonOption, TenantArgument, YesOption
+from tenantry.cli.options import (
+    DatabaseOption,
+    NewTenantArgument,
+    ReasonOption,
+    RegionOption,
+    TenantArgument,
+    TierOption,
+    YesOption,
+)
 from tenantry.cli.render import OutputColumn
 from tenantry.cli.session import Session
 from tenantry.config import duration
@@ -28,6 +36,8 @@ COLUMNS = (
     OutputColumn("plan"),
     OutputColumn("weight", right=True),
     OutputColumn("limits"),
+    OutputColumn("region"),
+    OutputColumn("tier"),
 )
 HomeOption = Annotated[
     str | None,
@@ -85,6 +95,8 @@ class TermsFlags:
     connections: ConnectionsOption = None
     queue: QueueOption = None
     statement_timeout: TimeoutOption = None
+    region: RegionOption = None
+    tier: TierOption = None
 
     def limits(self) -> dict[str, int]:
         """The limits that were given; 0 takes one away.
@@ -101,6 +113,15 @@ class TermsFlags:
                 raise ConfigError(str(error), key="--statement-timeout") from None
         given = {"connections": self.connections, "queue": self.queue, "statement_timeout": milliseconds}
         return {name: value for name, value in given.items() if value is not None}
+
+
+class ImportFlags(TypedDict):
+    """What `import` can say of the tenants that are new; None: nothing."""
+
+    database: str | None
+    plan: str | None
+    region: str | None
+    tier: str | None
 
 
 app = group("tenants", "The tenants of the directory.")
@@ -145,6 +166,8 @@ async def add_tenant(
         weight=terms.weight,
         limits=limits,
         name=name,
+        region=terms.region,
+        tier=terms.tier,
         restore=restore,
     )
     session.out.facts(row_of(row), titles={"id": "tenant"})
@@ -155,7 +178,13 @@ async def add_tenant(
 async def set_tenant(session: Session, tenant: TenantArgument, terms: TermsFlags, name: NameOption = None) -> None:
     """Change the terms that are given, leave the rest. Routers follow within milliseconds."""
     row = await session.ops.tenants.set(
-        tenant, plan=terms.plan, weight=terms.weight, limits=terms.limits(), name=name
+        tenant,
+        plan=terms.plan,
+        weight=terms.weight,
+        limits=terms.limits(),
+        name=name,
+        region=terms.region,
+        tier=terms.tier,
     )
     session.out.facts(row_of(row), titles={"id": "tenant"})
 
@@ -197,20 +226,20 @@ async def import_tenants(
     column: CsvOption = None,
     database: HomeOption = None,
     plan: PlanOption = None,
+    region: RegionOption = None,
+    tier: TierOption = None,
     batch: BatchOption = 5000,
 ) -> None:
     """Adopt the ids of an existing table or file: they live in the database from now on. Repeatable."""
     if (source is None) == (file is None):
         raise ConfigError("pass --from schema.table.column, or --file PATH")
-    tenants = session.ops.tenants
+    tenants, terms = session.ops.tenants, ImportFlags(database=database, plan=plan, region=region, tier=tier)
     with session.out.progress("importing") as step:
         if source is not None:
-            found = await tenants.import_table(source, database=database, plan=plan, batch=batch, progress=step)
+            found = await tenants.import_table(source, batch=batch, progress=step, **terms)
         else:
             assert file is not None  # one of the two was given
-            found = await tenants.import_file(
-                file, column=column, database=database, plan=plan, batch=batch, progress=step
-            )
+            found = await tenants.import_file(file, column=column, batch=batch, progress=step, **terms)
     session.out.facts(found._asdict())
     if found.elsewhere or found.removed:
         session.out.say("those that live elsewhere or were removed have been left alone")

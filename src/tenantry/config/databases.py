@@ -13,8 +13,8 @@ The row's settings may hold references for the other two roles too: "operator" a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
 
 from pydantic import SecretStr, ValidationError
 
@@ -23,6 +23,7 @@ from tenantry.config.model import Config
 from tenantry.config.sections import DatabaseSection, PoolSection
 from tenantry.errors import ConfigError, DsnUnreadable
 from tenantry.ids import Kind
+from tenantry.residence import Residence, Site
 
 
 class RegisteredDatabase(Protocol):
@@ -61,6 +62,8 @@ class ResolvedDatabase:
     """Whether named statements may be kept; None: unless a pooler is found in between."""
     section: DatabaseSection | None = field(default=None, repr=False)
     """What the configuration says of it, or of its server; None: only the directory knows it."""
+    site: Site = field(default_factory=Site)
+    """What it says of the tenants that it is for."""
     unreadable: Mapping[str, DsnUnreadable] = field(default_factory=dict)
     """References that lead nowhere here, by role: "dsn", "operator", "direct"."""
 
@@ -73,7 +76,8 @@ class ResolvedDatabase:
     def row_settings(self) -> dict[str, Any]:
         """What the directory keeps of it, for processes whose configuration doesn't name it."""
         said = self.section.server_settings if self.section else dict(self.server_settings)
-        return {"max": self.pool.max, "idle": self.pool.idle, **({"settings": said} if said else {})}
+        pool = {"max": self.pool.max, "idle": self.pool.idle}
+        return {**pool, **({"settings": said} if said else {}), **site_settings(self.kind, self.site)}
 
     def require_dsn(self) -> str:
         """The routers' DSN.
@@ -123,7 +127,7 @@ def resolve(
     section = config.created(row.name, target) if scheme == "server" else None
     if section is not None:
         section = section.model_copy(update={"kind": row.kind, "pool": _pool(row, section.pool) or section.pool})
-        return _of_section(row.name, section, row.dsn)
+        return replace(_of_section(row.name, section, row.dsn), site=_site(row, section.site.residence))
     found: dict[str, str] = {}
     unreadable: dict[str, DsnUnreadable] = {}
     references = {"dsn": row.dsn, "operator": row.settings.get("operator"), "direct": row.settings.get("direct")}
@@ -148,6 +152,7 @@ def resolve(
         found.get("direct"),
         pool=pool or PoolSection(),
         server_settings={str(key): str(value) for key, value in settings.items()},
+        site=_site(row),
         unreadable=unreadable,
     )
 
@@ -174,7 +179,34 @@ def _of_section(name: str, section: DatabaseSection, reference: str) -> Resolved
         section.server_settings,
         section.prepared_statements,
         section,
+        section.site,
     )
+
+
+#: Keys of a row's settings that say for which tenants a database is.
+SITE: Final = ("region", "tier", "capacity", "accepts")
+
+
+def site_settings(kind: Kind, site: Site) -> dict[str, Any]:
+    """What the directory keeps of it: what is said only."""
+    said = {name: word for name, word in site.residence._asdict().items() if word is not None}
+    if kind is Kind.SHARED:
+        said |= {"capacity": site.capacity} if site.capacity is not None else {}
+        said |= {} if site.accepts else {"accepts": False}
+    return said
+
+
+def _site(row: RegisteredDatabase, server: Residence = Residence()) -> Site:  # noqa: B008  a value
+    """What the row says, or else its server. What can't be one is a word that no tenant names, or no limit."""
+    said = {key: row.settings[key] for key in SITE if row.settings.get(key) is not None}
+    words = [None if key not in said else str(said[key]) for key in Residence._fields]
+    capacity = said.get("capacity")
+    if row.kind is Kind.DEDICATED:
+        capacity = 1
+    elif type(capacity) is not int or capacity < 1:
+        capacity = None
+    named = Residence(words[0] or server.region, words[1] or server.tier)
+    return Site(named, capacity, said.get("accepts") is not False)
 
 
 def _pool(row: RegisteredDatabase, default: PoolSection) -> PoolSection | None:

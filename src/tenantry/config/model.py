@@ -174,7 +174,10 @@ class Config(ConfigSection):
             return None
         shared = {name: one for name, one in self.databases.items() if one.kind is Kind.SHARED}
         chosen = [name for name, one in shared.items() if one.accepts] if policy in _POLICIES else [policy]
-        return Rooms([Room(name, shared[name].capacity) for name in chosen], policy == LEAST_LOADED)
+        return Rooms(
+            [Room(name, shared[name].capacity, shared[name].site.residence) for name in chosen],
+            policy == LEAST_LOADED,
+        )
 
     def _check_placement(self, source: str | None) -> None:
         policy, key = self.tenancy.placement, "tenancy.placement"

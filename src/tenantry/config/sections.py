@@ -20,6 +20,7 @@ from tenantry.config.dsn import driver_dsn
 from tenantry.config.units import Duration, Size
 from tenantry.errors import ConfigError
 from tenantry.ids import LARGEST, IdType, Kind
+from tenantry.residence import Residence, Site, check_word
 
 #: The storage parameters `autovacuum_…` of PostgreSQL 15 to 18.
 _AUTOVACUUM: Final = frozenset(
@@ -172,6 +173,10 @@ class Tuned(ConfigSection):
     disk: Size | None = None
     """Bytes that it may take at most; None: no limit is known."""
     backup: BackupSection | None = None
+    region: Annotated[str, AfterValidator(check_word)] | None = None
+    """Tenants of this region live here; None: only such as name none."""
+    tier: Annotated[str, AfterValidator(check_word)] | None = None
+    """Likewise."""
 
     @field_validator("settings")
     @classmethod
@@ -233,6 +238,12 @@ class DatabaseSection(Tuned):
     accepts: bool = True
     """Whether sign-ups that name no database may choose it."""
     prepared_statements: bool | None = None
+
+    @property
+    def site(self) -> Site:
+        """What it says of the tenants that it is for."""
+        capacity = 1 if self.kind is Kind.DEDICATED else self.capacity
+        return Site(Residence(self.region, self.tier), capacity, self.accepts)
 
     @property
     def server_settings(self) -> dict[str, str]:

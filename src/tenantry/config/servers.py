@@ -11,7 +11,7 @@ from tenantry.errors import ConfigError
 
 #: Keys of a database that can also be said once for all databases on a server.
 DSNS: Final = ("dsn", "operator_dsn", "direct_dsn")
-DEFAULTS: Final = ("pool", "statement_timeout", "settings", "autovacuum", "backup")
+DEFAULTS: Final = ("pool", "statement_timeout", "settings", "autovacuum", "backup", "region", "tier")
 
 
 def on_server(dsn: str, database: str) -> str:

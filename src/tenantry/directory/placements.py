@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import asyncpg
 
 from tenantry.errors import DatabaseUnavailable
+from tenantry.residence import Residence
 from tenantry.rooms import Rooms
 from tenantry.runtime.locks import PLACING
 from tenantry.runtime.sqltext import literal
@@ -41,6 +42,20 @@ Query = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 #: Opens a session in the data database of that name, as its operator.
 Open = Callable[[str], AbstractAsyncContextManager[Connection]]
 
+#: `{columns}` and `{values}` are a tenant's region and tier, where it names one: see `_settled`.
+_ADD: Final = (
+    "INSERT INTO tenantry.tenant (id, database, plan, weight, limits{columns}) "
+    "VALUES ($1, $2, $3, $4, $5::jsonb{values}) ON CONFLICT (id) DO NOTHING"
+)
+_RESERVE: Final = (
+    "INSERT INTO tenantry.tenant (id, database, plan, weight, limits, state{columns}) "
+    "VALUES ($1, $2, $3, $4, $5::jsonb, 'removed'{values}) ON CONFLICT (id) DO NOTHING"
+)
+_ADD_MANY: Final = (
+    "INSERT INTO tenantry.tenant (id, database, plan{columns}) "
+    "SELECT DISTINCT id, $2, $3::text{values} FROM unnest($1::text[]) AS id "
+    "ON CONFLICT (id) DO NOTHING RETURNING 1"
+)
 #: $1 id, $2 plan, $3 weight, $4 limits, $5 names in their order, $6 capacities, $7 whether to spread. A database
 #: without a capacity is taken to be as large as the largest. Suspended tenants count, their rows are there.
 _ADD_TO_ROOM: Final = """
@@ -54,8 +69,8 @@ WITH rooms AS (
     SELECT name FROM rooms WHERE capacity IS NULL OR tenants < capacity
     ORDER BY CASE WHEN $7 THEN (tenants + 1)::float8 / size END, place LIMIT 1
 )
-INSERT INTO tenantry.tenant (id, database, plan, weight, limits)
-SELECT $1, home.name, $2, $3, $4::jsonb FROM home
+INSERT INTO tenantry.tenant (id, database, plan, weight, limits{columns})
+SELECT $1, home.name, $2, $3, $4::jsonb{values} FROM home
 WHERE NOT EXISTS (SELECT FROM tenantry.tenant AS t WHERE t.id = $1)
 ON CONFLICT (id) DO NOTHING
 """
@@ -201,18 +216,17 @@ async def point(data: Connection, tenant: str, home: str, epoch: int, *, suspend
 
 
 async def add(
-    control: Query, tenant: str, database: str, plan: str | None, weight: float, limits: dict[str, Any]
+    control: Query,
+    tenant: str,
+    database: str,
+    plan: str | None,
+    weight: float,
+    limits: dict[str, Any],
+    residence: Residence,
 ) -> None:
     """Add a tenant, unless it is there. One that was removed stays so: only `restore` brings it back."""
-    await control(
-        "INSERT INTO tenantry.tenant (id, database, plan, weight, limits) VALUES ($1, $2, $3, $4, $5::jsonb) "
-        "ON CONFLICT (id) DO NOTHING",
-        tenant,
-        database,
-        plan,
-        weight,
-        json.dumps(limits),
-    )
+    query, more = _settled(_ADD, residence, 6)
+    await control(query, tenant, database, plan, weight, json.dumps(limits), *more)
 
 
 async def add_to_room(
@@ -222,8 +236,9 @@ async def add_to_room(
     plan: str | None,
     weight: float,
     limits: dict[str, Any],
+    residence: Residence,
 ) -> None:
-    """The same where there is room; where there is none, nothing.
+    """The same where there is room; where there is none, nothing. `rooms`: those in which the tenant may live.
 
     The control database decides, one sign-up after the other, from the rows of the directory: a hundred routers of
     one configuration agree, and no database gets more tenants than it may have.
@@ -231,48 +246,54 @@ async def add_to_room(
     names, capacities = [one.database for one in rooms.rooms], [one.capacity for one in rooms.rooms]
     async with control.transaction(isolation="read_committed"):  # sees what was committed until the lock was got
         await control.execute("SELECT pg_advisory_xact_lock($1)", PLACING)
+        query, more = _settled(_ADD_TO_ROOM, residence, 8)
         await control.execute(
-            _ADD_TO_ROOM, tenant, plan, weight, json.dumps(limits), names, capacities, rooms.spread
+            query, tenant, plan, weight, json.dumps(limits), names, capacities, rooms.spread, *more
         )
 
 
+def _settled(query: str, residence: Residence, next_number: int) -> tuple[str, tuple[str | None, ...]]:
+    """The statement and what else it wants. Who names nothing needs no columns, which a control database that
+    `tenantry init` has not upgraded yet doesn't have."""
+    if not any(residence):
+        return query.format(columns="", values=""), ()
+    return query.format(
+        columns=", region, tier", values=f", ${next_number}::text, ${next_number + 1}::text"
+    ), residence
+
+
 async def reserve(
-    control: Query, tenant: str, database: str, plan: str | None, weight: float, limits: dict[str, Any]
+    control: Query,
+    tenant: str,
+    database: str,
+    plan: str | None,
+    weight: float,
+    limits: dict[str, Any],
+    residence: Residence,
 ) -> None:
     """Take an id for a tenant whose rows are on their way, unless it is taken: as one that was removed, so nobody
     is let in before `restore`."""
-    await control(
-        "INSERT INTO tenantry.tenant (id, database, plan, weight, limits, state) "
-        "VALUES ($1, $2, $3, $4, $5::jsonb, 'removed') ON CONFLICT (id) DO NOTHING",
-        tenant,
-        database,
-        plan,
-        weight,
-        json.dumps(limits),
-    )
+    query, more = _settled(_RESERVE, residence, 6)
+    await control(query, tenant, database, plan, weight, json.dumps(limits), *more)
 
 
 async def forget_terms(control: Query, tenant: str) -> None:
     """Leave of a tenant that was removed no more than keeps its id from coming back by itself."""
     await control(
-        "UPDATE tenantry.tenant SET plan = NULL, weight = 1, limits = '{}', name = NULL "
-        "WHERE id = $1 AND state = 'removed' "
-        "AND (plan IS NOT NULL OR weight <> 1 OR limits <> '{}' OR name IS NOT NULL)",
+        "UPDATE tenantry.tenant "
+        "SET plan = NULL, weight = 1, limits = '{}', name = NULL, region = NULL, tier = NULL "
+        "WHERE id = $1 AND state = 'removed' AND (plan, weight, limits, name, region, tier) "
+        "IS DISTINCT FROM (NULL, 1, '{}'::jsonb, NULL, NULL, NULL)",
         tenant,
     )
 
 
-async def add_many(control: Query, tenants: Sequence[str], database: str, plan: str | None) -> int:
+async def add_many(
+    control: Query, tenants: Sequence[str], database: str, plan: str | None, residence: Residence
+) -> int:
     """Add many tenants; returns how many are new. Those that are there stay as they are, removed ones included."""
-    rows = await control(
-        "INSERT INTO tenantry.tenant (id, database, plan) "
-        "SELECT DISTINCT id, $2, $3::text FROM unnest($1::text[]) AS id "
-        "ON CONFLICT (id) DO NOTHING RETURNING 1",
-        list(tenants),
-        database,
-        plan,
-    )
-    return len(rows)
+    query, more = _settled(_ADD_MANY, residence, 4)
+    return len(await control(query, list(tenants), database, plan, *more))
 
 
 async def set_terms(
@@ -294,6 +315,18 @@ async def set_name(control: Query, tenant: str, name: str | None) -> bool:
     """Call a tenant so; None: it has no name any more. False: no such tenant, or removed."""
     rows = await control(
         "UPDATE tenantry.tenant SET name = $2 WHERE id = $1 AND state <> 'removed' RETURNING 1", tenant, name
+    )
+    return bool(rows)
+
+
+async def set_residence(control: Query, tenant: str, region: str | None, tier: str | None) -> bool:
+    """Change what a tenant asks of its home; "": nothing any more, None: as it was. False: as of `set_name`."""
+    rows = await control(
+        "UPDATE tenantry.tenant SET region = nullif(coalesce($2, region), ''), "
+        "tier = nullif(coalesce($3, tier), '') WHERE id = $1 AND state <> 'removed' RETURNING 1",
+        tenant,
+        region,
+        tier,
     )
     return bool(rows)
 

@@ -11,9 +11,11 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from tenantry.directory import placements
+from tenantry.directory.inhabitants import InhabitantRows
 from tenantry.directory.tokens import TokenRows
 from tenantry.errors import DatabaseUnavailable, TenantRemoved
 from tenantry.ids import Kind
+from tenantry.residence import Residence
 from tenantry.rooms import Rooms
 from tenantry.runtime.connection_errors import UNREACHABLE, unavailable
 from tenantry.runtime.durations import seconds
@@ -23,8 +25,8 @@ from tenantry.runtime.fork_safety import ForkSafeConnection
 CHANNEL: Final = "tenantry_directory"
 
 _TENANT = "t.id, t.database, d.kind, t.epoch, t.state, t.plan, t.weight, t.limits, t.changed::text AS changed"
-#: Not `t.name`: a control database that `tenantry init` has not upgraded yet has no such column.
-_NAMED = f"{_TENANT}, to_jsonb(t) ->> 'name' AS name"
+#: Not `t.name` and so on: a control database that `tenantry init` has not upgraded yet has no such columns.
+_NAMED = f"{_TENANT}, " + ", ".join(f"to_jsonb(t) ->> '{key}' AS {key}" for key in ("name", "region", "tier"))
 _FROM = "FROM tenantry.tenant AS t JOIN tenantry.database AS d ON d.name = t.database"
 
 
@@ -44,6 +46,15 @@ class TenantRow(NamedTuple):
     """The transaction that wrote this version of the row."""
     name: str | None = None
     """What people call it; None: it has no name."""
+    region: str | None = None
+    """It lives only in databases of this region; None: in any."""
+    tier: str | None = None
+    """Likewise."""
+
+    @property
+    def residence(self) -> Residence:
+        """What it asks of its home."""
+        return Residence(self.region, self.tier)
 
 
 class DatabaseRow(NamedTuple):
@@ -78,6 +89,16 @@ def _placed_in(database: str) -> Iterator[None]:
         raise LookupError(f"no database {database} in the directory") from None
 
 
+@contextlib.contextmanager
+def _upgraded() -> Iterator[None]:
+    """The control database has the columns for regions and tiers; else DatabaseUnavailable."""
+    try:
+        yield
+    except asyncpg.UndefinedColumnError as error:
+        why = "its schema is older than regions and tiers; run `tenantry init`"
+        raise DatabaseUnavailable("control", why) from error
+
+
 class Changes(NamedTuple):
     """What changed since a mark."""
 
@@ -108,6 +129,8 @@ class Store:
         self._opening = asyncio.Lock()
         self.tokens = TokenRows(self._fetch)
         """The table of sync tokens."""
+        self.inhabitants = InhabitantRows(self._fetch)
+        """Who lives where, counted."""
 
     async def pool(self) -> asyncpg.Pool[asyncpg.Record]:
         """The pool of connections to the control database, for the ledger and the journal too."""
@@ -222,37 +245,48 @@ class Store:
         plan: str | None = None,
         weight: float = 1.0,
         limits: dict[str, Any] | None = None,
+        residence: Residence = Residence(),  # noqa: B008  a value
     ) -> TenantRow:
         """Add a tenant, unless it is there: then its row stays as it is and is returned.
 
         Two callers at once get the same row.
 
         Args:
-            database: its name, or those among which is to be chosen.
+            database: its name, or those among which is to be chosen. That the tenant may live in one that is
+                named is the caller's to see.
+            residence: what it asks of its home.
 
         Raises:
             LookupError: no such database.
-            NoRoom: none of them takes another tenant.
+            NoRoom: none of them takes another such tenant.
             TenantRemoved: the tenant was removed, and stays so.
         """
         if isinstance(database, Rooms):
-            with _told():
+            with _told(), _upgraded():
                 async with (await self.pool()).acquire() as acquired:
                     control: Any = acquired
-                    await placements.add_to_room(control, tenant, database, plan, weight, limits or {})
+                    fitting = database.fitting(residence)
+                    await placements.add_to_room(control, tenant, fitting, plan, weight, limits or {}, residence)
         else:
-            with _placed_in(database):
-                await placements.add(self._fetch, tenant, database, plan, weight, limits or {})
+            with _placed_in(database), _upgraded():
+                await placements.add(self._fetch, tenant, database, plan, weight, limits or {}, residence)
         row = (await self.tenants([tenant], removed=True)).get(tenant)
         if row is None:
             assert isinstance(database, Rooms)
-            raise database.full()
+            raise database.full(residence)
         if row.state == "removed":
             raise TenantRemoved(tenant)
         return row
 
     async def reserve_tenant(
-        self, tenant: str, database: str, *, plan: str | None, weight: float, limits: dict[str, Any]
+        self,
+        tenant: str,
+        database: str,
+        *,
+        plan: str | None,
+        weight: float,
+        limits: dict[str, Any],
+        residence: Residence,
     ) -> TenantRow:
         """Take an id for a tenant whose rows are on their way; it is "removed" until `restore`. One that is there
         stays.
@@ -260,8 +294,8 @@ class Store:
         Raises:
             LookupError: no such database.
         """
-        with _placed_in(database):
-            await placements.reserve(self._fetch, tenant, database, plan, weight, limits)
+        with _placed_in(database), _upgraded():
+            await placements.reserve(self._fetch, tenant, database, plan, weight, limits, residence)
         return (await self.tenants([tenant], removed=True))[tenant]
 
     async def rehome(self, tenant: str, database: str, epoch: int) -> bool:
@@ -273,14 +307,21 @@ class Store:
         """Take name, plan, weight and limits of a removed tenant away."""
         await placements.forget_terms(self._fetch, tenant)
 
-    async def import_tenants(self, ids: Iterable[str], database: str, *, plan: str | None = None) -> int:
+    async def import_tenants(
+        self,
+        ids: Iterable[str],
+        database: str,
+        *,
+        plan: str | None = None,
+        residence: Residence = Residence(),  # noqa: B008  a value
+    ) -> int:
         """Add many tenants at once; those that are there stay as they are. Returns how many are new.
 
         Raises:
             LookupError: no such database.
         """
-        with _placed_in(database):
-            return await placements.add_many(self._fetch, list(ids), database, plan)
+        with _placed_in(database), _upgraded():
+            return await placements.add_many(self._fetch, list(ids), database, plan, residence)
 
     async def set_tenant(
         self,
@@ -292,6 +333,11 @@ class Store:
     ) -> bool:
         """Change what is given, leave the rest. False: no such tenant."""
         return await placements.set_terms(self._fetch, tenant, plan, weight, limits)
+
+    async def set_residence(self, tenant: str, region: str | None, tier: str | None) -> bool:
+        """Change what a tenant asks of its home; "": nothing any more, None: as it was. False: no such tenant."""
+        with _upgraded():
+            return await placements.set_residence(self._fetch, tenant, region, tier)
 
     async def set_state(self, data: placements.Open, tenant: TenantRow, state: str) -> str:
         """Make a tenant "active", "suspended" or "removed", here and in its database; returns that one's name.
@@ -424,4 +470,6 @@ def _tenant(row: asyncpg.Record) -> TenantRow:
         json.loads(row["limits"]),
         int(row["changed"]),
         row["name"],
+        row["region"],
+        row["tier"],
     )

@@ -20,6 +20,7 @@ from tenantry.operations.migrate import (
     MigrationStopped,
 )
 from tenantry.operations.operations import Operations
+from tenantry.operations.placements import MisplacedTenant, PlacementFinding
 from tenantry.operations.tenants import Added, TenantDetails
 from tenantry.operations.usage import Load, Overview, TenantUsage
 
@@ -43,8 +44,10 @@ __all__ = [
     "MigratePlan",
     "MigrateRun",
     "MigrationStopped",
+    "MisplacedTenant",
     "Operations",
     "Overview",
+    "PlacementFinding",
     "TenantDetails",
     "TenantUsage",
 ]

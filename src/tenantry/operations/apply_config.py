@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tenantry.config import ResolvedDatabase
+from tenantry.config.databases import SITE
 from tenantry.directory import DatabaseRow
 from tenantry.errors import OperationRefused
 from tenantry.ids import Kind
@@ -59,7 +60,8 @@ async def write(context: Context) -> tuple[DatabaseChange, ...]:
 def difference(wanted: ResolvedDatabase, there: DatabaseRow | None) -> DatabaseChange:
     """What writing `wanted` would change. Pure."""
     before = {} if there is None else {"kind": there.kind, "dsn": there.dsn, "settings": there.settings}
-    settings = {**(there.settings if there else {}), **wanted.row_settings}
+    kept = {key: value for key, value in (there.settings if there else {}).items() if key not in SITE}
+    settings = {**kept, **wanted.row_settings}  # of its site the file says all, as what it leaves out
     after = {"kind": wanted.kind, "dsn": wanted.reference, "settings": settings}
     change = "add" if there is None else "same" if before == after else "change"
     changed = {key: value for key, value in before.items() if value != after[key]}

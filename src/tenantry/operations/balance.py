@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import date
 from typing import Final
 
+from tenantry.config import ResolvedDatabase
 from tenantry.ids import Kind
 from tenantry.operations.context import Context
 from tenantry.promotion.balance import Balance, BalanceRule, Hosted, Hosting, propose, window
+from tenantry.residence import Residence, Site
 from tenantry.usage import shares, upkeep
 from tenantry.usage.shares import Shares
 
@@ -46,31 +48,45 @@ async def balance(context: Context, rule: BalanceRule, clock: Callable[[], float
             left.setdefault(row["tenant"], []).append(row["source"])
         moved = {row["name"]: row["day"] for row in await control.fetch(_MOVED, today)}
     counts = await context.store.count_tenants()
+    databases = await context.databases()
+    rows = await context.store.tenants(list(ledger.homes))
     hosting = [
-        _hosting(context, name, ledger, counts.get(name, 0), moved.get(name), rule)
+        _hosting(
+            _site(databases, name),
+            name,
+            ledger,
+            counts.get(name, 0),
+            moved.get(name),
+            rule,
+        )
         for name, kind in sorted(ledger.kinds.items())
         if kind is Kind.SHARED
     ]
     if not all(one.size for one in hosting):  # not every database says how large it is: they count alike
         hosting = [one._replace(size=1.0) for one in hosting]
     hosted = [
-        _hosted(ledger, tenant, left.get(tenant, ()), rule)
+        _hosted(
+            ledger, tenant, left.get(tenant, ()), rows[tenant].residence if tenant in rows else Residence(), rule
+        )
         for tenant, home in sorted(ledger.homes.items())
         if home.kind is Kind.SHARED
     ]
     return propose(rule, hosting, hosted, today)
 
 
+def _site(databases: Mapping[str, ResolvedDatabase], name: str) -> Site:
+    """Of one that is not known any more: nothing is said."""
+    return databases[name].site if name in databases else Site()
+
+
 def _hosting(
-    context: Context,
+    site: Site,
     name: str,
     ledger: Shares,
     tenants: int,
     moved: date | None,
     rule: BalanceRule,
 ) -> Hosting:
-    section = context.config.databases.get(name)
-    capacity = None if section is None else section.capacity
     known = {
         day: of.total
         for day, of in ledger.database(name).days.items()
@@ -79,15 +95,16 @@ def _hosting(
     return Hosting(
         name,
         known,
-        size=float(capacity or 0),
-        accepts=section is None or section.accepts,
-        room=None if capacity is None else max(0, capacity - tenants),
+        size=float(site.capacity or 0),
+        accepts=site.accepts,
+        room=None if site.capacity is None else max(0, site.capacity - tenants),
+        residence=site.residence,
         moved=moved,
     )
 
 
-def _hosted(ledger: Shares, tenant: str, left: Collection[str], rule: BalanceRule) -> Hosted:
+def _hosted(ledger: Shares, tenant: str, left: Collection[str], residence: Residence, rule: BalanceRule) -> Hosted:
     history = ledger.history(tenant)
     assert history.since is not None  # it lives somewhere
     known = {day: of.busy for day, of in history.days.items() if of.coverage >= rule.coverage}
-    return Hosted(tenant, history.database, known, history.since, left)
+    return Hosted(tenant, history.database, known, history.since, left, residence)

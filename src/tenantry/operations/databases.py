@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from tenantry.config import Config, ResolvedDatabase, check_database_name
 from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError, DatabaseExists, OperationRefused, UnknownDatabase
-from tenantry.ids import Kind
+from tenantry.ids import LARGEST, Kind
 from tenantry.operations.context import Context
+from tenantry.operations.tenants import check_residence
 
 
 class DatabaseDetails(NamedTuple):
@@ -54,6 +55,10 @@ class Databases:
         operator: str | None = None,
         max: int | None = None,
         idle: float | None = None,
+        region: str | None = None,
+        tier: str | None = None,
+        capacity: int | None = None,
+        accepts: bool | None = None,
     ) -> DatabaseRow:
         """Add a database to the directory. Run `Operations.init` afterwards: it installs the schema there.
 
@@ -62,6 +67,10 @@ class Databases:
             operator: a reference to the operator's DSN.
             max: connections of one process's pool at most; None: 20.
             idle: seconds after which unused connections are closed; None: 600.
+            region: tenants of this region live there; "" takes it away, None leaves it.
+            tier: likewise.
+            capacity: of a shared one: how many tenants it may have; 0: any number.
+            accepts: of a shared one: whether sign-ups that name no database may choose it.
 
         Raises:
             DatabaseExists: the directory has it already.
@@ -71,7 +80,8 @@ class Databases:
         self._check(dsn, operator)
         if await self._row(name) is not None:
             raise DatabaseExists(name)
-        return await self._put(DatabaseRow(name, kind, dsn, _settings({}, operator, max, idle)), "database.added")
+        given = _Given(operator, max, idle, region, tier, capacity, accepts)
+        return await self._put(DatabaseRow(name, kind, dsn, _settings({}, kind, given)), "database.added")
 
     async def set(
         self,
@@ -82,6 +92,10 @@ class Databases:
         operator: str | None = None,
         max: int | None = None,
         idle: float | None = None,
+        region: str | None = None,
+        tier: str | None = None,
+        capacity: int | None = None,
+        accepts: bool | None = None,
     ) -> DatabaseRow:
         """Change what is given, leave the rest. The configuration wins for the databases that it names.
 
@@ -97,7 +111,8 @@ class Databases:
         living = (await self._context.store.count_tenants()).get(name, 0)
         if kind is Kind.DEDICATED and row.kind is not kind and living > 1:
             raise OperationRefused(f"database {name} holds {living} tenants, so it can't become a dedicated one")
-        settings = _settings(row.settings, operator, max, idle)
+        given = _Given(operator, max, idle, region, tier, capacity, accepts)
+        settings = _settings(row.settings, kind or row.kind, given)
         return await self._put(DatabaseRow(name, kind or row.kind, dsn or row.dsn, settings), "database.changed")
 
     async def remove(self, name: str) -> None:
@@ -159,12 +174,30 @@ def check_reference(config: Config, reference: str, key: str) -> None:
         raise ConfigError(f"the configuration has no server {target}; there are: {known}", key=key)
 
 
-def _settings(
-    before: dict[str, Any], operator: str | None, size: int | None, idle: float | None
-) -> dict[str, Any]:
-    if size is not None and not 1 <= size <= 10_000:
+class _Given(NamedTuple):
+    """What is said of a database; None: nothing."""
+
+    operator: str | None
+    max: int | None
+    idle: float | None
+    region: str | None
+    tier: str | None
+    capacity: int | None
+    accepts: bool | None
+
+
+def _settings(before: dict[str, Any], kind: Kind, given: _Given) -> dict[str, Any]:
+    if given.max is not None and not 1 <= given.max <= 10_000:
         raise ConfigError("is from 1 to 10000", key="max")
-    if idle is not None and not 0 < idle < float("inf"):
+    if given.idle is not None and not 0 < given.idle < float("inf"):
         raise ConfigError("is a number of seconds above zero", key="idle")
-    given = {"max": size, "idle": idle, "operator": operator}
-    return {**before, **{key: value for key, value in given.items() if value is not None}}
+    check_residence(given.region, given.tier)
+    if given.capacity is not None and not 0 <= given.capacity <= LARGEST:
+        raise ConfigError(f"is a number of tenants, {LARGEST} at most; 0: any number", key="capacity")
+    if kind is Kind.DEDICATED and (given.capacity is not None or given.accepts is not None):
+        raise ConfigError(
+            "only a shared database takes sign-ups", key="accepts" if given.capacity is None else "capacity"
+        )
+    after = {**before, **{key: value for key, value in given._asdict().items() if value is not None}}
+    gone = {"region": "", "tier": "", "capacity": 0, "accepts": True}
+    return {key: value for key, value in after.items() if key not in gone or value != gone[key]}

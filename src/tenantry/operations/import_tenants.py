@@ -20,6 +20,7 @@ from tenantry.directory import placements
 from tenantry.errors import ConfigError, InvalidTenantId, OperationRefused
 from tenantry.ids import Kind
 from tenantry.operations.context import Context
+from tenantry.residence import Residence
 from tenantry.router.driver import Connection
 from tenantry.runtime.sqltext import identifier
 
@@ -42,14 +43,25 @@ class Imported(NamedTuple):
     """Were removed; left so."""
 
 
+class ImportTerms(NamedTuple):
+    """What is said of ids that are new."""
+
+    home: str
+    """The database where they live."""
+    plan: str | None
+    residence: Residence
+    """What they ask of their home; it may be theirs."""
+
+
 def untold(_: int) -> None:
     """Tell nobody."""
 
 
 async def place(
-    context: Context, home: str, ids: AsyncIterator[str], plan: str | None, batch: int, progress: Told
+    context: Context, terms: ImportTerms, ids: AsyncIterator[str], batch: int, progress: Told
 ) -> Imported:
-    """Place the ids in the database `home`. Ids that have a home already keep it."""
+    """Place the ids in their home. Ids that have one already keep it."""
+    home = terms.home
     database = await context.database(home)
     if database.kind is Kind.DEDICATED:
         raise OperationRefused(
@@ -59,20 +71,20 @@ async def place(
     async with context.operator(home) as connection:
         await _check_name(connection, home)
         async for texts in _batches(ids, batch):
-            one = await _write(context, connection, home, texts, plan)
+            one = await _write(context, connection, terms, texts)
             total = Imported(*(a + b for a, b in zip(total, one, strict=True)))
             progress(len(texts))
-    detail = {**total._asdict(), "plan": plan}
+    said = {name: word for name, word in terms.residence._asdict().items() if word is not None}
+    detail = {**total._asdict(), "plan": terms.plan, **said}
     await context.store.record("tenant.imported", context.actor, database=home, detail=detail)
     return total
 
 
-async def _write(
-    context: Context, connection: Connection, home: str, texts: list[str], plan: str | None
-) -> Imported:
+async def _write(context: Context, connection: Connection, terms: ImportTerms, texts: list[str]) -> Imported:
+    home = terms.home
     unique = sorted(set(texts))
     try:
-        new = await context.store.import_tenants(unique, home, plan=plan)
+        new = await context.store.import_tenants(unique, home, plan=terms.plan, residence=terms.residence)
     except LookupError:
         raise ConfigError(f"no database {home} in the directory; `tenantry apply` writes it there") from None
     rows = await context.store.tenants(unique)

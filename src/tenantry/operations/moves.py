@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypedDict, Unpack
 
 import asyncpg
@@ -12,9 +13,10 @@ from tenantry.directory import DatabaseRow
 from tenantry.errors import ConfigError, DatabaseUnavailable, DsnUnreadable, TenantryError, UnknownDatabase
 from tenantry.ids import Kind
 from tenantry.move import Endpoint, Interrupt, Leftover, Limits, MoveBusy, MovePlan, Mover, MoveRecord, MoveSummary
-from tenantry.move.errors import PreflightFinding
+from tenantry.move.errors import MoveRefused, PreflightFinding
 from tenantry.move.progress import Tell, silence
 from tenantry.operations.context import Context
+from tenantry.residence import mismatches
 from tenantry.runtime.connection_errors import BROKEN
 from tenantry.wiring import tenancy_of
 
@@ -59,9 +61,10 @@ class Moves:
         target, _ = await self._target(to)
         mover, unusable = await self._mover(target, limits=limits)
         try:
-            return await mover.plan(text, to, consent=consent)
+            plan = await mover.plan(text, to, consent=consent)
         except UnknownDatabase as error:
             raise unusable.get(error.database, error) from None
+        return replace(plan, findings=(*await self._wrong_home(text, target), *plan.findings))
 
     async def readiness(self) -> Mapping[str, tuple[PreflightFinding, ...] | TenantryError]:
         """What moves from and to each known database would be refused for today; or why it can't be asked."""
@@ -123,6 +126,8 @@ class Moves:
         """Run a plan that was looked at. Raises as `promote`."""
         await self.check_not_moving(plan)
         target, known = await self._target(plan.target)
+        if refused := [one for one in await self._wrong_home(plan.tenant, target) if one.refuses]:  # by now
+            raise MoveRefused(plan.tenant, plan.target, refused)
         if not known and not plan.refusals:  # before the move makes it: routers will look for it there
             await self._register(target)
         return await (await self._mover(target, **how))[0].run(plan, how.get("progress", silence))
@@ -174,6 +179,26 @@ class Moves:
         for other in await self.list(plan.tenant):
             if not other.state.finished:
                 raise MoveBusy(other.id, f"tenant {plan.tenant} is being moved already")
+
+    async def _wrong_home(self, tenant: str, target: ResolvedDatabase) -> tuple[PreflightFinding, ...]:
+        """Why the tenant should not live there, as far as the directory says: see `residence`."""
+        residence = (await self._context.tenant(tenant)).residence
+        found = [
+            PreflightFinding(
+                f"wrong-{one.rule}",
+                f"tenant {tenant} is of {one.rule} {one.wanted}, and database {target.name} "
+                + ("names none" if one.has is None else f"is of {one.has}"),
+                f"choose another database (`tenantry databases list`), or `tenantry tenants set {tenant} "
+                f"--{one.rule} {one.has or repr('')}`",
+            )
+            for one in mismatches(residence, target.site.residence)
+        ]
+        living = (await self._context.store.count_tenants()).get(target.name, 0)
+        if target.kind is Kind.SHARED and target.site.excess(living + 1):
+            problem = f"database {target.name} has {living} tenants, and a capacity of {target.site.capacity}"
+            fix = "choose another database, or raise its capacity"
+            found.append(PreflightFinding("over-capacity", problem, fix, refuses=False))
+        return tuple(found)
 
     # -- how ---------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from tenantry.operations.databases import Databases
 from tenantry.operations.install import Installed
 from tenantry.operations.migrate import MigrateRun, Migrations
 from tenantry.operations.moves import Moves
+from tenantry.operations.placements import Placements
 from tenantry.operations.rls import Rls
 from tenantry.operations.tenants import Tenants
 from tenantry.operations.tokens import Tokens
@@ -46,6 +47,7 @@ class Operations:
         self.databases = Databases(self.context)
         self.tokens = Tokens(self.context)
         self.moves = Moves(self.context)
+        self.placements = Placements(self.context)
         self.rls = Rls(self.context)
         self.usage = Usage(self.context)
         self.backups = Backups(self.context)

@@ -24,7 +24,8 @@ from tenantry.errors import (
 from tenantry.ids import IdType, Kind, check_name, check_terms
 from tenantry.operations import import_tenants
 from tenantry.operations.context import Context
-from tenantry.operations.import_tenants import Imported, Told, untold
+from tenantry.operations.import_tenants import Imported, ImportTerms, Told, untold
+from tenantry.residence import Residence, check_word, refuse_mismatch
 
 #: Characters of what somebody may have typed for a name.
 _LONGEST: Final = 100
@@ -123,6 +124,8 @@ class Tenants:
         weight: float | None = None,
         limits: Mapping[str, int] | None = None,
         name: str | None = None,
+        region: str | None = None,
+        tier: str | None = None,
         restore: bool = False,
     ) -> Added:
         """Sign a tenant up as a service does: it can be served when this returns. Repeatable.
@@ -134,15 +137,21 @@ class Tenants:
                 given. That needs the operator's role.
             limits: "connections", "queue" (of one pool), "statement_timeout" (milliseconds).
             name: what people call it; of a tenant that is there already it stays as it is.
+            region: it lives only in databases of this region; None: in any. Of a tenant that is there already it
+                stays as it is.
+            tier: likewise.
 
         Raises:
             UnknownDatabase: there is no such database.
+            NoRoom: no database that sign-ups may choose has room for it and is of its region and tier.
+            WrongHome: the database where it would live is of another region or tier; nothing was done.
             ConfigError: it can't be told where the tenant shall live, or it shall be restored elsewhere; or that
                 can't be a name.
             TenantRemoved: it was removed, and `restore` was not said.
             OperationRefused: another tenant is called so; nothing was done.
         """
         context = self._context
+        check_residence(region, tier)
         if name is not None:
             name = await self._free_name(name, context.id_of(tenant))
         text = context.id_of(tenant)
@@ -159,6 +168,8 @@ class Tenants:
             database=home,
             weight=1.0 if weight is None else weight,
             limits=dict(limits or {}),
+            region=region,
+            tier=tier,
         )
         row = await self.get(text)
         if not known:
@@ -198,21 +209,29 @@ class Tenants:
         weight: float | None = None,
         limits: Mapping[str, int] | None = None,
         name: str | None = None,
+        region: str | None = None,
+        tier: str | None = None,
     ) -> TenantRow:
         """Change the terms that are given, leave the rest. Routers follow within milliseconds. Raises as `get`.
 
         Args:
             limits: as of `add`; 0 takes a limit away.
             name: what people call it; "" takes its name away.
+            region: it may live only in databases of this region from now on; "": in any. It stays where it is:
+                `placements.check` says so, and a move mends it.
+            tier: likewise.
 
         Raises ValueError too: the terms can't be kept. ConfigError: that can't be a name. OperationRefused:
         another tenant is called so. Nothing was changed then.
         """
         row = await self.get(tenant)
+        check_residence(region, tier)
         if name:
             name = await self._free_name(name, row.id)
         kept = {name: value for name, value in {**row.limits, **(limits or {})}.items() if value}
         check_terms(1.0 if weight is None else weight, kept)
+        if (region, tier) != (None, None) and not await self._context.store.set_residence(row.id, region, tier):
+            raise UnknownTenant(row.id)
         changed = await self._context.store.set_tenant(
             row.id, plan=plan, weight=weight, limits=kept if limits else None
         )
@@ -220,6 +239,7 @@ class Tenants:
             raise UnknownTenant(row.id)
         now = await self.get(row.id) if name is None else await self._call(row.id, name or None)
         detail = {"plan": now.plan, "weight": now.weight, "limits": now.limits, "name": now.name}
+        detail |= now.residence._asdict()
         await self._context.store.record("tenant.changed", self._context.actor, tenant=row.id, detail=detail)
         return now
 
@@ -250,6 +270,8 @@ class Tenants:
         *,
         database: str | None = None,
         plan: str | None = None,
+        region: str | None = None,
+        tier: str | None = None,
         batch: int = 5000,
         progress: Told = untold,
     ) -> Imported:
@@ -259,15 +281,18 @@ class Tenants:
 
         Args:
             database: a shared one; None: as of `add`.
+            region: what those that are new ask of their home; as of `add`.
+            tier: likewise.
             batch: ids that are written at once, and held in memory.
             progress: told after each batch how many more were read.
 
         Raises:
             OperationRefused: the database is a dedicated one, or its DSN leads to another.
+            WrongHome: it is of another region or tier; nothing was done.
         """
-        home = await self._home_for_new(database)
+        terms = await self._import_terms(database, plan, region, tier)
         read = import_tenants.checked(self._context, ids)
-        return await import_tenants.place(self._context, home, read, plan, batch, progress)
+        return await import_tenants.place(self._context, terms, read, batch, progress)
 
     async def import_table(
         self,
@@ -275,13 +300,15 @@ class Tenants:
         *,
         database: str | None = None,
         plan: str | None = None,
+        region: str | None = None,
+        tier: str | None = None,
         batch: int = 5000,
         progress: Told = untold,
     ) -> Imported:
         """The same with the distinct values of a column of that database: `schema.table.column`."""
-        home = await self._home_for_new(database)
-        read = import_tenants.from_table(self._context, home, source)
-        return await import_tenants.place(self._context, home, read, plan, batch, progress)
+        terms = await self._import_terms(database, plan, region, tier)
+        read = import_tenants.from_table(self._context, terms.home, source)
+        return await import_tenants.place(self._context, terms, read, batch, progress)
 
     async def import_file(
         self,
@@ -290,6 +317,8 @@ class Tenants:
         column: str | None = None,
         database: str | None = None,
         plan: str | None = None,
+        region: str | None = None,
+        tier: str | None = None,
         batch: int = 5000,
         progress: Told = untold,
     ) -> Imported:
@@ -297,9 +326,18 @@ class Tenants:
 
         The file is read to its end first, so that one with a mistake changes nothing. "-" reads standard input.
         """
-        home = await self._home_for_new(database)
+        terms = await self._import_terms(database, plan, region, tier)
         read = import_tenants.from_file(self._context, path, column)
-        return await import_tenants.place(self._context, home, read, plan, batch, progress)
+        return await import_tenants.place(self._context, terms, read, batch, progress)
+
+    async def _import_terms(
+        self, database: str | None, plan: str | None, region: str | None, tier: str | None
+    ) -> ImportTerms:
+        check_residence(region, tier)
+        home = await self._home_for_new(database)
+        residence = Residence(region, tier)
+        refuse_mismatch("of the import", residence, home, (await self._context.database(home)).site.residence)
+        return ImportTerms(home, plan, residence)
 
     # -- how ---------------------------------------------------------------------------------------
 
@@ -344,3 +382,17 @@ class Tenants:
                 key="database",
             )
         return shared[0]
+
+
+def check_residence(region: str | None, tier: str | None) -> None:
+    """See that a tenant or a database can be of them; "" is nothing.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    for key, word in (("region", region), ("tier", tier)):
+        try:
+            if word:
+                check_word(word)
+        except ValueError as error:
+            raise ConfigError(str(error), key=key) from None

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final, NamedTuple
 
+from tenantry.residence import Residence, mismatches
+
 #: Loads are compared to this many decimals: the noise of adding floats moves nobody.
 _DECIMALS: Final = 9
 
@@ -57,6 +59,8 @@ class Hosting(NamedTuple):
     """Whether tenants may be brought here."""
     room: int | None = None
     """How many more tenants it may have; None: any number."""
+    residence: Residence = Residence()
+    """Its region and tier."""
     moved: date | None = None
     """The last day on which a tenant came or went by a move."""
 
@@ -72,6 +76,8 @@ class Hosted(NamedTuple):
     """When it came."""
     left: Collection[str] = ()
     """Databases that moves have taken it away from: it is not sent back."""
+    residence: Residence = Residence()
+    """What it asks of its home."""
 
 
 class Exchange(NamedTuple):
@@ -149,9 +155,7 @@ def propose(rule: BalanceRule, databases: Sequence[Hosting], tenants: Sequence[H
         if name in busy:
             over.append(Over(name, ratios[name], "its last move has not been seen for a window"))
             continue
-        targets = [
-            one.name for one in databases if one.accepts and one.room != 0 and one.name not in {name, *busy}
-        ]
+        targets = [one for one in databases if one.accepts and one.room != 0 and one.name not in {name, *busy}]
         settled = [(one, weight) for one, weight in weighed[name] if (today - one.since).days >= rule.stay]
         best = _best(rule, name, targets, settled, loads)
         if best is None:
@@ -177,15 +181,16 @@ class _Loads(NamedTuple):
 
 
 def _best(
-    rule: BalanceRule, source: str, targets: Sequence[str], tenants: Sequence[_Weighed], loads: _Loads
+    rule: BalanceRule, source: str, targets: Sequence[Hosting], tenants: Sequence[_Weighed], loads: _Loads
 ) -> Exchange | None:
     """The best move out of this database; None: there is none that helps."""
     found: list[tuple[tuple[bool, float, float, str, str], Exchange]] = []
     before = loads.ratio(source)
     for one, weight in tenants:
         left = loads.ratio(source, -weight)
-        for target in targets:
-            if target in one.left:
+        for site in targets:
+            target = site.name
+            if target in one.left or any(mismatches(one.residence, site.residence)):
                 continue
             full = loads.ratio(target, weight)
             if round(full - rule.peak, _DECIMALS) > 0 or round(max(left, full) - before, _DECIMALS) >= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 
@@ -10,6 +11,7 @@ from tenantry.directory import Directory, Entry, placements
 from tenantry.errors import ConfigError, DatabaseUnavailable, TenantRemoved, UnknownTenant
 from tenantry.ids import Kind, TenantId
 from tenantry.proof import enroll_proof
+from tenantry.residence import Residence, refuse_mismatch
 from tenantry.rooms import Rooms
 from tenantry.router import driver
 from tenantry.router.pools import Pools, ProcessLimits
@@ -29,16 +31,19 @@ class Enrollment:
         limits: ProcessLimits,
         default_database: str | None,
         rooms: Rooms | None,
+        residence_of: Callable[[str], Awaitable[Residence | None]],
     ) -> None:
         """Args:
         default_database: where tenants live that the directory doesn't know; None: they are refused.
         rooms: among which a tenant's home is chosen that is signed up without one; None: nothing is said of that.
+        residence_of: what a database says of its region and tier; None: there is no such database.
         """
         self._directory = directory
         self._pools = pools
         self._limits = limits
         self._default_database = default_database
         self._rooms = rooms
+        self._residence_of = residence_of
 
     async def find(self, tenant: TenantId, deadline: float, *, refresh: bool = False) -> Entry:
         """The tenant's directory entry; placed in the default database if it is new and there is one.
@@ -69,12 +74,17 @@ class Enrollment:
         database: str | None = None,
         weight: float = 1.0,
         limits: dict[str, int] | None = None,
+        residence: Residence = Residence(),  # noqa: B008  a value
     ) -> Entry:
         """Write a new tenant down, in the directory and in its database. See `TenantRouter.add_tenant`."""
         home = database or self._rooms or self.home_for_new()
+        if any(residence) and isinstance(home, str):
+            there = await self._residence_of(home)
+            if there is not None:
+                refuse_mismatch(str(tenant), residence, home, there)
         try:
             row = await self._directory.store.add_tenant(
-                str(tenant), home, plan=plan, weight=weight, limits=limits
+                str(tenant), home, plan=plan, weight=weight, limits=limits, residence=residence
             )
         except TenantRemoved:  # a LookupError as well
             raise

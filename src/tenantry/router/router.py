@@ -22,6 +22,7 @@ from tenantry.errors import (
 )
 from tenantry.events import Events
 from tenantry.ids import IdType, Kind, Placement, TenantId, check_terms
+from tenantry.residence import Residence, check_word
 from tenantry.rooms import Rooms
 from tenantry.router import driver, scope
 from tenantry.router.all_databases import AllDatabases, visit_all
@@ -72,6 +73,7 @@ class TenantRouter:
         events: Events,
         default_database: str | None = None,
         rooms: Rooms | None = None,
+        residence_of: Callable[[str], Awaitable[Residence | None]],
         pinned: TenantId | None = None,
         dice: random.Random | None = None,
     ) -> None:
@@ -83,7 +85,7 @@ class TenantRouter:
         self.pools = pools
         self.events = events
         self.fence_wait = FenceWait()
-        self._enrollment = Enrollment(directory, pools, limits, default_database, rooms)
+        self._enrollment = Enrollment(directory, pools, limits, default_database, rooms, residence_of)
         self._operators = Operators(pools, directory.store, events, connect_timeout=limits.connect_timeout)
         self.loop = asyncio.get_running_loop()
         self._feed = feed
@@ -296,6 +298,8 @@ class TenantRouter:
         database: str | None = None,
         weight: float = 1.0,
         limits: dict[str, int] | None = None,
+        region: str | None = None,
+        tier: str | None = None,
     ) -> Placement:
         """Sign a tenant up; it can be served when this returns. Adding it again changes nothing.
 
@@ -305,11 +309,21 @@ class TenantRouter:
                 the only shared database.
             weight: its part of a busy pool relative to others; 0.01 to 100.
             limits: "connections", "queue" and "statement_timeout" (milliseconds), all optional.
+            region: it lives only in databases of this region; None: in any.
+            tier: likewise.
+
+        Raises:
+            NoRoom: no database that `tenancy.placement` may choose has room for it and is of its region and tier.
+            WrongHome: the database where it would live is of another region or tier; nothing was done.
+            ValueError: the terms can't be kept.
         """
         self._check_usable()
         tenant = self._served(tenant_id)
         check_terms(weight, limits)
-        entry = await self._enrollment.add(tenant, plan=plan, database=database, weight=weight, limits=limits)
+        residence = Residence(*(None if one is None else check_word(one) for one in (region, tier)))
+        entry = await self._enrollment.add(
+            tenant, plan=plan, database=database, weight=weight, limits=limits, residence=residence
+        )
         return entry.profile.placement
 
     @property

@@ -16,6 +16,8 @@ def test_databases_of_the_file_and_of_the_directory_are_listed_with_their_tenant
         "source": "directory",
         "tenants": 0,
         "max": 5,
+        "region": None,
+        "tier": None,
     }
     assert rows["shared"]["source"] == "both"
     assert rows["shared"]["tenants"] == 1

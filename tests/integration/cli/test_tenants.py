@@ -25,6 +25,8 @@ def test_a_tenant_that_was_added_is_listed_shown_and_placed(installed: Fleet) ->
         "weight": 2.0,
         "limits": {"connections": 3},
         "name": None,
+        "region": None,
+        "tier": None,
     }
     assert installed.ok("tenants", "list", "--json").json == [added.json]
     shown = installed.ok("tenants", "show", "ada", "--json").json
@@ -122,8 +124,9 @@ def test_ids_of_another_type_are_refused_before_any_input_or_output(installed: F
 def test_lists_are_plain_aligned_text_when_they_are_piped(installed: Fleet) -> None:
     installed.ok("tenants", "add", "ada")
     lines = installed.ok("tenants", "list").out.splitlines()
-    assert lines[0].split() == ["TENANT", "NAME", "DATABASE", "KIND", "EPOCH", "STATE", "PLAN", "WEIGHT", "LIMITS"]
-    assert lines[1].split() == ["ada", "-", "shared", "shared", "1", "active", "-", "1", "-"]
+    titles = "TENANT NAME DATABASE KIND EPOCH STATE PLAN WEIGHT LIMITS REGION TIER"
+    assert lines[0].split() == titles.split()
+    assert lines[1].split() == ["ada", "-", "shared", "shared", "1", "active", "-", "1", "-", "-", "-"]
 
 
 def test_an_empty_list_is_an_empty_json_list(installed: Fleet) -> None:

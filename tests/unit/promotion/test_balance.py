@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.promotion.balance import Balance, BalanceRule, Hosted, Hosting, propose, window
+from tenantry.residence import Residence
 
 TODAY = date(2026, 3, 1)
 RULE = BalanceRule()
@@ -109,6 +110,19 @@ def test_full_or_closed_databases_get_nobody_and_sizes_count() -> None:
     assert propose(RULE, closed, hosted, TODAY).moves == ()
     large = [hostings[0]._replace(size=3.0), *hostings[1:]]
     assert propose(RULE, large, hosted, TODAY).moves == (), "three times as large, and three times as full"
+
+
+@given(st.permutations(["eu", "us", None]), st.lists(st.sampled_from(["eu", "us", None]), min_size=3, max_size=3))
+def test_nobody_is_sent_out_of_the_region_that_it_asks_for(
+    sites: list[str | None], wanted: list[str | None]
+) -> None:
+    hostings, hosted = fleet(UNEVEN)
+    hostings = [one._replace(residence=Residence(site)) for one, site in zip(hostings, sites, strict=True)]
+    asked = dict(zip(("big", "mid", "small"), wanted, strict=True))
+    hosted = [one._replace(residence=Residence(asked.get(one.tenant))) for one in hosted]
+    region = {one.name: one.residence.region for one in hostings}
+    for tenant, _, target in moves(propose(RULE, hostings, hosted, TODAY)):
+        assert asked[tenant] in (None, region[target])
 
 
 def test_little_load_is_worth_no_move() -> None:

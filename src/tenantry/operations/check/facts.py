@@ -25,6 +25,7 @@ from tenantry.operations.backups import measure, policies
 from tenantry.operations.context import Context
 from tenantry.operations.migrate.journal import MigrationJournal
 from tenantry.operations.migrate.values import MigrateRun
+from tenantry.operations.placements import PlacementFinding, look
 from tenantry.router import driver, self_test
 from tenantry.router.driver import Connection
 from tenantry.router.roles import control_access, problems
@@ -120,6 +121,8 @@ class FleetFacts:
     why_no_directory: str | None = field(default=None)
     backups: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By database with a policy: seconds since its last backup began (infinite: none), and seconds allowed."""
+    placements: tuple[PlacementFinding, ...] = ()
+    """Tenants that are where they may not be."""
     migration: MigrateRun | None = None
     """The unfinished run of `tenantry migrate`, else the last one."""
 
@@ -141,7 +144,8 @@ async def gather(context: Context) -> FleetFacts:
     leftovers = await _leftovers(context) if directory is not None else ()
     backups = await _backups(context) if directory is not None else {}
     migration = await _migration(context) if directory is not None else None
-    return FleetFacts(first, listen, tuple(found), directory, leftovers, why, backups, migration)
+    placed = await _placements(context) if directory is not None else ()
+    return FleetFacts(first, listen, tuple(found), directory, leftovers, why, backups, placed, migration)
 
 
 async def _ask(context: Context, gate: asyncio.Semaphore, database: ResolvedDatabase) -> DatabaseFacts:
@@ -335,6 +339,13 @@ async def _backups(context: Context) -> dict[str, tuple[float, float]]:
     except ANY_FAILURE:
         return {}
     return {name: (measured[name], wanted[name].backup.every) for name in wanted if name in measured}
+
+
+async def _placements(context: Context) -> tuple[PlacementFinding, ...]:
+    try:
+        return await look(context)
+    except (TenantryError, asyncpg.PostgresError, TimeoutError):
+        return ()
 
 
 async def _nothing() -> None:

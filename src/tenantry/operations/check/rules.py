@@ -29,6 +29,7 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[CheckFindin
     found += of_all.servers(facts)
     found += of_all.budgets(facts, config, processes)
     found += of_all.directory(facts, config)
+    found += of_all.placements(facts)
     found += of_all.backups(facts)
     order = {ERROR: 0, WARNING: 1}
     return sorted(set(found), key=lambda finding: (order[finding.severity], finding))

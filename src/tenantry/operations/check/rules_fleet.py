@@ -125,6 +125,14 @@ def directory(facts: FleetFacts, config: Config) -> Iterator[CheckFinding]:
         )
 
 
+def placements(facts: FleetFacts) -> Iterator[CheckFinding]:
+    for one in facts.placements:
+        more = ", …" if one.tenants > len(one.named) else ""
+        named = f" ({', '.join(one.named)}{more})" if one.named else ""
+        severity = ERROR if one.rule == "region" else WARNING  # rows where they may not be, by contract or law
+        yield CheckFinding(one.database, severity, f"placement-{one.rule}", one.problem + named, one.fix)
+
+
 def backups(facts: FleetFacts) -> Iterator[CheckFinding]:
     for name, (age, allowed) in sorted(facts.backups.items()):
         if age <= allowed * LATE:

@@ -137,6 +137,8 @@ async def _write(
         plan=tenant.plan,
         weight=tenant.weight,
         limits=tenant.limits,
+        region=tenant.region,
+        tier=tenant.tier,
         fingerprint=holdings.fingerprint,
         definitions=tuple((one.kind, one.name, one.normal) for one in holdings.definitions),
         tables=tuple(replace(table, digest=str(sums[table.quoted].sum)) for table in tables),

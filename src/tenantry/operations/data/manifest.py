@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from types import GenericAlias, UnionType
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from tenantry.move.definitions import Definition
+from tenantry.residence import Residence
 from tenantry.runtime.sqltext import qualified
 
 #: The only form of archives that there is.
@@ -129,6 +130,14 @@ class Manifest:
     references: tuple[ArchivedReference, ...]
     sequences: tuple[ArchivedSequence, ...]
     kits: ArchivedKits
+    region: str | None = None
+    """What the tenant asks of its home; files of before there was this have none."""
+    tier: str | None = None
+
+    @property
+    def residence(self) -> Residence:
+        """Both."""
+        return Residence(self.region, self.tier)
 
     @property
     def rows(self) -> int:
@@ -232,8 +241,9 @@ def _record(kind: Any, given: Any, where: str) -> Any:
     if not isinstance(given, dict):
         raise ManifestUnusable(f"its {where} is no object")
     names = {field.name for field in fields(kind)}
-    if {*given} != names:
-        odd = min({*given} ^ names)
+    may_lack = {field.name for field in fields(kind) if field.default is not MISSING}
+    if odd_names := ({*given} ^ names) - (may_lack - {*given}):
+        odd = min(odd_names)
         raise ManifestUnusable(f"its {where} {'lacks' if odd in names else 'has a strange'} {odd[:40]!r}")
     hints: Mapping[str, Any] = get_type_hints(kind)
-    return kind(**{name: _value(hints[name], given[name], f"{where}.{name}") for name in names})
+    return kind(**{name: _value(hints[name], given[name], f"{where}.{name}") for name in names & {*given}})

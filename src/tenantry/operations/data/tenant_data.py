@@ -20,6 +20,7 @@ from tenantry.operations.data.importing import Placing
 from tenantry.operations.data.manifest import Manifest
 from tenantry.operations.data.progress import DataProgress, TellData, untold
 from tenantry.operations.data.receipt import ErasureReceipt
+from tenantry.residence import check_word, refuse_mismatch
 from tenantry.runtime.connection_errors import DATABASE_ERRORS, UNREACHABLE, unavailable
 from tenantry.wiring import tenancy_of
 
@@ -121,6 +122,7 @@ class TenantData:
             async with alone(context, tenant) as held:
                 row = (await context.store.tenants([tenant], removed=True)).get(tenant)
                 place = await self._home(row, tenant, database)
+                await self._check_home(row, tenant, place, manifest)
                 tenancy = tenancy_of(context.config)
                 if replace:
                     _check_replaced(row, tenant, place)
@@ -220,6 +222,17 @@ class TenantData:
             database = await self._home_for_new() if row is None else row.database
         return await self._endpoint(database)
 
+    async def _check_home(self, row: TenantRow | None, tenant: str, place: Endpoint, manifest: Manifest) -> None:
+        """See that the tenant may live where its rows are to go. What the directory says of it comes first.
+
+        Raises:
+            WrongHome: it may not.
+        """
+        residence = manifest.residence if row is None or not any(row.residence) else row.residence
+        if row is None or row.state == "removed":  # who lives there already is `placements check`'s to tell of
+            there = (await self._context.database(place.name)).site.residence
+            refuse_mismatch(tenant, residence, place.name, there)
+
     async def _home_for_new(self) -> str:
         if self._context.config.tenancy.default_database is not None:
             return self._context.config.tenancy.default_database
@@ -235,7 +248,12 @@ class TenantData:
         store = self._context.store
         if row is None:
             return await store.reserve_tenant(
-                tenant, place.name, plan=manifest.plan, weight=manifest.weight, limits=manifest.limits
+                tenant,
+                place.name,
+                plan=manifest.plan,
+                weight=manifest.weight,
+                limits=manifest.limits,
+                residence=manifest.residence,
             )
         if row.database == place.name or row.state != "removed":
             return row
@@ -254,6 +272,8 @@ class TenantData:
         store = self._context.store
         failpoints.reach("import.letting_in")
         await store.restore(self._context.operator, row)
+        if not any(row.residence) and any(manifest.residence):
+            await store.set_residence(row.id, manifest.region, manifest.tier)
         if row.plan is None and not row.limits:  # an erasure has left nothing of them
             await store.set_tenant(row.id, plan=manifest.plan, weight=manifest.weight, limits=manifest.limits)
         if row.name is None and manifest.name is not None and row.id == manifest.tenant:
@@ -289,6 +309,9 @@ def _check_terms(path: Path, manifest: Manifest, ids: IdType) -> None:
         check_terms(manifest.weight, manifest.limits)
         if manifest.name is not None:
             check_name(manifest.name, ids)
+        for word in manifest.residence:
+            if word is not None:
+                check_word(word)
     except ValueError as error:
         raise OperationRefused(f"{path}: its tenant's terms can't be kept: {error}") from None
 

@@ -8,9 +8,18 @@ import uuid
 
 import pytest
 
-from tenantry import DatabaseUnavailable, OperationRefused, Router, TenantRemoved, kits
+from tenantry import (
+    Config,
+    DatabaseUnavailable,
+    OperationRefused,
+    Operations,
+    Router,
+    TenantRemoved,
+    WrongHome,
+    kits,
+)
 from tenantry.operations import DataProgress
-from tests.integration.operations.data.conftest import World
+from tests.integration.operations.data.conftest import World, sections
 
 
 async def test_a_tenant_that_was_exported_and_erased_comes_back_with_every_row(world: World) -> None:
@@ -363,3 +372,21 @@ async def test_a_restore_replaces_the_rows_of_one_tenant_or_leaves_them_as_they_
     await world.ops.tenants.resume(world.tenant)
     async with Router.open(world.estate.config()) as router:
         assert await router.fetchval(world.tenant, "SELECT sum(balance) FROM account") == 0
+
+
+async def test_an_archive_is_not_imported_where_its_tenant_may_not_live(world: World) -> None:
+    ops = world.ops
+    await ops.tenants.set(world.tenant, region="eu", tier="gold")
+    await ops.data.export(world.tenant, world.file)
+    await ops.tenants.remove(world.tenant)
+    await ops.data.erase(world.tenant)
+    for copy in (None, str(uuid.uuid4())):
+        with pytest.raises(WrongHome, match="region eu and tier gold, and may not live in acme"):
+            await ops.data.import_(world.file, database="acme", as_tenant=copy)
+    written = sections(world.estate)
+    written["databases"]["acme"] |= {"region": "eu", "tier": "gold"}
+    async with Operations.open(Config.parse(written), actor="a test") as others:
+        await others.data.import_(world.file, database="acme")
+        row = await others.tenants.get(world.tenant)
+        assert (row.database, row.region, row.tier) == ("acme", "eu", "gold")
+        assert await others.placements.check() == ()
