@@ -1,7 +1,7 @@
 # The only prerequisites are make and Python 3.11 or newer. `make demo` is the place to start.
 
 PYTHON ?= python3
-EXTRAS := cli,server,speed,embedded,fastapi,jwt,sqlalchemy,alembic,otel,dev
+EXTRAS := cli,server,speed,embedded,fastapi,jwt,sqlalchemy,alembic,otel,docs,dev
 BIN := .venv/bin
 READY := .venv/.ready
 # One for each of two cores. A worker that is done early takes tests of the others.
