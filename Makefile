@@ -11,7 +11,7 @@ PORT ?= 8000
 # More of pytest's options: make test OPTIONS=--durations=25
 OPTIONS ?=
 
-.PHONY: help demo example test long check bench faults clean
+.PHONY: help demo example test long check docs bench faults clean
 
 help:
 	@echo "make demo    the main job on an embedded PostgreSQL"
@@ -19,6 +19,7 @@ help:
 	@echo "make test    the whole test suite"
 	@echo "make long    the tests that take their time: load over minutes, and the other cells of matrices"
 	@echo "make check   format, lint, types, import rules, docs"
+	@echo "make docs    the documentation's site, in build/site: open its index.html"
 	@echo "make bench   one figure per claim"
 	@echo "make faults  the long fault matrix of moves; refreshes docs/explanation/faults.md"
 	@echo "make clean   removes the environment and the tools' caches"
@@ -42,6 +43,10 @@ check: $(READY)
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tools.check_docs
 	@$(BIN)/python -m tools.check_names
+	@$(BIN)/python -m tools.build_site
+
+docs: $(READY)
+	@$(BIN)/python -m tools.build_site
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks

@@ -29,6 +29,7 @@ from tenantry.cli import build, exit_codes
 from tenantry.config import Config, duration
 from tenantry.errors import ConfigError, TenantryError
 from tests.conformance.attacks import table
+from tools import reference
 
 ROOT: Final = Path(__file__).parent.parent
 _FENCE: Final = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -37,6 +38,7 @@ _LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _METRIC: Final = re.compile(r"(?<![:\w.])tenantry_[a-z0-9_]+")
 _SUFFIX: Final = re.compile(r"_(total|bucket|sum|count|created)$")
 _PATH: Final = re.compile(r"(?:tests|tools|src|config|docs|benchmarks|examples)/[\w./-]+\.\w+(?:::\w+)?")
+_AUDIT_PAGE: Final = re.compile(r"docs/reference/audit/TN\d+\.md")  # listed in their own index
 _NO_METRICS: Final = {"tenantry_directory", "tenantry_health", "tenantry_load"}  # channels, a temporary table
 
 
@@ -325,7 +327,10 @@ def every_link() -> Iterator[Finding | None]:
                 continue
             path, _, anchor = target.partition("#")
             file = (ROOT / where).parent / path if path else ROOT / where
-            if not file.exists():
+            leaves = where.startswith("docs/") and not file.resolve().is_relative_to((ROOT / "docs").resolve())
+            if leaves:
+                yield Finding(where, f"link to {target} leaves the site: name the file in code marks")
+            elif not file.exists():
                 yield Finding(where, f"link to {target}: no such file")
             elif anchor and anchor not in map(
                 slug, re.findall(r"^#+ (.*)", file.read_text(encoding="utf-8"), re.M)
@@ -333,6 +338,33 @@ def every_link() -> Iterator[Finding | None]:
                 yield Finding(where, f"link to {target}: no such heading")
             else:
                 yield None
+
+
+def every_place() -> Iterator[Finding | None]:
+    """mkdocs.yml has a place for each page of docs/, and no page that isn't there."""
+    config = ROOT / "mkdocs.yml"
+    _, _, nav = (config.read_text(encoding="utf-8") if config.exists() else "").partition("\nnav:\n")
+    placed = {f"docs/{path}" for path in re.findall(r": ([\w./-]+\.md)$", nav, re.M)}
+    there = {path for path in texts() if path.startswith("docs/") and not _AUDIT_PAGE.fullmatch(path)}
+    for path in sorted(there):
+        yield None if path in placed else Finding(path, "has no place in mkdocs.yml's nav")
+    for path in sorted(placed - there):
+        yield Finding("mkdocs.yml", f"there is no {path}")
+
+
+def every_written_page() -> Iterator[Finding | None]:
+    """The pages that are written from the program hold what it says now."""
+    for path, text in reference.pages().items():
+        right = page(path) == text
+        yield None if right else Finding(path, "not what the program says: run `python -m tools.reference`")
+
+
+def every_public_name() -> Iterator[Finding | None]:
+    """docs/reference/api.md has each name of `tenantry.__all__`; errors.md has the errors."""
+    where = "docs/reference/api.md"
+    shown = {name.rpartition(".")[2] for name in re.findall(r"^::: ([\w.]+)$", page(where), re.M)}
+    for name in sorted(set(tenantry.__all__) - set(error_classes()) - {"__version__"}):
+        yield None if name in shown else Finding(where, f"no `::: …{name}`")
 
 
 def every_path() -> Iterator[Finding | None]:
@@ -421,6 +453,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     every_metric,
     every_error,
     every_link,
+    every_place,
+    every_written_page,
+    every_public_name,
     every_path,
     every_guarantee,
     every_threat,

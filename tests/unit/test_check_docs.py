@@ -21,6 +21,10 @@ def test_documentation_that_is_not_there_is_a_failure(
     ("page", "text", "finding"),
     [
         ("README.md", "[x](docs/nothing.md)", "no such file"),
+        ("docs/tutorial/x.md", "[x](../../README.md)", "leaves the site"),
+        ("docs/tutorial/x.md", "# X", "has no place in mkdocs.yml"),
+        ("docs/reference/events.md", "# Events", "not what the program says"),
+        ("docs/reference/api.md", "::: tenantry.ids.Kind", "no `::: …Placement`"),
         ("README.md", "# A b\n[x](#a-c)", "no such heading"),
         ("README.md", "`tenantry tenants lsit`", "no such command"),
         ("README.md", "`tenantry tenants list --nonsense`", "no option --nonsense"),
