@@ -16,9 +16,12 @@ from tenantry.move.session import Endpoint, program_environment
 PRE_DATA: Final = "pre-data"
 POST_DATA: Final = "post-data"
 _DUMP_SECONDS: Final = 300.0
-#: Lines of a dump that belong to psql, and settings that older servers don't know.
+#: Lines of a dump that belong to psql, settings that older servers don't know, and the extension Citus: a database
+#: that a dump brings up is an ordinary one.
 _NOT_FOR_US: Final = re.compile(
-    r"^(\\(un)?restrict \w+|SET (transaction_timeout|default_toast_compression) = .*;)$", re.MULTILINE
+    r"^(\\(un)?restrict \w+|SET (transaction_timeout|default_toast_compression) = .*;"
+    r"|(CREATE EXTENSION IF NOT EXISTS|COMMENT ON EXTENSION) (citus|citus_columnar) .*;)$",
+    re.MULTILINE,
 )
 
 

@@ -91,9 +91,21 @@ class TablePlan:
         """The predicate of this tenant's rows. A bare literal takes the column's own type."""
         return f"({identifier(self.column)} = {literal(tenant)})" if self.column else "(true)"
 
-    def deletion(self, tenant: str, limit: int) -> str:
-        """The statement that deletes `limit` of this tenant's rows at most, in the key's order."""
+    def deletion(self, tenant: str, limit: int, *, distribution: str | None = None) -> str:
+        """The statement that deletes `limit` of this tenant's rows at most, in the key's order.
+
+        Args:
+            distribution: the column by which Citus distributes the table; None: it does not. Citus deletes by no
+                place of rows (ctid), and in batches only on one shard: all rows go at once else.
+        """
         order = ", ".join(f"t.{identifier(name)}" for name in self.key)
+        if distribution is not None:
+            some = (
+                f"SELECT {order} FROM {self.quoted} AS t WHERE {self.where(tenant)} ORDER BY {order} LIMIT {limit}"  # noqa: S608  quoted
+            )
+            key = ", ".join(identifier(name) for name in self.key)
+            batch = f" AND ({key}) IN ({some})" if self.key and distribution == self.column else ""
+            return f"DELETE FROM {self.quoted} WHERE {self.where(tenant)}{batch}"  # noqa: S608  quoted
         return (
             f"DELETE FROM {self.quoted} AS gone USING ("  # noqa: S608  quoted
             f"SELECT t.tableoid AS oid, t.ctid AS row FROM {self.quoted} AS t WHERE {self.where(tenant)} "

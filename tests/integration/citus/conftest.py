@@ -111,7 +111,7 @@ async def cluster() -> AsyncIterator[Cluster]:
         connection = await asyncpg.connect(dsn)
         try:
             await connection.execute(f"CREATE ROLE {app} LOGIN")
-            await make_control(connection, shared=Kind.SHARED)
+            await make_control(connection, shared=Kind.SHARED, acme=Kind.DEDICATED)
             await make_data(connection, app, IdType.BIGINT)
             await connection.execute(TABLES)
             await connection.execute(DISTRIBUTED)

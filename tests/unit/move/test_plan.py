@@ -16,6 +16,7 @@ from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import Kind
 from tenantry.move import MovePlan, PreflightFinding, State, WrongState
 from tenantry.move.catalog import Generator, Key, Reference, Table, TravelColumn
+from tenantry.move.pg_dump import _NOT_FOR_US
 from tenantry.move.plan import (
     Mechanism,
     SequencePlan,
@@ -162,3 +163,28 @@ def test_connection_strings_are_taken_apart_and_quoted() -> None:
     }  # fmt: skip
     assert r"password='p\'w\\'" in conninfo(dsn)
     assert "p'w" not in repr(Endpoint("a", Kind.SHARED, dsn, dsn))
+
+
+def test_rows_of_a_distributed_table_are_deleted_by_key_on_their_shard_or_all_at_once() -> None:
+    keyed = table_plan(
+        table(1, "line", "tenant_id", "id", keys=(Key("pk", True, True, ("tenant_id", "id")),)), "tenant_id", 9
+    )
+    where = """("tenant_id" = '7')"""
+    assert keyed.deletion("7", 50, distribution="tenant_id") == (
+        f'DELETE FROM "public"."line" WHERE {where} AND ("id") IN '
+        f'(SELECT t."id" FROM "public"."line" AS t WHERE {where} ORDER BY t."id" LIMIT 50)'
+    )
+    whole = f'DELETE FROM "public"."line" WHERE {where}'
+    for other in ("id", ""):  # rows on many shards, or on every node
+        assert keyed.deletion("7", 50, distribution=other) == whole
+    assert dataclasses.replace(keyed, key=()).deletion("7", 50, distribution="tenant_id") == whole
+    assert "ctid" in keyed.deletion("7", 50)
+
+
+def test_a_dump_leaves_citus_behind_and_no_other_extension() -> None:
+    citus = """CREATE EXTENSION IF NOT EXISTS citus WITH SCHEMA pg_catalog;
+COMMENT ON EXTENSION citus IS 'Citus distributed database';
+CREATE EXTENSION IF NOT EXISTS citus_columnar WITH SCHEMA pg_catalog;
+"""
+    other = "CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA public;\nCREATE TABLE citus (a int);\n"
+    assert _NOT_FOR_US.sub("", citus + other).strip() == other.strip()

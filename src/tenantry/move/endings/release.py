@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tenantry.move import failpoints
+from tenantry.move import distribution, failpoints
 from tenantry.move.context import MoveContext
 from tenantry.move.errors import WrongState
 from tenantry.move.plan import Mechanism, TablePlan
@@ -44,9 +44,13 @@ async def delete_in_batches(context: MoveContext, place: Endpoint, tables: tuple
     total = 0
     purpose = f"release {context.plan.id}"
     async with session(place, purpose, session_replication_role="replica") as connection:
+        distributed = await distribution.read(connection, [table.quoted for table in tables])
         for table in tables:
             rows = 0
-            while batch := await _delete_batch(context, place, connection, table):
+            deletion = table.deletion(
+                context.plan.tenant, context.limits.delete_batch, distribution=distributed.get(table.quoted)
+            )
+            while batch := await _delete_batch(context, place, connection, deletion):
                 failpoints.reach("release.deleting")
                 rows += batch
                 context.tell(Deleted(context.plan.id, table.quoted, rows))
@@ -55,7 +59,7 @@ async def delete_in_batches(context: MoveContext, place: Endpoint, tables: tuple
     return total
 
 
-async def _delete_batch(context: MoveContext, place: Endpoint, connection: Connection, table: TablePlan) -> int:
+async def _delete_batch(context: MoveContext, place: Endpoint, connection: Connection, deletion: str) -> int:
     async with deletion_allowed(context, place, connection):
-        status = await connection.execute(table.deletion(context.plan.tenant, context.limits.delete_batch))
+        status = await connection.execute(deletion)
     return int(status.split()[-1])

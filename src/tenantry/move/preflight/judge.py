@@ -45,6 +45,7 @@ from tenantry.move.preflight.rules_target import (
     feeding,
     roles,
     target_schema,
+    undistributed,
 )
 
 Check = Callable[[PreflightFacts], Iterator[PreflightFinding]]
@@ -82,6 +83,7 @@ RULES: Final[tuple[Check, ...]] = (
     privileges_of_tables,
     surroundings,
     extensions,
+    undistributed,
     roles,
     emptiness,
     feeding,

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from tenantry.ids import Kind
 from tenantry.move.plan import Selection, TablePlan, table_plan
 from tenantry.move.session import Connection
 from tenantry.runtime.sqltext import identifier, literal
 
+#: Bytes on the disk for each byte of a row, with headers and a usual set of indexes.
+_WITH_INDEXES = 2
+
 
 async def table_plans(
-    at_source: Connection, tenant: str, selection: Selection, *, looks: bool
+    at_source: Connection,
+    tenant: str,
+    selection: Selection,
+    *,
+    looks: bool,
+    distributed: Collection[str] = (),
 ) -> tuple[TablePlan, ...]:
-    """The plans of the tenant's tables, their rows as PostgreSQL estimates them; `looks`: it lets us ask."""
+    """The plans of the tenant's tables, their rows as PostgreSQL estimates them; `looks`: it lets us ask.
+
+    `distributed`: tables that Citus manages (quoted). Its coordinator has neither their sizes nor statistics,
+    so the tenant's rows are read, on the shards that have them.
+    """
     plans = []
     for table, column in selection.tenant:
         if table.foreign or not looks or not table.ours:
             plans.append(table_plan(table, column, int(table.rows)))
             continue
         where = f"{identifier(column)} = {literal(tenant)}"
+        if table.quoted in distributed:
+            row = await at_source.fetchrow(
+                "SELECT count(*) AS rows, coalesce(sum(pg_column_size(t.*)), 0)::bigint AS bytes "  # noqa: S608  quoted
+                f"FROM {table.quoted} AS t WHERE {where}"
+            )
+            assert row is not None
+            plans.append(replace(table_plan(table, column, row["rows"]), bytes=row["bytes"] * _WITH_INDEXES))
+            continue
         explained = await at_source.fetchval(
             f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table.quoted} WHERE {where}"  # noqa: S608  quoted
         )

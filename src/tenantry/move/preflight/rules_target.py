@@ -10,6 +10,8 @@ from tenantry.move.errors import PreflightFinding
 from tenantry.move.preflight.facts import PreflightFacts
 from tenantry.runtime.sqltext import identifier
 
+#: Extensions without which tables work elsewhere: Citus, and its columnar storage, which no table may use there.
+CITUS: Final = ("citus", "citus_columnar")
 #: Differences of definitions that are told one by one.
 _TOLD: Final = 20
 
@@ -100,6 +102,8 @@ def extensions(facts: PreflightFacts) -> Iterator[PreflightFinding]:
     theirs = dict(line.split(" ", 1) for line in facts.target.server["extensions"])
     for line in facts.source.server["extensions"]:
         name, version = line.split(" ", 1)
+        if name in CITUS and name not in theirs:
+            continue  # the tables go without it
         if facts.load_schema and name not in theirs and name not in facts.target.server["available"]:
             yield PreflightFinding(
                 "extension-missing",
@@ -113,6 +117,17 @@ def extensions(facts: PreflightFacts) -> Iterator[PreflightFinding]:
                 f"ALTER EXTENSION {name} UPDATE",
                 refuses=False,
             )
+
+
+def undistributed(facts: PreflightFacts) -> Iterator[PreflightFinding]:
+    """A schema that a move brings is not distributed, and its policies are not those of Citus."""
+    if facts.load_schema and any(line.split(" ", 1)[0] == "citus" for line in facts.target.server["extensions"]):
+        yield PreflightFinding(
+            "not-distributed",
+            f"{facts.target_name} has Citus and none of the tables: what a move makes there would stay on the "
+            "coordinator",
+            "make the tables there and distribute them, then run `tenantry rls apply`, and plan again",
+        )
 
 
 def roles(facts: PreflightFacts) -> Iterator[PreflightFinding]:

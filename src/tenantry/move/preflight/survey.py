@@ -10,6 +10,7 @@ from tenantry import sql
 from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.ids import IdType, Kind
+from tenantry.move import distribution
 from tenantry.move.catalog import Side
 from tenantry.move.context import REFERENCE_NAMES
 from tenantry.move.errors import PreflightFinding, SchemaChanged
@@ -27,7 +28,6 @@ from tenantry.move.preflight import estimate as estimating
 from tenantry.move.preflight import (
     read_database,
     read_disk_space,
-    read_distribution,
     read_foreign_keys,
     read_hardening,
     read_kits,
@@ -125,7 +125,10 @@ async def _survey(request: MoveRequest, journal: Journal) -> MovePlan:
         assert ours.details is not None  # it was read
         selection = select(ours.tables, tenant_tables(ours.details, tenancy))
         mechanism = Mechanism.REPLICATION if consent is None else Mechanism.COPY
-        tables = await read_rows.table_plans(at_source, tenant, selection, looks=_sees_rows(ours))
+        managed = await distribution.read(at_source, [table.quoted for table, _ in selection.tenant])
+        tables = await read_rows.table_plans(
+            at_source, tenant, selection, looks=_sees_rows(ours), distributed=managed
+        )
         if mechanism is Mechanism.COPY:
             tables = tuple(replace(table, identity=None) for table in tables)
         references = tuple(table_plan(t, "", int(t.rows)) for t in selection.reference)
@@ -191,11 +194,8 @@ async def _survey(request: MoveRequest, journal: Journal) -> MovePlan:
                 mechanism,
             ),
             distributed=(
-                *((source.name, table) for table in await read_distribution.read(at_source, names)),
-                *(
-                    (target.name, table)
-                    for table in (await read_distribution.read(at_target, names) if exists else ())
-                ),
+                *((source.name, table) for table in await distribution.read(at_source, names)),
+                *((target.name, table) for table in (await distribution.read(at_target, names) if exists else ())),
             ),
             unguarded=await _unguarded(at_source, selection, ours),
             feeds=tuple(row["name"] for row in await at_target.fetch(_FEEDS, REFERENCE_NAMES)) if exists else (),

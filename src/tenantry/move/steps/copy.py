@@ -11,7 +11,7 @@ from typing import Literal
 import asyncpg
 
 from tenantry.ids import Kind
-from tenantry.move import failpoints
+from tenantry.move import distribution, failpoints
 from tenantry.move.context import REFERENCE_NAMES, MoveContext
 from tenantry.move.errors import MoveError
 from tenantry.move.plan import TablePlan
@@ -113,6 +113,8 @@ async def deletion_allowed(context: MoveContext, place: Endpoint, target: Connec
         home = await target.fetchval("SELECT database FROM tenantry.placement WHERE tenant = $1 FOR SHARE", tenant)
         if home == place.name:
             raise MoveError(f"tenant {tenant} is at home in {place.name}: its rows stay")
+        if await distribution.has_citus(target):
+            await distribution.quiet_workers(target)
         yield
 
 
@@ -152,7 +154,8 @@ class _Copying:
             )
             while not todo.empty():
                 table = todo.get_nowait()
-                rows += await copy_table(context, table, source, target)
+                async with distribution.writing(target):
+                    rows += await copy_table(context, table, source, target)
                 self._complete += 1
                 if self._complete * 2 >= self._tables > (self._complete - 1) * 2:
                     failpoints.reach("copy.half")

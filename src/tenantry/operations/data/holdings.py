@@ -14,10 +14,11 @@ from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.tenancy import Tenancy
 from tenantry.errors import OperationRefused
 from tenantry.ids import IdType
+from tenantry.move import distribution
 from tenantry.move.catalog import Generator, Table
 from tenantry.move.definitions import Definition
 from tenantry.move.plan import Selection, TablePlan, select, table_plan
-from tenantry.move.preflight import read_distribution, read_spelling
+from tenantry.move.preflight import read_spelling
 from tenantry.move.preflight.read_side import read_sequences
 from tenantry.move.preflight.read_tables import read_tables
 from tenantry.move.session import Connection
@@ -96,7 +97,7 @@ async def read_holdings(connection: Connection, name: str, tenant: str, tenancy:
     names = [table.quoted for table in tables]
     odd = [
         *problems(selection),
-        *(f"{one} is distributed by Citus" for one in await _distributed(connection, names)),
+        *(f"{one} is distributed by Citus" for one in await distribution.read(connection, names)),
     ]
     odd += [
         f"{one.table}.{one.column} has rows that spell the id otherwise, and which its tenant does not see"
@@ -112,10 +113,6 @@ async def read_holdings(connection: Connection, name: str, tenant: str, tenancy:
 def _plan(table: Table, column: str) -> TablePlan:
     plan = table_plan(table, column, int(table.rows))
     return replace(plan, columns=tuple(name for name in plan.columns if name != column), identity=None)
-
-
-async def _distributed(connection: Connection, names: Sequence[str]) -> tuple[str, ...]:
-    return await read_distribution.read(connection, names)
 
 
 def problems(selection: Selection) -> Iterator[str]:
