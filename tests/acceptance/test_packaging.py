@@ -29,7 +29,8 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(built: Built
     with zipfile.ZipFile(built.wheel) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert names == shipped(ROOT / "src")
-    assert {"tenantry/py.typed", "tenantry/server/templates/status.html"} <= names
+    console = "tenantry/server/console"
+    assert {"tenantry/py.typed", f"{console}/templates/first.html", f"{console}/static/live.js"} <= names
     assert sum(name.endswith(".sql") for name in names) > 50
 
 

@@ -82,7 +82,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "serve": (
         "serve",
-        "Serve /metrics and /healthz for programs, and a status page for people, until it is stopped.",
+        "Serve the console for people, and /metrics and /healthz for programs, until it is stopped.",
     ),
     "tenants": ("tenants", "The tenants of the directory."),
     "databases": ("databases", "The databases of the directory."),

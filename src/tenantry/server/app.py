@@ -1,97 +1,89 @@
-"""The web application: three pages, and nothing that changes anything."""
+"""The web application: the console for people, /metrics and /healthz for programs. Nothing changes anything."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tenantry import __version__, metrics
-from tenantry.config import Config
-from tenantry.directory import Store
-from tenantry.server import health, page
+from tenantry import metrics
+from tenantry.operations.context import Context
+from tenantry.server import health
+from tenantry.server.console.access import AccessMiddleware, ConsoleAccess
+from tenantry.server.console.live import Live
+from tenantry.server.console.pages import Console
+from tenantry.server.console.reading import ConsoleReader, Sessions
 from tenantry.server.fleet import FleetReader
+from tenantry.usage.sampler import Activity
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-#: The page has no script, no font and no picture from anywhere.
-_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
-def application(store: Store, config: Config, *, host: str) -> Starlette:
+def unwatched() -> Mapping[str, Sequence[Activity]]:
+    """Of a process that watches no database."""
+    return {}
+
+
+def application(
+    context: Context,
+    *,
+    host: str,
+    access: ConsoleAccess | None = None,
+    sessions: Sessions = unwatched,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Starlette:
     """The application.
 
     Args:
-        store: the directory's; closed by whoever made it.
+        context: whose fleet is shown; closed by whoever made it.
         host: the address that is listened on. On the loopback other names in requests are refused, so that no
-            web page can read this one by a name of its own (DNS rebinding).
+            web page can read this one by a name of its own (DNS rebinding); where a token or a proxy is asked for,
+            such a page has none to show, and every name will do.
+        access: who may look; None: everybody who reaches the address.
+        sessions: who is in the databases that this process watches.
+        stopping: whether the server wants to end: streams of news end then.
     """
-    service = _Service(store, config)
-    hosts = ["127.0.0.1", "localhost", "::1", "[::1]"] if host in LOOPBACK else ["*"]
-    return Starlette(
-        routes=[
-            Route("/", service.status),
-            Route("/metrics", service.metrics),
-            Route("/healthz", service.healthz),
-        ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
-        lifespan=service.lifespan,
-    )
+    access = access or ConsoleAccess()
+    fleet = FleetReader(context.store, context.config)
+    reader = ConsoleReader(context, sessions=sessions)
+    console = Console(context, fleet, reader, Live(reader, stopping), restricted=access.restricted)
+    scrape = metrics.FleetScrape()
 
+    async def exposition(_request: Request) -> Response:
+        """The fleet's view, for Prometheus."""
+        content_type, text = scrape.exposition((await fleet.read()).numbers)
+        return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
-class _Service:
-    """Answers requests."""
-
-    def __init__(self, store: Store, config: Config) -> None:
-        self._store = store
-        self._config = config
-        self._reader = FleetReader(store, config)
-        self._scrape = metrics.FleetScrape()
-        templates = Environment(
-            loader=PackageLoader("tenantry.server"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
-        templates.filters.update(page.FILTERS)
-        self._page = templates.get_template("status.html")
+    async def healthz(_request: Request) -> Response:
+        """200 while the control database answers, 503 while it doesn't."""
+        found = await health.examine(context.store, context.config)
+        return JSONResponse(found.as_json(), 200 if found.ok else 503, headers={"Cache-Control": "no-store"})
 
     @asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Reads the fleet while the application runs."""
-        self._reader.start()
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        """Reads while the application runs."""
+        fleet.start()
+        reader.start()
         try:
             yield
         finally:
-            await self._reader.close()
+            await reader.close()
+            await fleet.close()
 
-    async def status(self, _request: Request) -> Response:
-        """The page for people."""
-        fleet = await self._reader.read()
-        html = self._page.render(
-            fleet=fleet,
-            witness=page.witness_rows(fleet.sampled_sessions),
-            threshold=self._config.promotion.threshold,
-            version=__version__,
-        )
-        return HTMLResponse(html, headers=_HEADERS)
-
-    async def metrics(self, _request: Request) -> Response:
-        """The fleet's view, for Prometheus."""
-        fleet = await self._reader.read()
-        content_type, text = self._scrape.exposition(fleet.numbers)
-        return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
-
-    async def healthz(self, _request: Request) -> Response:
-        """200 while the control database answers, 503 while it doesn't."""
-        found = await health.examine(self._store, self._config)
-        return JSONResponse(found.as_json(), 200 if found.ok else 503, headers={"Cache-Control": "no-store"})
+    ours = host in LOOPBACK and not access.restricted
+    hosts = ["127.0.0.1", "localhost", "::1", "[::1]"] if ours else ["*"]
+    return Starlette(
+        routes=[Route("/metrics", exposition), Route("/healthz", healthz), *console.routes],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            Middleware(AccessMiddleware, access=access),
+        ],
+        lifespan=lifespan,
+    )

@@ -7,37 +7,50 @@ from collections.abc import Callable
 
 import uvicorn
 
-from tenantry.config import Config
-from tenantry.directory import Store
 from tenantry.errors import ConfigError
+from tenantry.operations.context import Context
 from tenantry.server.app import application
+from tenantry.server.console.access import ConsoleAccess
 from tenantry.server.monitoring import start_monitoring
 
 
-async def serve(store: Store, config: Config, *, host: str, port: int, ready: Callable[[str], None]) -> None:
+async def serve(
+    context: Context, *, host: str, port: int, ready: Callable[[str], None], access: ConsoleAccess | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         port: 0: any free one.
         ready: called with the address once it is listened on.
+        access: who may look; None: everybody who reaches the address.
 
     Raises:
         ConfigError: the address can't be listened on.
     """
     listening = _listen(host, port)
     try:
-        options = uvicorn.Config(
-            application(store, config, host=host),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-        )
-        monitor = await start_monitoring(store, config)
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{listening.getsockname()[1]}")
+        monitor = await start_monitoring(context.store, context.config)
         try:
-            await uvicorn.Server(options).serve(sockets=[listening])
+            app = application(
+                context,
+                host=host,
+                access=access,
+                sessions=monitor.monitors.sessions,
+                stopping=lambda: server.should_exit,
+            )
+            options = uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                # Where a request comes from decides who is let in: the peer says it, and no header.
+                proxy_headers=False,
+                timeout_graceful_shutdown=5,
+            )
+            server = uvicorn.Server(options)
+            shown = f"[{host}]" if ":" in host else host
+            ready(f"http://{shown}:{listening.getsockname()[1]}")
+            await server.serve(sockets=[listening])
         finally:
             await monitor.close()
     finally:

@@ -198,6 +198,10 @@ class MonitorSet:
         """Databases that this process is the leader of."""
         return sorted(name for name, monitor in self._monitors.items() if monitor.leading.is_set())
 
+    def sessions(self) -> dict[str, list[Activity]]:
+        """Who was in the databases that this process is the leader of, at the last look."""
+        return {name: self._monitors[name].latest for name in self.leading}
+
     async def follow(self, databases: Mapping[str, Connect]) -> None:
         """Monitor these databases from now on, and no others.
 

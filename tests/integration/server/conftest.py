@@ -102,7 +102,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield from run(server, control, STORY, "30s", tmp_path_factory.mktemp("serving"))
 
 
-def run(pg: EmbeddedServer, control: str, story: str, poll: str, folder: Path) -> Iterator[Serving]:
+def run(pg: EmbeddedServer, control: str, story: str, poll: str, folder: Path, *options: str) -> Iterator[Serving]:
     """Tell a story to a new control database, and serve it."""
     pg.psql(story, control)
     config = folder / "tenantry.yaml"
@@ -111,7 +111,7 @@ def run(pg: EmbeddedServer, control: str, story: str, poll: str, folder: Path) -
         f"control: {{dsn: '{pg.dsn(control, password=CANARY)}', poll: {poll}}}\n"
         f"databases:\n  shared: {{kind: shared, dsn: '{pg.dsn(control, password=CANARY)}'}}\n"
     )
-    command = [sys.executable, "-m", "tenantry", "serve", "--port", "0", "--config", str(config)]
+    command = [sys.executable, "-m", "tenantry", "serve", "--port", "0", "--config", str(config), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         assert process.stderr is not None

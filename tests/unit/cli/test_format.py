@@ -9,7 +9,7 @@ from tenantry.cli.moves import _limits
 from tenantry.config import size
 from tenantry.errors import ConfigError
 from tenantry.promotion import percent
-from tenantry.server.page import FILTERS
+from tenantry.server.console.words import FILTERS
 
 
 @pytest.mark.parametrize("text", ["100kB", "20MB", "1.5GB"])
