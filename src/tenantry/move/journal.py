@@ -96,14 +96,15 @@ class Journal:
     """
 
     def __init__(self, dsn: str) -> None:
-        self._sessions = KeptSessions(dsn, "journal")
+        self._dsn = dsn
+        self._sessions = KeptSessions()
 
     def kept(self) -> contextlib.AbstractContextManager[None]:
-        """Keep the session open inside the body; may be nested."""
+        """Keep its sessions, and the move's others, open inside the body for the next use; may be nested."""
         return self._sessions.kept()
 
     async def _execute(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        async with self._sessions.session() as connection:
+        async with self._sessions.session(self._dsn, "journal") as connection:
             return await connection.fetch(query, *args)
 
     async def peek_id_block(self) -> int:

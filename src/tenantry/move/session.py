@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -139,6 +141,12 @@ class Endpoint:
         return keywords(self.dsn).get("dbname", self.name)
 
 
+#: Lends sessions, by DSN and purpose, that are kept for the next use; None: nobody keeps any.
+lender: Final[ContextVar[Callable[[str, str], AbstractAsyncContextManager[Connection]] | None]] = ContextVar(
+    "lender", default=None
+)
+
+
 @contextlib.contextmanager
 def blaming(endpoint: Endpoint) -> Iterator[None]:
     """Note on which database an error of PostgreSQL happened: its message does not say."""
@@ -153,7 +161,15 @@ def blaming(endpoint: Endpoint) -> Iterator[None]:
 async def session(
     endpoint: Endpoint, purpose: str, *, statements: int = 0, **settings: str
 ) -> AsyncIterator[Connection]:
-    """A session of its own on `endpoint`; ended by force when the body fails. `statements`: kept prepared."""
+    """A session of its own on `endpoint`; ended by force when the body fails. `statements`: kept prepared.
+
+    Inside `KeptSessions.kept` it may be one that was used before, where nothing else than `SETTINGS` is asked for.
+    """
+    lend = lender.get()
+    if lend is not None and not statements and not settings:
+        async with lend(endpoint.dsn, purpose) as connection:
+            yield connection
+        return
     connection = await connect(endpoint.dsn, purpose, statements=statements, **settings)
     try:
         yield connection

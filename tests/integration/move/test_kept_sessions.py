@@ -1,9 +1,11 @@
-"""A command of the mover opens one session for the journal; a lost one costs what a failed connect costs."""
+"""A command of the mover uses its sessions again; a lost one costs what a failed connect costs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tenantry.embedded import EmbeddedServer
 from tenantry.move import Mover, State
 from tenantry.move.kept_sessions import KeptSessions
+from tenantry.move.session import Connection
 from tenantry.runtime.connection_errors import TRANSIENT
 from tests.support.estate import LIMITS, Estate
 from tests.support.proxy import Proxy, Verdict
@@ -26,13 +29,24 @@ async def proxy(pg18: EmbeddedServer) -> AsyncIterator[Proxy]:
         yield made
 
 
+class Sessions(KeptSessions):
+    """Kept sessions with one database."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__()
+        self._dsn = dsn
+
+    def one(self) -> AbstractAsyncContextManager[Connection]:
+        return self.session(self._dsn, "kept")
+
+
 @pytest.fixture
-def sessions(pg18: EmbeddedServer, proxy: Proxy) -> KeptSessions:
-    return KeptSessions(proxy.dsn(pg18.dsn("postgres")), "kept")
+def sessions(pg18: EmbeddedServer, proxy: Proxy) -> Sessions:
+    return Sessions(proxy.dsn(pg18.dsn("postgres")))
 
 
-async def _pid(sessions: KeptSessions) -> int:
-    async with sessions.session() as connection:
+async def _pid(sessions: Sessions) -> int:
+    async with sessions.one() as connection:
         return int(await connection.fetchval(_PID))
 
 
@@ -51,9 +65,65 @@ async def test_a_move_and_its_release_open_one_session_each_for_the_journal_and_
         await until(lambda: not proxy.open_connections)
 
 
+async def test_a_move_opens_few_sessions_with_either_end(estate18: Estate) -> None:
+    """It has about eighty uses for one. The fence, and what copies rows past triggers, have their own."""
+    async with (
+        Proxy(estate18.near.host, estate18.near.port) as near,
+        Proxy(estate18.far.host, estate18.far.port) as far,
+    ):
+        endpoints = {
+            name: replace(
+                one,
+                dsn=(near if name == "shared" else far).dsn(one.dsn),
+                peer_dsn=one.dsn,
+            )
+            for name, one in estate18.endpoints.items()
+        }
+        mover = estate18.mover(endpoints=endpoints)
+        plan = await mover.plan(estate18.tenant, "acme")
+        before = near.connections + far.connections
+        assert (await mover.run(plan)).state is State.FLIPPED
+        assert near.connections + far.connections - before <= 30
+        await until(lambda: not near.open_connections and not far.open_connections)
+
+
+async def test_the_next_user_finds_nothing_of_the_last_one(sessions: Sessions) -> None:
+    seen = (
+        "SELECT current_setting('work_mem'), current_setting('statement_timeout'), current_user, "
+        "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()), "
+        "(SELECT count(*) FROM pg_prepared_statements), to_regclass('pg_temp.left_here'), "
+        "(SELECT count(*) FROM pg_listening_channels()), current_setting('application_name'), "
+        "current_setting('transaction_timeout', true)"
+    )
+    with sessions.kept():
+        async with sessions.one() as connection:
+            pid, first = await connection.fetchval(_PID), (await connection.fetch(seen))[0]
+            await connection.execute(
+                "SET work_mem = '77kB'; SET statement_timeout = '7s'; SELECT pg_advisory_lock(77); "
+                "PREPARE kept AS SELECT 1; CREATE TEMP TABLE left_here (a int); LISTEN kept; SET ROLE pg_monitor; "
+                "SET application_name = 'else'"
+            )
+        async with sessions.one() as connection:
+            assert (await connection.fetchval(_PID), (await connection.fetch(seen))[0]) == (pid, first)
+
+
+async def test_a_session_that_lay_idle_for_long_is_not_used_again(
+    sessions: Sessions, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sessions.kept():
+        old = await _pid(sessions)
+        monkeypatch.setattr("tenantry.move.kept_sessions._IDLE_SECONDS", 0.0)
+        assert await _pid(sessions) != old
+    await until(lambda: not proxy.open_connections)
+
+
 async def test_a_move_goes_on_whose_session_with_the_journal_is_lost_before_each_use(estate18: Estate) -> None:
     def lost(message: Message) -> Verdict | None:
-        asked = message.side == "client" and message.type == b"Q" and message.body == b"SELECT\0"
+        asked = (
+            message.side == "client"
+            and message.type == b"Q"
+            and b"application_name = 'tenantry move journal'" in message.body
+        )
         return Verdict.RESET if asked else None
 
     async with Proxy(estate18.near.host, estate18.near.port) as proxy:
@@ -65,13 +135,13 @@ async def test_a_move_goes_on_whose_session_with_the_journal_is_lost_before_each
         await until(lambda: not proxy.open_connections)
 
 
-async def test_outside_kept_each_use_has_a_session_of_its_own(sessions: KeptSessions, proxy: Proxy) -> None:
+async def test_outside_kept_each_use_has_a_session_of_its_own(sessions: Sessions, proxy: Proxy) -> None:
     assert await _pid(sessions) != await _pid(sessions)
     await until(lambda: not proxy.open_connections)
 
 
 async def test_kept_sessions_nest_and_are_closed_by_the_last_to_keep_them(
-    sessions: KeptSessions, proxy: Proxy
+    sessions: Sessions, proxy: Proxy
 ) -> None:
     with sessions.kept():
         with sessions.kept():
@@ -81,9 +151,9 @@ async def test_kept_sessions_nest_and_are_closed_by_the_last_to_keep_them(
     await until(lambda: not proxy.open_connections)
 
 
-async def test_two_users_at_once_have_a_session_each(sessions: KeptSessions, proxy: Proxy) -> None:
+async def test_two_users_at_once_have_a_session_each(sessions: Sessions, proxy: Proxy) -> None:
     with sessions.kept():
-        async with sessions.session() as one, sessions.session() as other:
+        async with sessions.one() as one, sessions.one() as other:
             assert await one.fetchval(_PID) != await other.fetchval(_PID)
         await asyncio.gather(_pid(sessions), _pid(sessions))
         assert proxy.connections == 2
@@ -91,7 +161,7 @@ async def test_two_users_at_once_have_a_session_each(sessions: KeptSessions, pro
 
 
 async def test_a_kept_session_that_the_server_has_ended_is_opened_anew(
-    sessions: KeptSessions, pg18: EmbeddedServer
+    sessions: Sessions, pg18: EmbeddedServer
 ) -> None:
     with sessions.kept():
         lost = await _pid(sessions)
@@ -101,7 +171,7 @@ async def test_a_kept_session_that_the_server_has_ended_is_opened_anew(
 
 @pytest.mark.parametrize("how", ["cut", "reset", "hold"])
 async def test_a_kept_session_whose_link_is_broken_is_opened_anew(
-    sessions: KeptSessions, proxy: Proxy, how: str, monkeypatch: pytest.MonkeyPatch
+    sessions: Sessions, proxy: Proxy, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tenantry.move.kept_sessions._ANSWER_SECONDS", 0.5)
     with sessions.kept():
@@ -111,7 +181,7 @@ async def test_a_kept_session_whose_link_is_broken_is_opened_anew(
 
 
 async def test_a_lost_session_fails_as_a_connect_does_while_the_database_is_away(
-    sessions: KeptSessions, proxy: Proxy
+    sessions: Sessions, proxy: Proxy
 ) -> None:
     with sessions.kept():
         await _pid(sessions)
@@ -124,10 +194,10 @@ async def test_a_lost_session_fails_as_a_connect_does_while_the_database_is_away
 
 
 async def test_a_statement_whose_answer_was_lost_is_told_and_not_sent_again(
-    sessions: KeptSessions, proxy: Proxy
+    sessions: Sessions, proxy: Proxy
 ) -> None:
     with sessions.kept():
-        async with sessions.session() as connection:
+        async with sessions.one() as connection:
             await connection.execute(
                 "CREATE SEQUENCE IF NOT EXISTS public.sent_once; ALTER SEQUENCE public.sent_once RESTART"
             )
@@ -135,18 +205,16 @@ async def test_a_statement_whose_answer_was_lost_is_told_and_not_sent_again(
             lambda m: Verdict.RESET if m.side == "server" and m.type == b"D" and b"sent" in m.raw else None
         )
         with pytest.raises(TRANSIENT):
-            async with sessions.session() as connection:
+            async with sessions.one() as connection:
                 await connection.execute("SELECT nextval('public.sent_once'), 'sent'")
         proxy.hooks.clear()
-        async with sessions.session() as connection:
+        async with sessions.one() as connection:
             assert await connection.fetchval("SELECT last_value FROM public.sent_once") == 1
             await connection.execute("DROP SEQUENCE public.sent_once")
 
 
 @pytest.mark.parametrize("how", ["error", "cancel", "transaction"])
-async def test_a_session_whose_user_failed_is_not_lent_again(
-    sessions: KeptSessions, proxy: Proxy, how: str
-) -> None:
+async def test_a_session_whose_user_failed_is_not_lent_again(sessions: Sessions, proxy: Proxy, how: str) -> None:
     async def fail(connection: asyncpg.Connection[asyncpg.Record]) -> None:
         if how == "transaction":
             await connection.execute("BEGIN")
@@ -159,7 +227,7 @@ async def test_a_session_whose_user_failed_is_not_lent_again(
     with sessions.kept():
         first = 0
         try:
-            async with sessions.session() as connection:
+            async with sessions.one() as connection:
                 first = await connection.fetchval(_PID)
                 await fail(connection)
         except (TimeoutError, asyncpg.DivisionByZeroError):

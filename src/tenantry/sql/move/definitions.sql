@@ -2,13 +2,14 @@
 -- rules. A line for each thing: its kind and name, its definition, and the statements that make it and take it away ("" if
 -- that would lose rows). Constraints and indexes that a partition has from its parent are the parent's. An invalid index is
 -- none: pg_dump leaves it out too.
+-- unnest(ARRAY(SELECT …)): the planner takes a recursion for millions of rows, and an array for ten.
 WITH RECURSIVE asked AS (
     SELECT c.oid, c.relkind FROM unnest($1::text[]) AS name JOIN pg_class AS c ON c.oid = to_regclass(name)
 ), t AS (
     SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind, c.relpersistence, c.relispartition,
            c.relpartbound
-    FROM (SELECT oid FROM asked UNION
-          SELECT p.relid FROM asked CROSS JOIN LATERAL pg_partition_tree(asked.oid) AS p WHERE relkind = 'p') AS m
+    FROM unnest(ARRAY(SELECT oid FROM asked UNION
+          SELECT p.relid FROM asked CROSS JOIN LATERAL pg_partition_tree(asked.oid) AS p WHERE relkind = 'p')) AS m(oid)
     JOIN pg_class AS c ON c.oid = m.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
 ), c AS (
     SELECT t.name, t.oid, t.relispartition, a.attnum, a.attname, a.attnotnull, a.attidentity::text AS identity,
@@ -21,22 +22,26 @@ WITH RECURSIVE asked AS (
     LEFT JOIN pg_collation AS l ON l.oid = a.attcollation LEFT JOIN pg_namespace AS ln ON ln.oid = l.collnamespace
     LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 ), types(oid) AS (
-    SELECT a.atttypid FROM t JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+    SELECT unnest(ARRAY(SELECT a.atttypid FROM t JOIN pg_attribute AS a ON a.attrelid = t.oid
+                        WHERE a.attnum > 0 AND NOT a.attisdropped))
     UNION
-    SELECT part.oid FROM types JOIN pg_type AS y ON y.oid = types.oid
-    CROSS JOIN LATERAL (SELECT y.typelem AS oid UNION SELECT y.typbasetype
-        UNION SELECT a.atttypid FROM pg_attribute AS a WHERE a.attrelid = y.typrelid AND y.typtype = 'c' AND a.attnum > 0
-        UNION SELECT r.rngsubtype FROM pg_range AS r WHERE r.rngtypid = y.oid OR r.rngmultitypid = y.oid) AS part
+    SELECT part.oid FROM types CROSS JOIN LATERAL (
+        SELECT unnest(ARRAY[y.typelem, y.typbasetype]) FROM pg_type AS y WHERE y.oid = types.oid
+        UNION ALL SELECT a.atttypid FROM pg_type AS y JOIN pg_attribute AS a ON a.attrelid = y.typrelid
+                  WHERE y.oid = types.oid AND y.typtype = 'c' AND a.attnum > 0
+        UNION ALL SELECT r.rngsubtype FROM pg_range AS r WHERE r.rngtypid = types.oid OR r.rngmultitypid = types.oid
+    ) AS part(oid)
     WHERE part.oid <> 0
 ), own AS (
     SELECT y.*, format('%I.%I', n.nspname, y.typname) AS name
-    FROM types JOIN pg_type AS y ON y.oid = types.oid JOIN pg_namespace AS n ON n.oid = y.typnamespace
+    FROM unnest(ARRAY(SELECT oid FROM types)) AS m(oid)
+    JOIN pg_type AS y ON y.oid = m.oid JOIN pg_namespace AS n ON n.oid = y.typnamespace
     WHERE n.nspname <> 'pg_catalog' AND NOT EXISTS (SELECT FROM pg_depend AS d
         WHERE d.classid = 'pg_type'::regclass AND d.objid = y.oid AND d.deptype = 'e')
 ), needing(class, oid) AS (
     SELECT 'pg_attrdef'::regclass::oid, oid FROM pg_attrdef WHERE adrelid IN (SELECT oid FROM t)
-    UNION ALL SELECT 'pg_constraint'::regclass, oid FROM pg_constraint
-              WHERE conrelid IN (SELECT oid FROM t) OR contypid IN (SELECT oid FROM own)
+    UNION ALL SELECT 'pg_constraint'::regclass, oid FROM pg_constraint WHERE conrelid IN (SELECT oid FROM t)
+    UNION ALL SELECT 'pg_constraint'::regclass, oid FROM pg_constraint WHERE contypid IN (SELECT oid FROM own)
     UNION ALL SELECT 'pg_class'::regclass, indexrelid FROM pg_index WHERE indrelid IN (SELECT oid FROM t)
     UNION ALL SELECT 'pg_class'::regclass, oid FROM t
     UNION ALL SELECT 'pg_policy'::regclass, oid FROM pg_policy WHERE polrelid IN (SELECT oid FROM t)
