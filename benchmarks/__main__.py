@@ -36,6 +36,7 @@ SCRIPTS: Final = (
     "move_data",
     "tenant_data",
     "migrate",
+    "cli_scale",
 )
 
 

@@ -282,13 +282,12 @@ def _end(table: _Table) -> int:
 
 
 def _json_table(out: TextIO, columns: Sequence[OutputColumn]) -> Any:
-    count = 0
+    count, keys = 0, [column.key for column in columns]
+    encode = json.JSONEncoder(default=_jsonable, ensure_ascii=False).encode  # `dumps` would make one for each row
     out.write("[")
     while (page := (yield)) is not None:
         for row in page:
-            value = {column.key: row.get(column.key) for column in columns}
-            text = json.dumps(value, default=_jsonable, ensure_ascii=False)
-            out.write(("," if count else "") + "\n  " + text)
+            out.write(("," if count else "") + "\n  " + encode({key: row.get(key) for key in keys}))
             count += 1
     out.write("\n]\n" if count else "]\n")
     return count

@@ -250,7 +250,9 @@ async def import_tenants(
 
 def row_of(row: TenantRow) -> dict[str, Any]:
     """A row of the directory with the columns' keys."""
-    return {key: value for key, value in row._asdict().items() if key != "changed"}
+    found = row._asdict()
+    del found["changed"]
+    return found
 
 
 def _number(text: str) -> str:

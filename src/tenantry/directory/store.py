@@ -26,8 +26,18 @@ CHANNEL: Final = "tenantry_directory"
 
 _TENANT = "t.id, t.database, d.kind, t.epoch, t.state, t.plan, t.weight, t.limits, t.changed::text AS changed"
 #: Not `t.name` and so on: a control database that `tenantry init` has not upgraded yet has no such columns.
-_NAMED = f"{_TENANT}, " + ", ".join(f"to_jsonb(t) ->> '{key}' AS {key}" for key in ("name", "region", "tier"))
-_FROM = "FROM tenantry.tenant AS t JOIN tenantry.database AS d ON d.name = t.database"
+_NAMED = f"{_TENANT}, whole.row ->> 'name' AS name, whole.row ->> 'region' AS region, whole.row ->> 'tier' AS tier"
+#: OFFSET 0: so that each row is written out once, not for each of the three.
+_FROM = (
+    "FROM tenantry.tenant AS t JOIN tenantry.database AS d ON d.name = t.database "
+    "CROSS JOIN LATERAL (SELECT to_jsonb(t) AS row OFFSET 0) AS whole"
+)
+#: A lookup costs a fifth of what `Kind(…)` does, for each row of a list of all tenants.
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
+#: Rows of a page after which the event loop has a turn.
+_TURN: Final = 200
 
 
 class TenantRow(NamedTuple):
@@ -179,21 +189,29 @@ class Store:
         return {row["id"]: _tenant(row) for row in rows}
 
     async def all_tenants(self, *, database: str | None = None, page: int = 1000) -> AsyncIterator[TenantRow]:
-        """Every tenant that is not removed, in the order of the ids, in pages of `page` rows."""
-        after = ""
-        while True:
-            rows = await self._fetch(
-                f"SELECT {_NAMED} {_FROM} WHERE t.id > $1 AND t.state <> 'removed' "
-                "AND ($2::text IS NULL OR t.database = $2) ORDER BY t.id LIMIT $3",
-                after,
-                database,
-                page,
-            )
-            for row in rows:
-                yield _tenant(row)
-            if len(rows) < page:
-                return
-            after = rows[-1]["id"]
+        """Every tenant that is not removed, in the order of the ids; two pages of `page` rows in memory.
+
+        The control database reads the next page while this one is worked on.
+        """
+        query = (
+            f"SELECT {_NAMED} {_FROM} WHERE t.id > $1 AND t.state <> 'removed' "
+            "AND ($2::text IS NULL OR t.database = $2) ORDER BY t.id LIMIT $3"
+        )
+        loop = asyncio.get_running_loop()
+        reading = loop.create_task(self._fetch(query, "", database, page))
+        try:
+            while rows := await reading:
+                if len(rows) == page:
+                    reading = loop.create_task(self._fetch(query, rows[-1]["id"], database, page))
+                for number, row in enumerate(rows):
+                    if number % _TURN == 0:
+                        await asyncio.sleep(0)  # a turn for the page that is being read
+                    yield _tenant(row)
+                if len(rows) < page:
+                    return
+        finally:  # whoever has seen enough does not wait for the page that is being read, nor for why it can't be
+            reading.add_done_callback(lambda page: page.cancelled() or page.exception())
+            reading.cancel()
 
     async def find(self, text: str, *, beginning: bool, limit: int = 6) -> list[str]:
         """Ids of the tenants that a text means, removed ones left out: the one that has it for a name, or else, of
@@ -459,17 +477,6 @@ def _changes(rows: Sequence[asyncpg.Record]) -> Changes:
 
 
 def _tenant(row: asyncpg.Record) -> TenantRow:
-    return TenantRow(
-        row["id"],
-        row["database"],
-        Kind(row["kind"]),
-        row["epoch"],
-        row["state"],
-        row["plan"],
-        row["weight"],
-        json.loads(row["limits"]),
-        int(row["changed"]),
-        row["name"],
-        row["region"],
-        row["tier"],
-    )
+    tenant, database, kind, epoch, state, plan, weight, limits, changed, *people = row  # in the order of `_NAMED`
+    kept = {} if limits == "{}" else json.loads(limits)
+    return TenantRow(tenant, database, _KINDS[kind], epoch, state, plan, weight, kept, int(changed), *people)

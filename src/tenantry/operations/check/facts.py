@@ -22,6 +22,7 @@ from tenantry.errors import DatabaseUnavailable, DsnUnreadable, TenantryError
 from tenantry.move import Leftover
 from tenantry.move.journal import Journal
 from tenantry.operations.backups import measure, policies
+from tenantry.operations.check.gate import Gate, address
 from tenantry.operations.context import Context
 from tenantry.operations.migrate.journal import MigrationJournal
 from tenantry.operations.migrate.values import MigrateRun
@@ -33,10 +34,10 @@ from tenantry.router.roles import query as role_query
 from tenantry.runtime.connection_errors import ANY_FAILURE, BROKEN
 from tenantry.wiring import tenancy_of
 
-#: Databases asked at once.
-AT_ONCE: Final = 16
 #: Seconds for one connection, and for what is tried on it.
 CONNECT: Final = 5.0
+#: Seconds for all that one session asks: a server that takes connections and does not answer holds nothing up.
+LOOK: Final = 20.0
 #: Seconds to wait for a table that somebody has locked.
 PATIENCE: Final = 1.0
 #: Since when servers count what subscriptions could not apply, as server_version_num.
@@ -130,7 +131,7 @@ class FleetFacts:
 async def gather(context: Context) -> FleetFacts:
     """Ask everything. Raises ConfigError only."""
     control = context.config.control
-    gate = asyncio.Semaphore(AT_ONCE)
+    gate = Gate()
     listening = control.direct_dsn is not None
     asked = [
         reach(context, gate, "control", control.dsn.get_secret_value(), "control"),
@@ -140,38 +141,64 @@ async def gather(context: Context) -> FleetFacts:
     assert first is not None
     directory, why = await _directory(context)
     databases = await context.databases() if directory is not None else context.configured()
-    found = await asyncio.gather(*(_ask(context, gate, database) for database in databases.values()))
-    leftovers = await _leftovers(context) if directory is not None else ()
-    backups = await _backups(context) if directory is not None else {}
-    migration = await _migration(context) if directory is not None else None
-    placed = await _placements(context) if directory is not None else ()
+    asking = asyncio.gather(*(_ask(context, gate, database) for database in databases.values()))
+    if directory is None:
+        return FleetFacts(first, listen, tuple(await asking), None, why_no_directory=why)
+    found, leftovers, backups, placed, migration = await asyncio.gather(
+        asking, _leftovers(context), _backups(context), _placements(context), _migration(context)
+    )
     return FleetFacts(first, listen, tuple(found), directory, leftovers, why, backups, placed, migration)
 
 
-async def _ask(context: Context, gate: asyncio.Semaphore, database: ResolvedDatabase) -> DatabaseFacts:
-    def by(role: str, dsn: str | None) -> Any:
+async def _ask(context: Context, gate: Gate, database: ResolvedDatabase) -> DatabaseFacts:
+    def by(role: str, dsn: str | None, side: str) -> Any:
         if role in database.unreadable:
             return _unreadable(database.unreadable[role])
         if dsn is None:
             return _nothing()
-        return reach(context, gate, database.name, dsn, "data", fingerprint=role == "dsn")
+        return reach(context, gate, database.name, dsn, side, fingerprint=role == "dsn")
 
-    router, operator, direct = await asyncio.gather(
-        by("dsn", database.dsn), by("operator", database.operator_dsn), by("direct", database.direct_dsn)
+    router = await by("dsn", database.dsn, "data")
+    # What a database holds, one session tells; the others are asked for what the routers' role may not read.
+    side = "data" if router.error is not None else "login" if router.local is not None else "schema"
+    operator, direct = await asyncio.gather(
+        by("operator", database.operator_dsn, side), by("direct", database.direct_dsn, side)
     )
     unpipelined = None
     if router.error is None:
-        unpipelined = await _pipelining(context, gate, database)
+        unpipelined = await _pipelining(gate, database, pooled=router.pooled)
     return DatabaseFacts(database, router, operator, direct, unpipelined)
 
 
-async def _pipelining(context: Context, gate: asyncio.Semaphore, database: ResolvedDatabase) -> str | None:
-    """Why a router's scopes would take a flight more here; None: they do not, or the database is away by now."""
+async def _pipelining(gate: Gate, database: ResolvedDatabase, *, pooled: bool) -> str | None:
+    """Why a router's scopes would take a flight more here; None: they do not, or the database is away by now.
+
+    It is the server's and asyncpg's to say, so databases that are reached alike on one server are asked once; a
+    pooler may treat each of its databases in a way of its own.
+    """
     assert database.dsn is not None
-    async with gate:
+    key = (
+        database.name if pooled else address(database.dsn),
+        database.prepared_statements,
+        tuple(sorted(database.server_settings.items())),
+    )
+    known = gate.unpipelined.get(key)
+    if known is not None:
+        return await asyncio.shield(known)
+    known = gate.unpipelined[key] = asyncio.get_running_loop().create_future()
+    try:
+        known.set_result(await _try_pipelining(gate, database, database.dsn))
+    finally:
+        if not known.done():
+            known.set_result(None)  # cancelled: nobody waits any more
+    return known.result()
+
+
+async def _try_pipelining(gate: Gate, database: ResolvedDatabase, dsn: str) -> str | None:
+    async with gate.of(dsn):
         try:
             connection = await driver.connect(
-                database.dsn,
+                dsn,
                 timeout=CONNECT,
                 application_name="tenantry check",
                 settings=database.server_settings,
@@ -192,21 +219,29 @@ async def _unreadable(error: DsnUnreadable) -> Reached:
 
 
 async def reach(
-    context: Context, gate: asyncio.Semaphore, name: str, dsn: str, side: str, *, fingerprint: bool = False
+    context: Context, gate: Gate, name: str, dsn: str, side: str, *, fingerprint: bool = False
 ) -> Reached:
-    """What one DSN leads to. `fingerprint`: read the product's schema too."""
-    async with gate:
+    """What one DSN leads to.
+
+    Args:
+        side: "control", "data", or, where another session tells what a data database holds, "schema", or "login"
+            for nothing but whether it lets us in.
+        fingerprint: read the product's schema too.
+    """
+    async with gate.of(dsn):
         try:
-            async with context.connect(name, dsn) as connection:
+            async with asyncio.timeout(LOOK), context.connect(name, dsn) as connection:
                 found = await _look(context, connection, side)
                 return replace(found, fingerprint=await _fingerprint(connection)) if fingerprint else found
         except DatabaseUnavailable as error:
             missing = isinstance(error.__context__, asyncpg.InvalidCatalogNameError)
             return Reached(error=str(error), missing=missing)
+        except TimeoutError:
+            return Reached(error=f"it takes connections and did not answer within {LOOK:.0f} s")
         except _LOST as error:
             # PgBouncer in statement mode cuts the connection at BEGIN, and says why.
             return Reached(error=context.why(error), statement_pooler="statement pooling" in str(error))
-        except (asyncpg.PostgresError, TimeoutError, TenantryError) as error:
+        except (asyncpg.PostgresError, TenantryError) as error:
             return Reached(error=context.why(error))
 
 
@@ -216,10 +251,17 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
     server = await connection.fetchrow(sql.query("check/server"))
     received = time.time()
     assert server is not None
+    if side == "login":
+        known = _Schema()
+    else:
+        schema = "control" if side == "control" else "data"
+        known = await _schema(connection, schema, installed=server["installed"])
+    if side in ("login", "schema"):
+        await connection.execute("ROLLBACK")
+        return _reached(connection, server, known, (sent + received) / 2, (received - sent) / 2)
     roles = await connection.fetchrow(role_query(), True, context.config.tenancy.setting)
     assert roles is not None
     installed = server["installed"] if side == "control" else roles["installed"]
-    known = await _schema(connection, side, installed=server["installed"])
     counted = side == "data" and server["version"] >= OLDEST_COUNTED
     stuck = await connection.fetch(sql.query("check/links")) if counted else ()
     placed = await _tables(context, connection) if side == "data" else _Tables()
@@ -228,7 +270,27 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
     unproven = await guards.unproven(connection, tenancy) if ours and roles["hardened"] else ()
     unguarded = await guards.unguarded(connection, tenancy) if ours else ()
     await connection.execute("ROLLBACK")
-    middle, half = (sent + received) / 2, (received - sent) / 2
+    return replace(
+        _reached(connection, server, known, (sent + received) / 2, (received - sent) / 2),
+        installed=installed,
+        role_problems=(*problems(dict(roles), tenancy), *unproven),
+        control_access=control_access(dict(roles)),
+        directory_roles=directory_roles,
+        unguarded=unguarded,
+        stuck=tuple(row["name"] for row in stuck),
+        undecided=placed.undecided,
+        unmatched=placed.unmatched,
+    )
+
+
+def _reached(
+    connection: Connection, server: asyncpg.Record, known: _Schema, middle: float, half: float
+) -> Reached:
+    """What every session tells.
+
+    Args:
+        middle: our clock half-way between the question and the answer of `server`; each is `half` seconds away.
+    """
     off = server["clock"] - middle
     return Reached(
         pooled=server["backend"] != connection.get_server_pid(),
@@ -241,17 +303,10 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
         reserved=server["reserved"],
         skew=0.0 if abs(off) <= half else off - half if off > 0 else off + half,
         tls=_tls(connection),
-        installed=installed,
-        role_problems=(*problems(dict(roles), tenancy), *unproven),
-        control_access=control_access(dict(roles)),
-        directory_roles=directory_roles,
+        installed=server["installed"],
         schema=known.number,
         local=known.local,
         functions=known.functions,
-        unguarded=unguarded,
-        stuck=tuple(row["name"] for row in stuck),
-        undecided=placed.undecided,
-        unmatched=placed.unmatched,
     )
 
 
