@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import asyncpg
+import httpx
 import pytest
 
 from tenantry.embedded.folder import temporary_root
@@ -134,6 +135,22 @@ def test_a_demo_stopped_at_any_moment_leaves_nothing(place: Path, marker: str, n
     assert_nothing_left(place)
 
 
+def assert_the_console_agrees(told: str) -> None:
+    """What the story has told of the promotion is what the console shows of it."""
+    page = re.search(r"watch\s+(http://\S+)/move\?id=(\S+)", told)
+    assert page is not None, told
+    address, move = page.groups()
+    assert re.search(rf"console\s+{address}\b", told)
+    shown = httpx.get(f"{address}/move.json", params={"id": move}, timeout=30).json()
+    assert (shown["move"]["state"], shown["move"]["step"], shown["move"]["target"]) == (
+        "flipped",
+        "audit",
+        "sequoia",
+    )
+    first = httpx.get(f"{address}/index.json", timeout=30).json()
+    assert f"tenantry moves release {move}" in [step["command"] for step in first["verdict"]["next"]]
+
+
 async def test_a_demo_started_with_keep_can_be_looked_at_until_ctrl_c(place: Path) -> None:
     process = subprocess.Popen(  # noqa: ASYNC220  (the test has nothing else to do meanwhile)
         [*_COMMAND, "--seconds", "1", "--keep"],
@@ -147,6 +164,7 @@ async def test_a_demo_started_with_keep_can_be_looked_at_until_ctrl_c(place: Pat
         told = until(process.stdout, "Press Ctrl-C")
         found = re.search(r"postgresql://operator@\S+", told)
         assert found is not None, told
+        assert_the_console_agrees(told)
         connection = await asyncpg.connect(found[0])
         assert await connection.fetchval("SELECT count(*) FROM request_log") > 0
         await connection.close()

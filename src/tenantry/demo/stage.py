@@ -35,5 +35,7 @@ class Demo:
     story: Story
     url: str
     """Where this process's metrics are served."""
+    console: str | None = None
+    """Where the console is; None: the extra `server` is not installed."""
     rate: float = 0.0
     """Requests a second that the load at full speed reached."""

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 from uuid import uuid4
 
-from tenantry.demo import endpoint
+from tenantry.demo import console, endpoint
 from tenantry.demo import world as worlds
 from tenantry.demo.interrupts import interruptible
 from tenantry.demo.load import DemoLoad
@@ -84,8 +84,10 @@ async def _tell(options: Options, world: World, story: Story, began: float) -> N
             f"Ready in {perf_counter() - began:.1f} s: roles, schema, policies, "
             f"{len(customers())} customers signed up."
         )
-        async with endpoint.serving() as url:
-            demo = Demo(options, world, router, ledger, DemoLoad(router, customers()), story, url)
+        async with endpoint.serving() as url, console.serving(world.config()) as pages:
+            if pages is not None:
+                story.teller.say(f"The console, in your browser while this runs: {pages}")
+            demo = Demo(options, world, router, ledger, DemoLoad(router, customers()), story, url, pages)
             for stage in STAGES:
                 await stage(demo)
             _conclude(story, began)
@@ -113,6 +115,8 @@ async def _keep(demo: Demo) -> None:
         teller.labelled(name, world.dsn(name, role))
     teller.labelled("all rows", world.dsn(worlds.SHARED, worlds.OPERATOR))
     teller.labelled("metrics", demo.url)
+    if demo.console is not None:
+        teller.labelled("console", demo.console)
     teller.say("Press Ctrl-C to end it.")
     with suppress(asyncio.CancelledError):  # Ctrl-C is how this ends, not a failure
         await asyncio.Event().wait()

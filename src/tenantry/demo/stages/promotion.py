@@ -45,6 +45,8 @@ async def run(demo: Demo) -> None:
         f"Meanwhile the mover does what `tenantry promote … --to {HEAVY}` does: about {plan.rows:,} rows in "
         f"{len(plan.tables)} tables, to the second server."
     )
+    if demo.console is not None:
+        demo.story.teller.labelled("watch", f"{demo.console}/move?id={plan.id}")
     try:
         moved = await _move(demo, mover, plan, rate)
     except MoveError as error:
