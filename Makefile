@@ -11,7 +11,7 @@ PORT ?= 8000
 # More of pytest's options: make test OPTIONS=--durations=25
 OPTIONS ?=
 
-.PHONY: help demo example test long check docs bench faults clean
+.PHONY: help demo example test long check docs bench release faults clean
 
 help:
 	@echo "make demo    the main job on an embedded PostgreSQL"
@@ -22,6 +22,7 @@ help:
 	@echo "make docs    the documentation's site, in build/site: open its index.html"
 	@echo "make bench   one figure per claim"
 	@echo "make faults  the long fault matrix of moves; refreshes docs/explanation/faults.md"
+	@echo "make release the distributions in dist/, checked and tried; publishing is left to a person"
 	@echo "make clean   removes the environment and the tools' caches"
 
 demo: $(READY)
@@ -51,11 +52,16 @@ docs: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks
 
+# Builds, checks and tries what a person then publishes; CONTRIBUTING.md has the other steps.
+release: $(READY)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[release]'
+	@$(BIN)/python -m tools.release
+
 faults: $(READY)
 	@$(BIN)/python -m tests.faults
 
 clean:
-	@rm -rf .venv .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis build
+	@rm -rf .venv dist .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis build
 	@find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made once and reused; brought up to date when what it is made from changes.

@@ -367,6 +367,13 @@ def every_public_name() -> Iterator[Finding | None]:
         yield None if name in shown else Finding(where, f"no `::: …{name}`")
 
 
+def every_fragment() -> Iterator[Finding | None]:
+    """Fragments of the CHANGELOG are called TOPIC.md, with one dot: towncrier leaves others out without a word."""
+    for path in sorted((ROOT / "newsfragments").glob("*")):
+        right = re.fullmatch(r"[a-z0-9-]+\.md", path.name) and path.read_text(encoding="utf-8").strip()
+        yield None if right else Finding(f"newsfragments/{path.name}", "is not TOPIC.md with some text in it")
+
+
 def every_path() -> Iterator[Finding | None]:
     """Files and tests that are named in code marks are there."""
     for where, text in texts().items():
@@ -456,6 +463,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     every_place,
     every_written_page,
     every_public_name,
+    every_fragment,
     every_path,
     every_guarantee,
     every_threat,

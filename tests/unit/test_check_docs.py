@@ -25,6 +25,8 @@ def test_documentation_that_is_not_there_is_a_failure(
         ("docs/tutorial/x.md", "# X", "has no place in mkdocs.yml"),
         ("docs/reference/events.md", "# Events", "not what the program says"),
         ("docs/reference/api.md", "::: tenantry.ids.Kind", "no `::: …Placement`"),
+        ("newsfragments/a.feature.md", "Text", "is not TOPIC.md"),
+        ("newsfragments/empty.md", "\n", "is not TOPIC.md"),
         ("README.md", "# A b\n[x](#a-c)", "no such heading"),
         ("README.md", "`tenantry tenants lsit`", "no such command"),
         ("README.md", "`tenantry tenants list --nonsense`", "no option --nonsense"),
