@@ -52,7 +52,7 @@ def application(
     """
     access = access or ConsoleAccess()
     fleet = FleetReader(context.store, context.config)
-    reader = ConsoleReader(context, sessions=sessions)
+    reader = ConsoleReader(context, sessions=sessions, named=fleet.shown)
     console = Console(context, fleet, reader, Live(reader, stopping), restricted=access.restricted)
     scrape = metrics.FleetScrape()
 

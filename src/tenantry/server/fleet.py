@@ -157,6 +157,11 @@ class FleetReader:
             await self._read.wait()
         return self._fleet
 
+    def shown(self) -> frozenset[str]:
+        """Tenants that the last reading names in verdicts and moves."""
+        moved = {move.tenant for move in self._fleet.moves}
+        return frozenset(moved | {verdict.tenant for verdict in self._fleet.verdicts})
+
     async def _round(self) -> float:
         await self._judge_in_time()
         if self._monotonic() - self._asked_at < ASKED:

@@ -49,7 +49,7 @@ async def test_of_a_fleet_that_is_well_it_says_so_and_that_nothing_is_to_be_done
 async def test_of_a_tenant_that_has_outgrown_its_database_it_names_who_why_and_the_command() -> None:
     page = await parts(fleets.outgrown())
     assert "All is well." in page["verdict"]
-    assert "heavy has outgrown shared" in page["next"]
+    assert "Heavy Industries has outgrown shared" in page["next"]
     assert "tenantry promote heavy --to DATABASE --plan" in page["next"]
     assert "m00000000aa of acme to acme is complete and waits for its release" in page["next"]
     assert "tenantry moves release m00000000aa" in page["next"]

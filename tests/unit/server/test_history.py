@@ -76,7 +76,7 @@ def test_slots_together_weigh_by_how_busy_they_were() -> None:
 
 def test_a_chart_stays_in_its_frame_and_names_are_text() -> None:
     slots = [Slot(AT, {"<b>": 0.7, "b": 0.6}, 0.5, 0.2, 10.0), Slot(AT, {}, 0, 0, None)]
-    svg = str(charts.columns(slots, threshold=0.4, title="<b> & co", label="%H:%M"))
+    svg = str(charts.columns(slots, ["<b>", "b"], threshold=0.4, title="<b> & co", label="%H:%M"))
     assert "<b>" not in svg
     assert " style=" not in svg
     assert 'class="limit"' in svg

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from tenantry.promotion import percent
 from tenantry.server.console.history import largest, together
-from tenantry.server.console.values import NAMED, Slot
+from tenantry.server.console.values import Slot
 
 WIDTH: Final = 720
 HEIGHT: Final = 180
@@ -23,11 +23,6 @@ _TOP: Final = 8
 _LABELS: Final = 7
 
 
-def layers(slots: Sequence[Slot]) -> list[str]:
-    """The tenants that get a colour of their own, the largest first."""
-    return largest(slots, NAMED)
-
-
 def parts(slot: Slot, tenants: Sequence[str]) -> list[tuple[str, float]]:
     """Class and share of each layer of one column, from the bottom to the top; together 1 at most."""
     named = [(f"t{n}", slot.parts.get(tenant, 0.0)) for n, tenant in enumerate(tenants)]
@@ -35,16 +30,16 @@ def parts(slot: Slot, tenants: Sequence[str]) -> list[tuple[str, float]]:
     return [*named, ("others", rest), ("nobodys", slot.nobodys)]
 
 
-def columns(slots: Sequence[Slot], *, threshold: float, title: str, label: str) -> Markup:
+def columns(slots: Sequence[Slot], tenants: Sequence[str], *, threshold: float, title: str, label: str) -> Markup:
     """Shares over time, stacked, with the rule's threshold as a line.
 
     Args:
         slots: the oldest first.
+        tenants: those that have a colour, the same on every chart of a database.
         threshold: share, 0 to 1.
         title: for screen readers.
         label: of a column's begin, as of `strftime`.
     """
-    tenants = layers(slots)
     step = (WIDTH - _LEFT) / max(1, len(slots))
     height = HEIGHT - _TOP - _BOTTOM
     drawn = []
@@ -59,7 +54,7 @@ def columns(slots: Sequence[Slot], *, threshold: float, title: str, label: str) 
             if tall >= 0.05:
                 bottom -= tall
                 drawn.append(_rect(name, x, bottom, step - 1, tall))
-        if n % every == 0:
+        if n % every == 0 and x < WIDTH - 30:
             text = escape(slot.begin.strftime(label))
             drawn.append(Markup('<text x="{:.1f}" y="{}">{}</text>').format(x, HEIGHT - 6, text))
     for share in (0.0, 0.5, 1.0):
@@ -128,6 +123,8 @@ def _rect(name: str, x: float, y: float, width: float, height: float) -> Markup:
 
 
 def _svg(kind: str, width: int, height: int, title: str, drawn: Sequence[Markup]) -> Markup:
+    fit = "xMidYMid" if kind == "columns" else "none"  # columns have text, which must not be stretched
     return Markup(
-        '<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}" focusable="false">{}</svg>'
-    ).format(kind, width, height, title, Markup("").join(drawn))
+        '<svg class="chart {}" viewBox="0 0 {} {}" preserveAspectRatio="{}" role="img" aria-label="{}" '
+        'focusable="false">{}</svg>'
+    ).format(kind, width, height, fit, title, Markup("").join(drawn))

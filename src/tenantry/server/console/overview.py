@@ -16,7 +16,7 @@ from tenantry.promotion import Candidacy, Verdict
 from tenantry.server.console import charts
 from tenantry.server.console.history import largest, together
 from tenantry.server.console.lists import ListColumn, Listing, arrange
-from tenantry.server.console.values import Probe, SchemaState, Seen, Slot
+from tenantry.server.console.values import NAMED, Probe, SchemaState, Seen, Slot
 from tenantry.server.console.verdict import command_of, waits_for_release
 from tenantry.server.fleet import Fleet, MoveRow
 from tenantry.usage.values import Day
@@ -177,7 +177,11 @@ def load(seen: Seen, name: str) -> DatabaseLoad:
         for tenant in [*found, ""]
     ]
     leaders[:-1] = sorted(leaders[:-1], key=lambda one: -(one.day or one.weeks or 0.0))
-    return DatabaseLoad(name, largest(days), leaders, hours, days, watched)
+    coloured = sorted(
+        {*largest(hours), *largest(days)},
+        key=lambda tenant: (-max(_part(day, tenant) or 0.0, _part(weeks, tenant) or 0.0), tenant),
+    )
+    return DatabaseLoad(name, coloured[:NAMED], leaders, hours, days, watched)
 
 
 def _part(whole: Slot | None, tenant: str) -> float | None:
@@ -194,12 +198,14 @@ def draw(of: DatabaseLoad, threshold: float) -> dict[str, Markup]:
         "hour": Markup(""),
         "day": charts.columns(
             hours,
+            of.tenants,
             threshold=threshold,
             title=f"{of.database}, shares by hour over 24 hours: {charts.summary(hours)}",
             label="%H:%M",
         ),
         "weeks": charts.columns(
             days,
+            of.tenants,
             threshold=threshold,
             title=f"{of.database}, shares by day over four weeks: {charts.summary(days)}",
             label="%d %b",
@@ -209,7 +215,7 @@ def draw(of: DatabaseLoad, threshold: float) -> dict[str, Markup]:
     }
     if now is not None:
         title = f"{of.database}, this hour and the last: {charts.summary(hours[-2:])}"
-        drawn["hour"] = charts.bar(now, charts.layers(hours), threshold=threshold, title=title)
+        drawn["hour"] = charts.bar(now, of.tenants, threshold=threshold, title=title)
     return drawn
 
 
@@ -221,7 +227,7 @@ def draw_days(tenant: str, database: str, days: Sequence[Day], threshold: float)
         parts = {tenant: one.busy / one.total} if one.total else {}
         slots.append(Slot(begin, parts, 0.0, 0.0, one.total))
     title = f"Share of {database} by day: {charts.summary(slots)}"
-    return charts.columns(slots, threshold=threshold, title=title, label="%d %b")
+    return charts.columns(slots, [tenant], threshold=threshold, title=title, label="%d %b")
 
 
 def candidate_lines(fleet: Fleet, seen: Seen) -> list[CandidateLine]:

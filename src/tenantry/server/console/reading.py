@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ import asyncpg
 from tenantry import sql
 from tenantry.config import resolve_all
 from tenantry.operations.check import CheckReport, check
+from tenantry.operations.check.findings import ERROR
 from tenantry.operations.context import Context
 from tenantry.runtime.connection_errors import ANY_FAILURE
 from tenantry.runtime.periodic import Periodic
@@ -43,8 +44,10 @@ PROBE_PAUSE: Final = 15.0
 PATIENCE: Final = 5.0
 #: Databases asked at once.
 AT_ONCE: Final = 16
-#: Seconds between two runs of `tenantry check`, at least; a twentieth of the time at most is spent on it.
+#: Seconds between two runs of `tenantry check`, at least, and after one that found an error, which somebody may be
+#: mending; a twentieth of the time at most is spent on it.
 CHECK_PAUSE: Final = 600.0
+CHECK_AGAIN: Final = 60.0
 CHECK_REST: Final = 19.0
 #: Seconds after the last look for which reading goes on.
 LOOKED: Final = 120.0
@@ -66,16 +69,19 @@ class ConsoleReader:
         context: Context,
         *,
         sessions: Sessions,
+        named: Callable[[], Collection[str]] = frozenset,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Args:
         context: whose databases are looked at.
         sessions: who is in the databases that this process watches.
+        named: tenants that are shown for another reason than their load: their names are read too.
         clock: seconds since 1970 UTC.
         """
         self._context = context
         self._sessions = sessions
+        self._named = named
         self._clock = clock
         self._monotonic = monotonic
         self._hours = Hours()
@@ -144,6 +150,7 @@ class ConsoleReader:
             self._days_at = self._monotonic()
         hours = self._hours.by_database()
         shown = {tenant for slots in (*hours.values(), *days.values()) for tenant in largest(slots, 20)}
+        shown.update(self._named())
         try:
             queues = await waiting_callers(control)
         except asyncpg.UndefinedTableError:  # of a schema that `tenantry init` has not brought up to date
@@ -192,7 +199,9 @@ class ConsoleReader:
         report = await check(self._context, max(1, self._seen.reporting))
         self._seen = replace(self._seen, checked=_checked(report, self._clock()))
         self._tell()
-        return max(CHECK_PAUSE, CHECK_REST * (self._monotonic() - began))
+        wrong = any(finding.severity == ERROR for finding in report.findings)
+        pause = CHECK_AGAIN if wrong else CHECK_PAUSE
+        return max(pause, CHECK_REST * (self._monotonic() - began))
 
     def _not_checked(self, error: Exception, _failures: int) -> float:
         at = datetime.fromtimestamp(self._clock(), UTC)

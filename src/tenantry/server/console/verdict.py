@@ -91,8 +91,8 @@ def judge(fleet: Fleet, seen: Seen, now: datetime) -> Judgement:
         return Judgement((), (), ("the control database",))
     troubles = [
         *_databases(fleet, seen),
-        *_checks(seen),
-        *_moves(fleet, now),
+        *_checks(fleet, seen),
+        *_moves(fleet, seen, now),
         *_backups(fleet),
         *_reporting(fleet, seen),
     ]
@@ -104,7 +104,7 @@ def judge(fleet: Fleet, seen: Seen, now: datetime) -> Judgement:
     if seen.checked is None:
         pending.append("`tenantry check`")
     ordered = sorted(troubles, key=lambda trouble: not trouble.severe)
-    return Judgement(tuple(ordered), tuple(_steps(fleet)), tuple(pending))
+    return Judgement(tuple(ordered), tuple(_steps(fleet, seen)), tuple(pending))
 
 
 def _databases(fleet: Fleet, seen: Seen) -> Iterable[Trouble]:
@@ -129,29 +129,30 @@ def _databases(fleet: Fleet, seen: Seen) -> Iterable[Trouble]:
             yield Trouble(True, what, "tenantry top --watch", f"/database?name={database}")
 
 
-def _checks(seen: Seen) -> Iterable[Trouble]:
+def _checks(fleet: Fleet, seen: Seen) -> Iterable[Trouble]:
     if seen.checked is None:
         return
     if seen.checked.error is not None:
         yield Trouble(False, f"`tenantry check` could not run ({seen.checked.error})", "tenantry check", "/checks")
     silent = {name for name, probe in (seen.probes or {}).items() if probe.error is not None}
-    severe = [one for one in seen.checked.findings if one.severity == ERROR]
-    for finding in severe:
+    empty = {one.name for one in fleet.databases if not one.tenants}  # a move may be about to fill it
+    for finding in (one for one in seen.checked.findings if one.severity == ERROR):
         if finding.database in silent:  # told already, and better
             continue
-        yield Trouble(True, f"{finding.database}: {finding.problem}", finding.fix, "/checks")
+        severe = finding.database not in empty
+        yield Trouble(severe, f"{finding.database}: {finding.problem}", finding.fix, "/checks")
 
 
-def _moves(fleet: Fleet, now: datetime) -> Iterable[Trouble]:
+def _moves(fleet: Fleet, seen: Seen, now: datetime) -> Iterable[Trouble]:
     for move in fleet.moves:
         if move.finished:
             continue
         page = f"/move?id={move.id}"
         if move.error is not None:
-            what = f"The move {move.id} of {move.tenant} has stopped: {move.error}"
+            what = f"The move {move.id} of {_called(move.tenant, seen)} has stopped: {move.error}"
             yield Trouble(True, what, f"tenantry moves resume {move.id}", page)
         elif not waits_for_release(move) and (now - move.changed_at).total_seconds() > STUCK:
-            what = f"The move {move.id} of {move.tenant} has not got on for six hours"
+            what = f"The move {move.id} of {_called(move.tenant, seen)} has not got on for six hours"
             yield Trouble(False, what, f"tenantry moves resume {move.id}", page)
 
 
@@ -176,21 +177,27 @@ def waits_for_release(move: MoveRow) -> bool:
     return move.state == "flipped" and move.step in DONE and move.error is None
 
 
-def _steps(fleet: Fleet) -> Iterable[Advice]:
+def _steps(fleet: Fleet, seen: Seen) -> Iterable[Advice]:
     moving = {move.tenant for move in fleet.moves if not move.finished}
     for verdict in fleet.verdicts:
         if verdict.state is Candidacy.CANDIDATE and verdict.tenant not in moving:
-            yield Advice(_candidate(verdict), command_of(verdict), tenant_page(verdict.tenant))
+            yield Advice(_candidate(verdict, seen), command_of(verdict), tenant_page(verdict.tenant))
     for move in fleet.moves:
         if waits_for_release(move):
-            what = f"The move {move.id} of {move.tenant} to {move.target} is complete and waits for its release"
+            who = _called(move.tenant, seen)
+            what = f"The move {move.id} of {who} to {move.target} is complete and waits for its release"
             yield Advice(what, f"tenantry moves release {move.id}", f"/move?id={move.id}")
 
 
-def _candidate(verdict: Verdict) -> str:
+def _candidate(verdict: Verdict, seen: Seen) -> str:
     if verdict.action is Action.PROMOTE:
-        return f"{verdict.tenant} has outgrown {verdict.database}: look at what a move would do"
-    return f"{verdict.tenant} could return from {verdict.database} to a shared database"
+        return f"{_called(verdict.tenant, seen)} has outgrown {verdict.database}: look at what a move would do"
+    return f"{_called(verdict.tenant, seen)} could return from {verdict.database} to a shared database"
+
+
+def _called(tenant: str, seen: Seen) -> str:
+    """What people call it."""
+    return seen.names.get(tenant, tenant)
 
 
 def command_of(verdict: Verdict) -> str:
