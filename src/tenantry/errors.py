@@ -325,8 +325,8 @@ class WrongHome(OperationRefused):
         self.reasons = tuple(reasons)
         super().__init__(
             f"tenant {tenant} is {residence}, and may not live in {database}: {', and '.join(reasons)}. Choose "
-            "another database (`tenantry databases list` shows region and tier), or change what the tenant asks "
-            f"for: `tenantry tenants set {tenant} --region … --tier …`"
+            "another database (`tenantry databases list` shows region and tier), or another region or tier for "
+            "the tenant"
         )
 
 

@@ -25,6 +25,7 @@ from tenantry.config import duration
 from tenantry.directory import TenantRow
 from tenantry.directory.placements import Placed
 from tenantry.errors import ConfigError
+from tenantry.residence import mismatches
 
 COLUMNS = (
     OutputColumn("id", "TENANT", whole=True),
@@ -187,6 +188,10 @@ async def set_tenant(session: Session, tenant: TenantArgument, terms: TermsFlags
         tier=terms.tier,
     )
     session.out.facts(row_of(row), titles={"id": "tenant"})
+    if terms.region or terms.tier:
+        home = (await session.ops.databases.show(row.database)).database
+        for one in mismatches(row.residence, home.site.residence):
+            session.out.warn(f"it lives in {row.database}, where it may not any more ({one}): `tenantry move` it")
 
 
 @command(app, "suspend")

@@ -16,7 +16,7 @@ from tenantry.move import Endpoint, Interrupt, Leftover, Limits, MoveBusy, MoveP
 from tenantry.move.errors import MoveRefused, PreflightFinding
 from tenantry.move.progress import Tell, silence
 from tenantry.operations.context import Context
-from tenantry.residence import mismatches
+from tenantry.residence import Residence, mismatches
 from tenantry.runtime.connection_errors import BROKEN
 from tenantry.wiring import tenancy_of
 
@@ -182,7 +182,8 @@ class Moves:
 
     async def _wrong_home(self, tenant: str, target: ResolvedDatabase) -> tuple[PreflightFinding, ...]:
         """Why the tenant should not live there, as far as the directory says: see `residence`."""
-        residence = (await self._context.tenant(tenant)).residence
+        row = (await self._context.store.tenants([tenant], removed=True)).get(tenant)
+        residence = Residence() if row is None else row.residence
         found = [
             PreflightFinding(
                 f"wrong-{one.rule}",

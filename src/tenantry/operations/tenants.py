@@ -25,7 +25,7 @@ from tenantry.ids import IdType, Kind, check_name, check_terms
 from tenantry.operations import import_tenants
 from tenantry.operations.context import Context
 from tenantry.operations.import_tenants import Imported, ImportTerms, Told, untold
-from tenantry.residence import Residence, check_word, refuse_mismatch
+from tenantry.residence import Residence, check_word, mismatches
 
 #: Characters of what somebody may have typed for a name.
 _LONGEST: Final = 100
@@ -168,8 +168,8 @@ class Tenants:
             database=home,
             weight=1.0 if weight is None else weight,
             limits=dict(limits or {}),
-            region=region,
-            tier=tier,
+            region=region or None,
+            tier=tier or None,
         )
         row = await self.get(text)
         if not known:
@@ -287,8 +287,8 @@ class Tenants:
             progress: told after each batch how many more were read.
 
         Raises:
-            OperationRefused: the database is a dedicated one, or its DSN leads to another.
-            WrongHome: it is of another region or tier; nothing was done.
+            OperationRefused: the database is a dedicated one, of another region or tier than theirs, or its DSN
+                leads to another.
         """
         terms = await self._import_terms(database, plan, region, tier)
         read = import_tenants.checked(self._context, ids)
@@ -335,8 +335,13 @@ class Tenants:
     ) -> ImportTerms:
         check_residence(region, tier)
         home = await self._home_for_new(database)
-        residence = Residence(region, tier)
-        refuse_mismatch("of the import", residence, home, (await self._context.database(home)).site.residence)
+        residence = Residence(region or None, tier or None)
+        there = (await self._context.database(home)).site.residence
+        if why := ", and ".join(map(str, mismatches(residence, there))):
+            raise OperationRefused(
+                f"tenants {residence} may not live in {home}: {why}. Import them elsewhere, or correct "
+                "what they or the database are; nothing was imported"
+            )
         return ImportTerms(home, plan, residence)
 
     # -- how ---------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ def test_sign_ups_and_imports_keep_to_the_tenants_region_and_tier(fleet: Fleet, 
     assert (nowhere.code, "is for a tenant of region jp" in nowhere.err) == (1, True), nowhere.err
     named = fleet.run("tenants", "add", "x", "--region", "eu", "--database", "acme")
     assert (named.code, "may not live in acme: its region is us" in named.err) == (4, True), named.err
+    assert fleet.ok("tenants", "add", "any", "--region", "", "--json").json["region"] is None
+    fleet.ok("tenants", "remove", "any", "--yes")
     spelt = fleet.run("tenants", "add", "x", "--region", "EU")
     assert (spelt.code, "small letters" in spelt.err) == (2, True), spelt.err
     file = tmp_path / "ids"
@@ -77,7 +79,8 @@ def test_who_lives_where_they_may_not_is_told_and_no_move_makes_it_worse(fleet: 
     [finding] = [one for one in plan.json["findings"] if one["code"] == "wrong-region"]
     assert "is of region eu, and database acme is of us" in finding["problem"]
     fleet.ok("tenants", "set", "a", "--region", "us", "--tier", "gold")
-    fleet.ok("tenants", "set", "b", "--region", "us")
+    told = fleet.ok("tenants", "set", "b", "--region", "us").err
+    assert "lives in shared, where it may not any more (its region is eu, not us)" in " ".join(told.split())
     ran = fleet.run("placements", "check", "--json")
     assert ran.code == 1
     assert [(one["database"], one["rule"], one["wanted"], one["named"]) for one in ran.json] == [
