@@ -34,7 +34,7 @@ class Activity(NamedTuple):
     tenant: str
     """Its id, "#" and a hash for an id that doesn't fit into the tag, or "" for nobody's."""
     state: str
-    """As in `pg_stat_activity`, or "hidden": our role may not see it."""
+    """As in `pg_stat_activity`; or "hidden": our role may not see it; or "starting": it has none yet."""
     wait: str
     """CPU, IO, Lock, LWLock, Client …"""
     sessions: int

@@ -79,6 +79,8 @@ async def test_a_new_token_counts_at_once_and_a_missing_file_lets_nobody_in(toke
 async def test_a_proxy_is_known_by_its_address_and_by_no_header(token: Path) -> None:
     access = read_access(None, ("10.0.0.0/8",))
     assert await get(access, peer="10.1.2.3") == 200
+    assert await get(access, peer="::ffff:10.1.2.3") == 200
+    assert await get(access, peer="::ffff:203.0.113.9") == 403
     assert await get(access, peer="203.0.113.9") == 403
     assert await get(access, peer="203.0.113.9", **{"X-Forwarded-For": "10.1.2.3"}) == 403
     both = read_access(token, ("10.1.2.3",))

@@ -105,6 +105,8 @@ class AccessMiddleware:
             peer = ipaddress.ip_address(client[0]) if client else None
         except ValueError:
             return False
+        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped is not None:
+            peer = peer.ipv4_mapped  # as a socket that listens for both tells an IPv4 peer
         return peer is not None and any(peer in network for network in self._access.proxies)
 
     def _by_token(self, authorization: str) -> bool:

@@ -7,6 +7,7 @@ What is down delays nothing else: the databases are asked beside it, and so is `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -49,6 +50,8 @@ AT_ONCE: Final = 16
 CHECK_PAUSE: Final = 600.0
 CHECK_AGAIN: Final = 60.0
 CHECK_REST: Final = 19.0
+#: Seconds that a page waits for the first reading at most.
+FIRST: Final = 15.0
 #: Seconds after the last look for which reading goes on.
 LOOKED: Final = 120.0
 #: Codes of `tenantry check` that say that a schema differs from the others'.
@@ -113,7 +116,9 @@ class ConsoleReader:
         if idle:
             for task in self._tasks:
                 task.wake()
-        await self._ready.wait()
+        with contextlib.suppress(TimeoutError):  # a control database that hangs must not hang the page
+            async with asyncio.timeout(FIRST):
+                await self._ready.wait()
         return replace(self._seen, sessions=self._sessions())
 
     @property

@@ -1,4 +1,4 @@
-// Keeps an open page up to date: on news from /live it fetches itself and replaces the parts that differ.
+// Keeps an open page up to date: on news from the server it fetches itself and replaces the parts that differ.
 // What has the focus, or is selected, is left as it is until it has not.
 "use strict";
 (() => {
@@ -31,7 +31,7 @@
       if (again) { again = false; refresh(); }
     }
   }
-  const news = new EventSource("/live");
+  const news = new EventSource(document.body.dataset.news);
   news.addEventListener("open", () => say("Live."));
   news.addEventListener("read", refresh);
   news.addEventListener("error", () => say("Not live: the server does not answer. Trying again."));
