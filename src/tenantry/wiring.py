@@ -21,11 +21,13 @@ from tenantry.usage import Ledger, Meter, QueueReporter
 
 
 class Router(TenantRouter):
-    """Gives a service a tenant's connection. See `TenantRouter` for what it can do.
+    """Gives a service a tenant's connection.
 
-    async with Router.open("config/tenantry.yaml") as router:
-        async with router.tenant(tenant_id) as conn:
-            rows = await conn.fetch("SELECT * FROM students")
+    It is opened once for each process and event loop:
+
+        async with Router.open("config/tenantry.yaml") as router:
+            async with router.tenant(tenant_id) as conn:
+                rows = await conn.fetch("SELECT * FROM students")
     """
 
     @classmethod

@@ -31,9 +31,9 @@ from tenantry.promotion.balance import Balance, BalanceRule
 class Operations:
     """What `tenantry …` does, in Python. Connections are opened when they are first needed, and closed at the end.
 
-    async with Operations.open("config/tenantry.yaml") as ops:
-        await ops.tenants.suspend(tenant_id, reason="unpaid")
-        await ops.moves.promote(tenant_id, to="acme")
+        async with Operations.open("config/tenantry.yaml") as ops:
+            await ops.tenants.suspend(tenant_id, reason="unpaid")
+            await ops.moves.promote(tenant_id, to="acme")
 
     Runs beside routers, in the same process or another: what it changes reaches them by the change feed. It needs
     the operators' DSNs of the databases that it works on.

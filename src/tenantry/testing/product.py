@@ -201,7 +201,9 @@ class Product:
     async def take_back(self, *, limits: Limits = LIMITS) -> None:
         """Roll every promotion back, with what the tenants have written since, and drop their databases.
 
-        Also of those that were broken off. Raises:
+        Also of those that were broken off.
+
+        Raises:
             MoveStopped: it could not be done.
         """
         if not self._away:
