@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ import pytest
 
 from tenantry.embedded import EmbeddedServer
 from tests.support import databases
+
+#: Nobody's here, and dear to make for each request.
+_TLS = ssl.create_default_context()
 
 #: Must never be seen. Trust authentication doesn't look at it.
 CANARY = "Zxq7-canary-S3cret"
@@ -58,9 +63,16 @@ class Serving:
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """One request; the canary must not be in the answer."""
-        answer = httpx.get(self.address + path, headers=headers, timeout=30)
+        answer = httpx.get(self.address + path, headers=headers, timeout=30, verify=_TLS)
         assert CANARY not in answer.text
         return answer
+
+    def settle(self) -> None:
+        """Until the console has looked at everything once."""
+        deadline = time.monotonic() + 60
+        while self.get("/index.json").json()["verdict"]["state"] == "pending":
+            assert time.monotonic() < deadline, "the databases and the checks have not been looked at"
+            time.sleep(0.1)
 
     def take_control_away(self) -> None:
         """Nobody can connect to the control database any more, and nobody is connected."""

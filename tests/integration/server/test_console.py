@@ -43,7 +43,9 @@ PAGES = {
 def served(pg18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """One for all tests that change nothing."""
     with databases.control_database(pg18) as control:
-        yield from run(pg18, control, STORY, "30s", tmp_path_factory.mktemp("console"))
+        for serving in run(pg18, control, STORY, "30s", tmp_path_factory.mktemp("console")):
+            serving.settle()
+            yield serving
 
 
 @pytest.fixture
