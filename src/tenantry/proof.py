@@ -14,6 +14,11 @@ from typing import Final, NamedTuple
 _BLOCK: Final = 64  # bytes of a SHA-256 block, as RFC 2104 wants it
 #: Bytes that a secret must have at least.
 SHORTEST: Final = 32
+#: Why hardened mode and Citus don't go together, and what to do.
+HARDENED_ON_CITUS: Final = (
+    "hardened mode is not to be had on Citus, whose policies can't check the router's proof; "
+    "take hardened out of the configuration, or use a database without Citus"
+)
 
 
 class Pads(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Final
 
 from tenantry.errors import ConfigError
 from tenantry.ids import IdType
-from tenantry.schema.rendering import HARDENED_ON_CITUS
+from tenantry.proof import HARDENED_ON_CITUS
 
 #: Override of a table that holds nothing of tenantry's concern.
 IGNORE: Final = "ignore"

@@ -29,7 +29,7 @@ from tenantry.config.servers import DEFAULTS, DSNS, check_servers, from_server, 
 from tenantry.config.wording import first_mistake, words
 from tenantry.errors import ConfigError, InvalidTenantId
 from tenantry.ids import Kind
-from tenantry.proof import SHORTEST, database_key
+from tenantry.proof import HARDENED_ON_CITUS, SHORTEST, database_key
 from tenantry.rooms import FIRST, LEAST_LOADED, Room, Rooms
 
 
@@ -215,6 +215,13 @@ class Config(ConfigSection):
                 "routers: write secret: ${TENANTRY_SECRET}",
                 source=source,
                 key="tenancy.secret",
+            )
+        citus = next((name for name, one in self.databases.items() if one.engine == "citus"), None)
+        if self.tenancy.hardened and citus is not None:
+            raise ConfigError(
+                HARDENED_ON_CITUS,
+                source=source,
+                key=f"databases.{citus}.engine",
             )
         self._check_settings(source)
         if self.promotion.demote_below >= self.promotion.threshold:

@@ -233,6 +233,8 @@ class DatabaseSection(Tuned):
     """The server that a move creates it on if it isn't there; its DSNs are the server's, unless given."""
     tenant: str | None = None
     """Stamps a dedicated database as this tenant's."""
+    engine: Literal["postgresql", "citus"] | None = None
+    """What it is; None: whatever is found there."""
     capacity: Annotated[Whole | None, Field(ge=1)] = None
     """Tenants that sign-ups may bring into a shared database."""
     accepts: bool = True

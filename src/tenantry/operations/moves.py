@@ -242,6 +242,12 @@ class Moves:
 
     async def _target(self, name: str) -> tuple[ResolvedDatabase, bool]:
         """The database to move to, and whether it is known: else a new one on the only server."""
+        if name.startswith("node:"):
+            raise ConfigError(
+                f"{name}: a tenant is pinned to a node by two statements of Citus's own, not by tenantry; "
+                "docs/how-to/citus.md has them",
+                key="to",
+            )
         known = await self._context.databases()
         servers = [*self._context.config.servers]
         if name in known or not servers:

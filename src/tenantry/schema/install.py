@@ -11,10 +11,10 @@ import asyncpg
 
 from tenantry.errors import ConfigError, DatabaseUnavailable
 from tenantry.ids import IdType, Kind
-from tenantry.proof import pads
+from tenantry.proof import HARDENED_ON_CITUS, pads
 from tenantry.runtime.locks import INSTALLING
 from tenantry.runtime.sqltext import identifier
-from tenantry.schema.rendering import HARDENED_ON_CITUS, Form, Identity, checksum, script
+from tenantry.schema.rendering import Form, Identity, checksum, script
 from tenantry.schema.versions import migrations
 
 #: Milliseconds that an upgrade waits for a lock on a table, and keeps the product's scopes waiting behind it.

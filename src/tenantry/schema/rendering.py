@@ -19,11 +19,6 @@ _FUNCTION: Final = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _SETTING: Final = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)+")
-#: Why hardened mode and Citus don't go together, and what to do.
-HARDENED_ON_CITUS: Final = (
-    "hardened mode is not to be had on Citus, whose policies can't check the router's proof; "
-    "take hardened out of the configuration, or use a database without Citus"
-)
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 #: pg_catalog knows bigint as int8.
 _TYPES: Final = {IdType.UUID: "uuid", IdType.BIGINT: "int8", IdType.TEXT: "text"}

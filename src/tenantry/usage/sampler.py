@@ -48,8 +48,10 @@ class Activity(NamedTuple):
 
 
 async def read_activity(connection: asyncpg.Connection[asyncpg.Record]) -> list[Activity]:
-    """Who is on the connection's database now."""
-    return [Activity(*row.values()) for row in await connection.fetch(query("usage/sample"))]
+    """Who is on the connection's database now; where it has Citus, on the workers too."""
+    citus = await connection.fetchval("SELECT to_regclass('pg_catalog.citus_stat_activity') IS NOT NULL")
+    rows = await connection.fetch(query("usage/sample_citus" if citus else "usage/sample"))
+    return [Activity(*row.values()) for row in rows]
 
 
 class _Batch(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 from tenantry import Router
 from tenantry.embedded import EmbeddedServer
 from tenantry.ids import Kind
-from tenantry.move import Endpoint, Limits, Mechanism, Mover, State
+from tenantry.move import Endpoint, Limits, Mechanism, Mover, MoveStopped, State, failpoints
 from tests.integration.citus.conftest import ROWS, TENANCY, Cluster, checksum
 
 
@@ -33,7 +33,7 @@ class Town:
         }
 
     def mover(self, **limits: Any) -> Mover:
-        found = Limits(backoff=0.1, patience=60.0, **limits)
+        found = Limits(**{"backoff": 0.1, "patience": 60.0, **limits})
         return Mover(self.cluster.dsn, self.endpoints, tenancy=TENANCY, limits=found)
 
     def open(self) -> Any:
@@ -120,3 +120,28 @@ async def test_an_ordinary_database_gets_an_ordinary_schema_and_its_policies_hol
             assert await connection.fetchval("SELECT count(*) FROM entry") == 0
     finally:
         await connection.close()
+
+
+async def test_a_move_into_citus_that_was_given_up_leaves_no_row_there_and_the_tenant_where_it_was(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mover = town.mover(attempts=2)
+    out = await mover.run(await mover.plan("1", "acme", consent=30.0))
+    await mover.release(out.id)
+    before = await town.there(1)
+    plan = await mover.plan("1", "shared", consent=30.0)
+
+    def fail(point: str) -> None:
+        if point == "copy.last_table":
+            raise OSError("the network is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "reach", fail)
+        with pytest.raises(MoveStopped):
+            await mover.run(plan)
+    record = await mover.abort(plan.id)
+    assert record.state is State.ABORTED
+    assert [rows for rows, _ in await town.cluster.checksums(1)] == [0, 0]
+    assert await town.there(1) == before
+    async with town.open() as router:
+        assert await router.fetchval(1, "SELECT current_database()") == town.database

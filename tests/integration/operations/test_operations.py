@@ -197,6 +197,8 @@ async def test_a_database_without_an_operators_role_takes_no_part_in_a_move_and_
         await ops.moves.plan(estate18.tenant, "acme")
     with pytest.raises(ConfigError, match="acme is not a shared database"):
         await ops.moves.demote(estate18.tenant, "acme")
+    with pytest.raises(ConfigError, match=r"node:worker1.*two statements of Citus's own"):
+        await ops.moves.promote(estate18.tenant, "node:worker1")
     with pytest.raises(ConfigError, match="shared is not a dedicated database"):
         await ops.moves.promote(estate18.tenant, "shared")
 

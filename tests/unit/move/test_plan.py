@@ -27,6 +27,7 @@ from tenantry.move.plan import (
     sequence_plan,
     table_plan,
 )
+from tenantry.move.preflight.facts import TablePolicy
 from tenantry.move.session import Endpoint, conninfo, keywords
 from tenantry.move.states import SUCCESSORS, begin
 from tenantry.move.steps.procedure import PROCEDURE, remaining
@@ -188,3 +189,17 @@ CREATE EXTENSION IF NOT EXISTS citus_columnar WITH SCHEMA pg_catalog;
 """
     other = "CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA public;\nCREATE TABLE citus (a int);\n"
     assert _NOT_FOR_US.sub("", citus + other).strip() == other.strip()
+
+
+def test_the_policy_of_citus_and_the_two_of_an_ordinary_database_are_the_same_to_a_move() -> None:
+    mine = "(tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::bigint)"
+    mark = (
+        "(NULLIF(current_setting('tenantry.bound'::text, true), ''::text) = "
+        "current_setting('app.current_tenant'::text, true))"
+    )
+    citus = TablePolicy(True, "ALL", ("PUBLIC",), f"({mine} AND {mark})", f"({mine} AND {mark})")
+    tenant = TablePolicy(True, "ALL", ("PUBLIC",), mine, mine)
+    admitted = "( SELECT tenantry.admitted() AS admitted)"
+    guard = TablePolicy(False, "ALL", ("PUBLIC",), admitted, admitted)
+    assert citus.normalized() == tenant.normalized() | guard.normalized()
+    assert citus._replace(using=mark, check=mark).normalized() != citus.normalized()

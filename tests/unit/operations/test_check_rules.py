@@ -12,7 +12,7 @@ from tenantry.config import Config, ResolvedDatabase
 from tenantry.directory import DatabaseRow
 from tenantry.ids import Kind
 from tenantry.move import Leftover, State
-from tenantry.operations.check.facts import DatabaseFacts, FleetFacts, Reached
+from tenantry.operations.check.facts import CitusFacts, DatabaseFacts, FleetFacts, Reached
 from tenantry.operations.check.findings import CheckFinding
 from tenantry.operations.check.rules import judge
 
@@ -141,6 +141,39 @@ def test_a_database_that_thinks_it_is_another_is_found() -> None:
 def test_citus_that_came_after_the_schema_is_found(later: bool) -> None:
     facts = fleet(replace(HEALTHY, local={"name": "shared", "citus_came_later": later}))
     assert ("citus-later" in found(facts)) is later
+
+
+CITUS = CitusFacts("13.2-1", coordinator=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "there", "differs"),
+    [(None, None, False), (None, CITUS, False), ("citus", CITUS, False), ("postgresql", None, False),
+     ("citus", None, True), ("postgresql", CITUS, True)],
+)  # fmt: skip
+def test_an_engine_that_is_another_than_the_configured_one_is_found(
+    said: str | None, there: CitusFacts | None, differs: bool
+) -> None:
+    facts = fleet(replace(HEALTHY, citus=there))
+    plain = {"kind": "shared", "dsn": LOCAL_DSN, "operator_dsn": LOCAL_DSN, **({"engine": said} if said else {})}
+    configured = Config.parse({"control": {"dsn": LOCAL_DSN}, "databases": {"shared": plain}})
+    codes = {finding.code for finding in judge(facts, configured, 1)}
+    assert codes == ({"engine-differs"} if differs else set())
+
+
+def test_what_citus_can_not_do_is_found() -> None:
+    worker = found(fleet(replace(HEALTHY, citus=CITUS._replace(coordinator=False))))
+    assert worker.keys() == {"citus-worker"}
+    elsewhere = found(fleet(replace(HEALTHY, citus=CITUS._replace(elsewhere=("public.a", "public.b")))))
+    assert "public.a, public.b" in elsewhere["citus-distribution"].problem
+
+
+def test_hardened_mode_on_citus_is_found() -> None:
+    hardened = {"hardened": True, "secret": "x" * 40}
+    plain = {"kind": "shared", "dsn": LOCAL_DSN, "operator_dsn": LOCAL_DSN}
+    configured = Config.parse({"tenancy": hardened, "control": {"dsn": LOCAL_DSN}, "databases": {"shared": plain}})
+    codes = {finding.code for finding in judge(fleet(replace(HEALTHY, citus=CITUS)), configured, 1)}
+    assert codes == {"citus-hardened"}
 
 
 def test_a_pooled_control_database_is_found_unless_there_is_a_direct_way() -> None:

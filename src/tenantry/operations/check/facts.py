@@ -13,7 +13,7 @@ import asyncpg
 from tenantry import sql
 from tenantry.catalog import guards
 from tenantry.catalog.fingerprint import Fingerprint
-from tenantry.catalog.read import read_fingerprint, read_tables
+from tenantry.catalog.read import read_distributed, read_fingerprint, read_tables
 from tenantry.catalog.tables import tenant_tables
 from tenantry.catalog.values import Way
 from tenantry.config import ResolvedDatabase
@@ -44,6 +44,16 @@ PATIENCE: Final = 1.0
 OLDEST_COUNTED: Final = 150000
 
 _LOST: Final = (asyncpg.PostgresConnectionError, asyncpg.ProtocolViolationError, *BROKEN)
+
+
+class CitusFacts(NamedTuple):
+    """What a database with Citus says of itself."""
+
+    version: str
+    coordinator: bool
+    """False: it is a worker, where no tenant's placement is."""
+    elsewhere: tuple[str, ...] = ()
+    """Tenant tables that are distributed by another column, or by none, as `schema.name`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,8 @@ class Reached:
     """Overrides of `tenancy.tables` whose table is not there, though other tables are."""
     fingerprint: Fingerprint | None = None
     """Of the product's schema; None: not asked, or a table was locked."""
+    citus: CitusFacts | None = None
+    """None: the database has no Citus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +281,7 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
     tenancy, ours = tenancy_of(context.config), side == "data" and installed
     unproven = await guards.unproven(connection, tenancy) if ours and roles["hardened"] else ()
     unguarded = await guards.unguarded(connection, tenancy) if ours else ()
+    citus = await _citus(context, connection) if side == "data" else None
     await connection.execute("ROLLBACK")
     return replace(
         _reached(connection, server, known, (sent + received) / 2, (received - sent) / 2),
@@ -280,6 +293,7 @@ async def _look(context: Context, connection: Connection, side: str) -> Reached:
         stuck=tuple(row["name"] for row in stuck),
         undecided=placed.undecided,
         unmatched=placed.unmatched,
+        citus=citus,
     )
 
 
@@ -308,6 +322,21 @@ def _reached(
         local=known.local,
         functions=known.functions,
     )
+
+
+async def _citus(context: Context, connection: Connection) -> CitusFacts | None:
+    if not await connection.fetchval("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"):
+        return None
+    row = await connection.fetchrow(sql.query("check/citus"))
+    assert row is not None
+    distributed = await read_distributed(connection)
+    tables = await read_tables(connection)
+    elsewhere = [
+        tables.relations[oid].key
+        for oid, column in tenant_tables(tables, tenancy_of(context.config)).tenants.items()
+        if distributed and distributed.get(oid) != column.name and not tables.ancestors(oid)
+    ]
+    return CitusFacts(row["version"] or "", row["coordinator"], tuple(sorted(elsewhere)))
 
 
 async def _fingerprint(connection: Connection) -> Fingerprint | None:

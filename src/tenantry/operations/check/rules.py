@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tenantry.config import Config
 from tenantry.errors import TenantryError
 from tenantry.move.errors import PreflightFinding as MoveFinding
+from tenantry.operations.check import rules_citus as of_citus
 from tenantry.operations.check import rules_database as of_one
 from tenantry.operations.check import rules_fleet as of_all
 from tenantry.operations.check.facts import FleetFacts
@@ -23,6 +24,7 @@ def judge(facts: FleetFacts, config: Config, processes: int) -> list[CheckFindin
         found += of_one.guards(one)
         found += of_one.schema_of(one, config)
         found += of_one.tables(one)
+        found += of_citus.citus(one, config)
         found += of_one.tls(one)
         found += of_one.pipelining(one)
         found += of_one.links(one)
