@@ -418,8 +418,8 @@ async def test_a_policy_for_another_role_opens_the_table_for_that_role_only(
 
 
 def test_every_rule_is_broken_by_some_test() -> None:
-    of_rows = {"TN208"}  # test_misspelt.py
-    assert {broken.code for broken in BREAKS} | {"TN502"} | of_rows == {rule.code for rule, _ in every_rule()}
+    elsewhere = {"TN208", "TN119"}  # of rows: test_misspelt.py; of Citus: test_citus_form.py
+    assert {broken.code for broken in BREAKS} | {"TN502"} | elsewhere == {rule.code for rule, _ in every_rule()}
 
 
 async def test_an_audit_needs_no_right_but_to_connect(
