@@ -77,6 +77,8 @@ class Looked:
     told: ErasedDatabase
     tables: list[tuple[TablePlan, ErasedTable]]
     """Referencing ones first."""
+    kits: bool
+    """Whether it has kits, which keep limits and copies of tenants' data, also where the product has no tables."""
 
 
 async def look(
@@ -107,29 +109,40 @@ async def _look(
     place: Endpoint, told: ErasedDatabase, tenant: TenantRow, tenancy: Tenancy, tell: TellData
 ) -> Looked:
     async with session(place, "erase") as connection:
-        if not await connection.fetchval(_HAS_TABLES):
-            return Looked(place, told, [])  # the target of a move to come
-        holdings = await read_holdings(connection, place.name, tenant.id, tenancy)
-        crossing = [
-            f"{one.rows or 'perhaps some'} rows of {one.child} reference this tenant's rows of {one.parent} by "
-            f"{one.constraint} (SELECT c.* {one.query.partition('c.* ')[2]})"
-            for one in await read_foreign_keys.read(connection, tenant.id, holdings.selection)
-            if not one.outward
-        ]
-        if crossing:
-            raise OperationRefused(
-                f"in {place.name} rows of other tenants would reference nothing: {'; '.join(crossing)}. Mend "
-                "these rows first; nothing was touched"
-            )
-        told.without_column = sorted(table.quoted for table in holdings.selection.other)
-        tables = [*reversed(holdings.tables), *await _ours(connection)]
+        tables = await _ours(connection)
+        if await connection.fetchval(_HAS_TABLES):  # else the target of a move to come, or what was left of a home
+            tables = [*await _products(connection, place, told, tenant, tenancy), *tables]
         counted = []
         for table in tables:
             tell(DataProgress("counting", f"{place.name} {table.quoted}", 0))
             entry = ErasedTable(table.quoted, await _count(connection, table, tenant.id))
             told.tables.append(entry)
             counted.append((table, entry))
-    return Looked(place, told, counted)
+        return Looked(place, told, counted, bool(await kits.installed(connection)))
+
+
+async def _products(
+    connection: Connection, place: Endpoint, told: ErasedDatabase, tenant: TenantRow, tenancy: Tenancy
+) -> list[TablePlan]:
+    """Tables of the product with rows of tenants, referencing ones first.
+
+    Raises:
+        OperationRefused: rows of others hang on the tenant's.
+    """
+    holdings = await read_holdings(connection, place.name, tenant.id, tenancy)
+    crossing = [
+        f"{one.rows or 'perhaps some'} rows of {one.child} reference this tenant's rows of {one.parent} by "
+        f"{one.constraint} (SELECT c.* {one.query.partition('c.* ')[2]})"
+        for one in await read_foreign_keys.read(connection, tenant.id, holdings.selection)
+        if not one.outward
+    ]
+    if crossing:
+        raise OperationRefused(
+            f"in {place.name} rows of other tenants would reference nothing: {'; '.join(crossing)}. Mend "
+            "these rows first; nothing was touched"
+        )
+    told.without_column = sorted(table.quoted for table in holdings.selection.other)
+    return [*reversed(holdings.tables)]
 
 
 async def _ours(connection: Connection) -> list[TablePlan]:
@@ -183,7 +196,7 @@ def _take_over(receipt: ErasureReceipt, found: Mapping[str, Mapping[str, int]]) 
 
 async def delete(looked: Sequence[Looked], tenant: str, alone: Alone, tell: TellData) -> None:
     """Delete what was found, database by database, and count again."""
-    for one in (each for each in looked if each.tables):
+    for one in (each for each in looked if each.tables or each.kits):
         await alone.check()
         with blaming(one.place):
             async with session(one.place, "erase", session_replication_role="replica") as connection:

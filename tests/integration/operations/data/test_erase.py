@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from tenantry import Config, OperationRefused, Operations, Router, TenantRemoved, UnknownTenant
+from tenantry import Config, OperationRefused, Operations, Router, TenantRemoved, UnknownTenant, kits
 from tenantry.move import MoveBusy, MoveRefused
 from tenantry.runtime import locks
 from tests.integration.operations.data.conftest import World, sections
@@ -128,6 +128,28 @@ async def test_a_database_that_does_not_answer_leaves_the_receipt_incomplete(wor
     assert whole.resumed
     assert whole.found == part.found, "the receipt says what the first run has found"
     assert whole.deleted == 0
+
+
+async def test_what_kits_keep_of_a_tenant_goes_where_the_products_tables_are_gone_too(world: World) -> None:
+    tenant = str(world.tenant)
+    async with world.estate.admin("acme") as acme:
+        await kits.install(acme, kits.KITS, application_role="app")
+        await acme.execute("INSERT INTO tenantry.quota_plan VALUES ($1, 'gold')", tenant)
+        await acme.execute("SELECT tenantry.audit_on('public.account')")
+        await acme.execute("INSERT INTO account (tenant_id, id) VALUES ($1, 77)", world.tenant)
+        tables = await acme.fetch(
+            "SELECT format('%I', tablename) AS name FROM pg_tables WHERE schemaname = 'public'"
+        )
+        await acme.execute(f"DROP TABLE {', '.join(row['name'] for row in tables)} CASCADE")
+        log = "SELECT count(*) FROM tenantry.audit_log WHERE tenant = $1"
+        assert await acme.fetchval(log, tenant) == 1
+        receipt = await world.ops.data.erase(world.tenant)
+        [there] = [one for one in receipt.databases if one.database == "acme"]
+        found = {table.table: (table.found, table.deleted, table.left) for table in there.tables}
+        assert found['"tenantry"."audit_log"'] == (1, 1, 0)
+        assert receipt.complete
+        assert await acme.fetchval(log, tenant) == 0
+        assert not await acme.fetch("SELECT FROM tenantry.quota_plan WHERE tenant = $1", tenant)
 
 
 async def test_rows_of_others_that_reference_the_tenants_refuse_an_erasure(world: World) -> None:
