@@ -49,6 +49,10 @@ async def balance(session: Session, plan: PlanOption = False, yes: YesOption = F
     session.out.confirm(f"Move {len(proposed.moves)} tenants, one after the other?", yes=yes)
     for number, one in enumerate(proposed.moves, 1):
         session.out.say(f"{number} of {len(proposed.moves)}: tenant {one.tenant} to {one.target}")
+        now = await session.ops.tenants.get(one.tenant)
+        if now.database != one.source:  # somebody has moved it meanwhile, to where this would fetch it back from
+            session.out.say(f"tenant {one.tenant} lives in {now.database} by now: it stays there")
+            continue
         await move_tenant(session, one.tenant, one.target, MoveFlags(yes=True))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tenantry.cli.render import Renderer
 from tests.integration.cli.conftest import Fleet
 
 TODAY = datetime.now(UTC).date()
@@ -67,6 +68,20 @@ def test_it_asks_before_it_moves_anybody(fleet: Fleet, tmp_path: Path) -> None:
     ran = fleet.run("balance")
     assert ran.code == 2
     assert "--yes" in ran.err
+
+
+def test_a_tenant_that_was_moved_since_the_proposal_is_left_where_it_is(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used(fleet, tmp_path)
+
+    def confirm(_out: Renderer, _question: str, *, yes: bool) -> None:
+        fleet.server.psql("UPDATE tenantry.tenant SET database = 'acme' WHERE id = 'mid'", fleet.control)
+
+    monkeypatch.setattr(Renderer, "confirm", confirm)
+    ran = fleet.ok("balance")
+    assert "tenant mid lives in acme by now: it stays there" in ran.out + ran.err
+    assert fleet.ok("moves", "list", "--json").json == []
 
 
 def test_days_that_are_not_known_are_named_and_move_nobody(fleet: Fleet, tmp_path: Path) -> None:
