@@ -13,8 +13,8 @@ import asyncpg
 
 from tenantry import sql
 from tenantry.directory import placements
+from tenantry.move import kept_sessions
 from tenantry.move.errors import MoveBusy, MoveRefused, PlanUnreadable, PreflightFinding, UnknownMove
-from tenantry.move.kept_sessions import KeptSessions
 from tenantry.move.plan import MovePlan
 from tenantry.move.plan_format import Unreadable
 from tenantry.move.results import NOTHING, MoveResult
@@ -97,14 +97,13 @@ class Journal:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._sessions = KeptSessions()
 
     def kept(self) -> contextlib.AbstractContextManager[None]:
         """Keep its sessions, and the move's others, open inside the body for the next use; may be nested."""
-        return self._sessions.kept()
+        return kept_sessions.kept()
 
     async def _execute(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        async with self._sessions.session(self._dsn, "journal") as connection:
+        async with kept_sessions.lent(self._dsn, "journal") as connection:
             return await connection.fetch(query, *args)
 
     async def peek_id_block(self) -> int:

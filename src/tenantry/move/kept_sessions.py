@@ -1,13 +1,20 @@
-"""Sessions that are used again, instead of a new one for each use."""
+"""Sessions that are used again, instead of a new one for each use.
+
+A session is reset, and so asked whether it is alive, before it is lent again. If it is not, a new one is opened:
+so a user meets what it would meet with a session of its own, and a statement is never sent twice. One whose user
+failed is not lent again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple
 
-from tenantry.move.session import Connection, connect, lender, newer_settings
+from tenantry.move.session import Connection, connect, lender, lender_here, newer_settings
 from tenantry.runtime.connection_errors import DATABASE_ERRORS
 from tenantry.runtime.sqltext import literal
 
@@ -24,70 +31,81 @@ _DISCARD_ALL: Final = (
 )
 
 
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Keep sessions inside the body, those of `session.session` too, for its next use of one.
+
+    They are the body's alone, with the tasks that it starts: two at once share none, on whatever loops they run.
+    Nested, the outermost keeps. Needs a running event loop.
+    """
+    if lender_here() is not None:
+        yield
+        return
+    store = _Store()
+    token = lender.set(store)
+    try:
+        yield
+    finally:
+        lender.reset(token)
+        store.close()
+
+
+def lent(dsn: str, purpose: str) -> AbstractAsyncContextManager[Connection]:
+    """A session that is nobody else's inside the body, outside a transaction at its beginning and end.
+
+    Args:
+        purpose: what the server shows as the session's application.
+
+    Raises (on entering):
+        OSError, asyncpg.PostgresError, ...: one of `TRANSIENT`; the database is away.
+    """
+    store = lender_here()
+    if store is None:
+        store = _Store()
+        store.close()
+    return store.session(dsn, purpose)
+
+
 class _Idle(NamedTuple):
     connection: Connection
     since: float
     """Of the monotonic clock."""
 
 
-class KeptSessions:
-    """Lends sessions, one user at a time, and keeps them for the next user while somebody says `kept`.
+class _Store:
+    """The sessions of one `kept`."""
 
-    A session is reset, and so asked whether it is alive, before it is lent again. If it is not, a new one is
-    opened: so a user meets what it would meet with a session of its own, and a statement is never sent twice. One
-    whose user failed is not lent again.
-    """
-
-    # Mutable state: the sessions that nobody uses, by the DSNs of their databases, and how many say `kept` now.
+    # Mutable state: the sessions that nobody uses, by the DSNs of their databases; None once it is closed.
 
     def __init__(self) -> None:
-        self._idle: dict[str, list[_Idle]] = {}
-        self._keepers = 0
+        self.loop = asyncio.get_running_loop()
+        self._idle: dict[str, list[_Idle]] | None = {}
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep sessions inside the body, those of `session.session` too; may be nested, and used by several tasks
-        at once."""
-        self._keepers += 1
-        token = lender.set(self.session)
-        try:
-            yield
-        finally:
-            lender.reset(token)
-            self._keepers -= 1
-            if not self._keepers:
-                for sessions in self._idle.values():
-                    for one in sessions:
-                        one.connection.terminate()
-                self._idle.clear()
+    def close(self) -> None:
+        """End the idle sessions; those in use end with their use."""
+        sessions, self._idle = self._idle or {}, None
+        for one in (each for idle in sessions.values() for each in idle):
+            one.connection.terminate()
 
     @contextlib.asynccontextmanager
     async def session(self, dsn: str, purpose: str) -> AsyncIterator[Connection]:
-        """A session that is nobody else's inside the body, outside a transaction at its beginning and end.
-
-        Args:
-            purpose: what the server shows as the session's application.
-
-        Raises:
-            OSError, asyncpg.PostgresError, ...: one of `TRANSIENT`; the database is away.
-        """
+        """See `lent`."""
         connection = await self._living(dsn, purpose) or await connect(dsn, purpose)
         clean = False
         try:
             yield connection
             clean = True
         finally:
-            idle = self._idle.setdefault(dsn, [])
             usable = clean and not connection.is_closed() and not connection.is_in_transaction()
-            if usable and self._keepers and len(idle) < _IDLE_MOST:
+            idle = None if self._idle is None else self._idle.setdefault(dsn, [])
+            if usable and idle is not None and len(idle) < _IDLE_MOST:
                 idle.append(_Idle(connection, time.monotonic()))
             else:
                 connection.terminate()
 
     async def _living(self, dsn: str, purpose: str) -> Connection | None:
         """A kept session that answers, taken out of the list; None: there is none."""
-        idle = self._idle.get(dsn, [])
-        while idle:
+        while self._idle and (idle := self._idle.get(dsn)):
             connection, since = idle.pop()
             if time.monotonic() - since > _IDLE_SECONDS:
                 connection.terminate()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import asyncpg
@@ -141,10 +142,25 @@ class Endpoint:
         return keywords(self.dsn).get("dbname", self.name)
 
 
-#: Lends sessions, by DSN and purpose, that are kept for the next use; None: nobody keeps any.
-lender: Final[ContextVar[Callable[[str, str], AbstractAsyncContextManager[Connection]] | None]] = ContextVar(
-    "lender", default=None
-)
+class Lender(Protocol):
+    """Lends sessions that are used again (`kept_sessions`)."""
+
+    loop: asyncio.AbstractEventLoop
+    """Where they work."""
+
+    def session(self, dsn: str, purpose: str) -> AbstractAsyncContextManager[Connection]:
+        """One, with `SETTINGS`."""
+        ...
+
+
+#: Who lends sessions here; None: nobody keeps any.
+lender: Final[ContextVar[Lender | None]] = ContextVar("lender", default=None)
+
+
+def lender_here() -> Lender | None:
+    """Who lends sessions here; None: nobody, or one of another loop, whose sessions work there only."""
+    lends = lender.get()
+    return lends if lends is not None and lends.loop is asyncio.get_running_loop() else None
 
 
 @contextlib.contextmanager
@@ -163,11 +179,11 @@ async def session(
 ) -> AsyncIterator[Connection]:
     """A session of its own on `endpoint`; ended by force when the body fails. `statements`: kept prepared.
 
-    Inside `KeptSessions.kept` it may be one that was used before, where nothing else than `SETTINGS` is asked for.
+    Inside `kept_sessions.kept` it may be one that was used before, where nothing but `SETTINGS` is asked for.
     """
-    lend = lender.get()
-    if lend is not None and not statements and not settings:
-        async with lend(endpoint.dsn, purpose) as connection:
+    lends = lender_here()
+    if lends is not None and not statements and not settings:
+        async with lends.session(endpoint.dsn, purpose) as connection:
             yield connection
         return
     connection = await connect(endpoint.dsn, purpose, statements=statements, **settings)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from tenantry.embedded import EmbeddedServer
-from tenantry.move import Mover, State
-from tenantry.move.kept_sessions import KeptSessions
+from tenantry.move import Mover, State, kept_sessions
 from tenantry.move.session import Connection
 from tenantry.runtime.connection_errors import TRANSIENT
 from tests.support.estate import LIMITS, Estate
@@ -29,15 +28,17 @@ async def proxy(pg18: EmbeddedServer) -> AsyncIterator[Proxy]:
         yield made
 
 
-class Sessions(KeptSessions):
+class Sessions:
     """Kept sessions with one database."""
 
     def __init__(self, dsn: str) -> None:
-        super().__init__()
         self._dsn = dsn
 
     def one(self) -> AbstractAsyncContextManager[Connection]:
-        return self.session(self._dsn, "kept")
+        return kept_sessions.lent(self._dsn, "kept")
+
+    def kept(self) -> AbstractContextManager[None]:
+        return kept_sessions.kept()
 
 
 @pytest.fixture
@@ -105,6 +106,35 @@ async def test_the_next_user_finds_nothing_of_the_last_one(sessions: Sessions) -
             )
         async with sessions.one() as connection:
             assert (await connection.fetchval(_PID), (await connection.fetch(seen))[0]) == (pid, first)
+
+
+async def test_two_that_keep_share_no_session_in_one_thread_or_in_two(sessions: Sessions) -> None:
+    """A connection works on the loop that opened it only, also where a thread inherits who keeps."""
+    go_on = asyncio.Event()
+
+    async def keeping() -> set[int]:
+        with sessions.kept():
+            before = await _pid(sessions)
+            await go_on.wait()
+            assert await _pid(sessions) == before
+            return {before}
+
+    others = [asyncio.create_task(keeping()) for _ in range(2)]
+    with sessions.kept():
+        mine = await _pid(sessions)
+        inherited = await asyncio.to_thread(lambda: asyncio.run(_pid(sessions)))
+        apart = await asyncio.to_thread(lambda: asyncio.run(kept_twice(sessions)))
+        assert await _pid(sessions) == mine
+    go_on.set()
+    pids = [mine, inherited, apart, *(pid for found in await asyncio.gather(*others) for pid in found)]
+    assert len(set(pids)) == len(pids)
+
+
+async def kept_twice(sessions: Sessions) -> int:
+    with sessions.kept():
+        pid = await _pid(sessions)
+        assert await _pid(sessions) == pid
+        return pid
 
 
 async def test_a_session_that_lay_idle_for_long_is_not_used_again(
