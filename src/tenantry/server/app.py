@@ -44,8 +44,8 @@ def application(
     Args:
         context: whose fleet is shown; closed by whoever made it.
         host: the address that is listened on. On the loopback other names in requests are refused, so that no
-            web page can read this one by a name of its own (DNS rebinding); where a token or a proxy is asked for,
-            such a page has none to show, and every name will do.
+            web page can read this one by a name of its own (DNS rebinding). Where a token is asked for, a page
+            has none to show; a proxy passes on its own names, and whoever shares its address is let in by design.
         access: who may look; None: everybody who reaches the address.
         sessions: who is in the databases that this process watches.
         stopping: whether the server wants to end: streams of news end then.
