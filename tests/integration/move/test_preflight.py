@@ -208,17 +208,15 @@ async def test_a_target_that_sorts_or_spells_otherwise_is_refused(
         assert "template0" in finding.fix
 
 
-async def test_a_target_with_another_schema_is_refused_line_by_line(looked_at: Estate) -> None:
+async def test_a_target_with_another_schema_is_refused_line_by_line(estate18: Estate) -> None:
+    """On an estate of its own: only so many lines are told, and others leave tables in the shared one."""
     shape = "CREATE TABLE account (tenant_id uuid NOT NULL, id bigint NOT NULL, balance numeric)"
-    looked_at.far.psql(shape, looked_at.dedicated)
-    try:
-        plan = await looked_at.mover().plan(looked_at.tenant, "acme")
-        problems = [finding.problem for finding in plan.refusals if finding.code == "schema-differs"]
-        assert "acme lacks table public.entry: ordinary" in problems
-        assert "column public.account.balance is bigint in shared, and numeric in acme" in problems
-        assert "acme lacks not null public.account.balance: not null" in problems
-    finally:
-        looked_at.far.psql("DROP TABLE account", looked_at.dedicated)
+    estate18.far.psql(shape, estate18.dedicated)
+    plan = await estate18.mover().plan(estate18.tenant, "acme")
+    problems = [finding.problem for finding in plan.refusals if finding.code == "schema-differs"]
+    assert "acme lacks table public.entry: ordinary" in problems
+    assert "column public.account.balance is bigint in shared, and numeric in acme" in problems
+    assert "acme lacks not null public.account.balance: not null" in problems
 
 
 async def test_an_open_session_that_could_write_past_the_fence_is_told_but_stops_nothing(
